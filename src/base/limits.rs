@@ -1,0 +1,53 @@
+//! Every bound of the broker that is not a setting, in one place.
+//!
+//! *Owns*: the numbers and the relations between them. *Never*: a bound a user may want to change (those are
+//! settings). *Runs on*: every core.
+
+/// Longest topic name (Kafka: `Topic.MAX_NAME_LENGTH`).
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+
+/// Partitions one topic may have.
+pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
+
+/// Partitions of the whole broker.
+pub const PARTITIONS_MAX: usize = 100_000;
+
+/// Executors in one process.
+pub const CORES_MAX: usize = 256;
+
+/// Requests of one connection that are being worked on or whose reply waits for an earlier one. At the bound the
+/// connection is not read.
+pub const REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX: usize = 1024;
+
+/// Reply bytes queued on one connection before it is not read any more.
+pub const OUTPUT_PER_CONNECTION_BYTES_MAX: usize = 4 << 20;
+
+/// One read from a device.
+pub const DISK_READ_BYTES_MAX: usize = 1 << 20;
+
+/// One write to a device: what is pending beyond goes into the next write.
+pub const DISK_WRITE_BYTES_MAX: usize = 2 << 20;
+
+/// Largest whole-file read or write (`ReadFile`, `WriteFile`).
+pub const SMALL_FILE_BYTES_MAX: usize = 64 << 20;
+
+/// Batches remembered per idempotent producer and partition (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
+pub const PRODUCER_BATCHES_KEPT: usize = 5;
+
+/// Idempotent producers remembered per partition; the longest idle is forgotten first.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 100_000;
+
+/// Incremental fetch sessions of one core (Kafka: `max.incremental.fetch.session.cache.slots`, per broker).
+pub const FETCH_SESSIONS_PER_CORE_MAX: usize = 1000;
+
+/// Partitions of one incremental fetch session.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 10_000;
+
+/// Deepest that records are looked for inside one compressed batch: the bytes it may expand to.
+pub const DECOMPRESSED_BATCH_BYTES_MAX: usize = 128 << 20;
+
+/// Producer ids handed to a core at a time.
+pub const PRODUCER_ID_BLOCK: i64 = 1000;
+
+const _: () = assert!(DISK_READ_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
+const _: () = assert!(DISK_WRITE_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));

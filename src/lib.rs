@@ -1,0 +1,26 @@
+//! Corelog: a Kafka-wire-compatible log broker for Linux.
+//!
+//! This page is the map. Lower floors never import higher ones; rooms of one floor never import each other, and
+//! nothing below `shell` knows a clock, a thread, a random device, an unordered iteration or `async`
+//! (`tests/tidy.rs` checks all of it).
+//!
+//! | floor | room | what is decided there |
+//! |---|---|---|
+//! | F0 | `base` | ids, time as a value, limits, deadlines, checksums, the words for disk work |
+//! | F1 | `wire` | frames, the message tables and their codec, record batches, compression, error codes |
+//! | F1 | `config` | the settings table and where a value comes from |
+//! | F2 | `log` | one partition's log: layout on disk, append, read, recovery, producer state, tail cache |
+//! | F2 | `meta` | topics and their ids and settings: records, image, store, controller |
+//! | F3 | `replica` | one partition replica: leader epoch, high watermark, who waits for what |
+//! | F4 | `broker` | `Shard::step`: sessions, the API table, one file per API family, routing between cores |
+//! | F5 | `shell` | glommio: executors, sockets, direct I/O, the mesh between cores, signals |
+//!
+//! A Produce request's way: `shell/net` reads a frame → `broker/shard` step → `broker/session` admits it →
+//! `broker/api` finds the row → `broker/api/produce` → `broker/route` (this core or another) →
+//! `replica/partition` → `wire/batch` checks it → `log/producer` admits it → `log/log` appends → a disk write →
+//! `shell/disk` → step with the completion → the waiter is released → `broker/session` fills the reply slot →
+//! `shell/net` sends it.
+
+#![deny(unsafe_code)]
+
+pub mod base;
