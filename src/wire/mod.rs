@@ -1,0 +1,4 @@
+//! The Kafka wire protocol: frames, messages, record batches, error codes.
+//!
+//! *Owns*: every byte layout a client sees. *Never*: holds state between two frames, trusts a length it has not
+//! compared with the bytes at hand, copies record bytes. *Runs on*: every core.
