@@ -24,4 +24,5 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+pub mod config;
 pub mod wire;

@@ -1,0 +1,306 @@
+//! THE settings table: one row a setting. Everything about settings derives from it.
+//!
+//! A row reads `field: type = default => kind(name).topic(name in a topic).within(range)`, and its doc comment is
+//! the manual's text. Names, types and defaults are Kafka's (`ServerConfigs`, `ServerLogConfigs`, `TopicConfig`)
+//! where Kafka has the setting, unless the text says otherwise.
+//!
+//! *Owns*: the rows, and [`Settings`] made from them. *Never*: a setting twice. *Runs on*: every core, read only.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::row::{Notation, Origin, Row, SettingError, boolean, int, list, long, names, short, string, unknown};
+use super::values::{Address, CleanupPolicy, Cores, TimestampType, Unit, Value};
+use crate::base::limits::{FETCH_SESSIONS_PER_CORE_MAX, PARTITIONS_PER_TOPIC_MAX};
+
+/// Makes the struct, its defaults and the rows out of the table.
+macro_rules! settings {
+    ($($heading:literal { $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr => $row:expr;)* })*) => {
+        /// What the broker is set to. One for the process, read only after start.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub struct Settings {
+            $($($(#[doc = $doc])+ pub $field: $type,)*)*
+            /// Which settings have another origin than the default.
+            pub(super) given: BTreeMap<&'static str, Origin>,
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Settings { $($($field: $default,)*)* given: BTreeMap::new() }
+            }
+        }
+
+        pub static TABLE: &[Row] = &[$($(Row {
+            heading: $heading,
+            doc: concat!($($doc),+),
+            show: |settings| Value::show(&settings.$field),
+            store: |settings, text| {
+                settings.$field = <$type as Value>::parse(text)?;
+                Ok(())
+            },
+            ..$row
+        },)*)*];
+
+        #[cfg(test)]
+        const FIELDS: &[&str] = &[$($(stringify!($field),)*)*];
+    };
+}
+
+settings! {
+    "Addresses, cores and data" {
+        /// Where clients connect: host:port. The shared listener, on which every core accepts.
+        listen: Address = Address { host: "127.0.0.1".into(), port: 9092 } => string("listen").alias(&[("listeners", 1)]);
+        /// First port of the per-core listeners: core N listens on this port plus N and is shown to clients as a
+        /// broker of its own, so that they send each request to the core that owns the partition. 0 for none.
+        per_core_port: Option<u16> = None => int("per.core.port", Unit::Count).within(0, 65_535);
+        /// Host name given to clients in metadata. Empty: the host of `listen`.
+        advertised_host: String = String::new() => string("advertised.host");
+        /// Directory that holds everything the broker keeps. Its file system must support direct I/O.
+        data_dir: PathBuf = PathBuf::from("./corelog-data") => string("data.dir").alias(&[("log.dirs", 1), ("log.dir", 1)]);
+        /// Processors to run on, one pinned executor each: `all`, a count, or a list such as 0,2,4-7.
+        cores: Cores = Cores::All => string("cores");
+        /// This broker's id. On per-core listeners core N is broker 1000 × id + N.
+        node_id: i32 = 1 => int("node.id", Unit::Count).within(0, 2_000_000).alias(&[("broker.id", 1)]);
+        /// The cluster's id. Empty: made at the first start and kept.
+        cluster_id: String = String::new() => string("cluster.id");
+    }
+    "Topics" {
+        /// Partitions of a topic whose creator does not say.
+        num_partitions: i32 = 1 => int("num.partitions", Unit::Count).within(1, PARTITIONS_PER_TOPIC_MAX as i64);
+        /// Replicas of a topic whose creator does not say. One broker has one.
+        default_replication_factor: i16 = 1 => short("default.replication.factor").within(1, 1);
+        /// Whether a topic that a client asks for is made when it is missing.
+        auto_create_topics_enable: bool = true => boolean("auto.create.topics.enable");
+        /// Whether topics may be deleted.
+        delete_topic_enable: bool = true => boolean("delete.topic.enable");
+        /// In-sync replicas that must have a record before acks=all is answered.
+        min_insync_replicas: i32 = 1 => int("min.insync.replicas", Unit::Count).within(1, i32::MAX as i64)
+            .topic("min.insync.replicas").inert("One broker's partitions have one replica, so only 1 can be met.");
+    }
+    "Log" {
+        /// Largest segment file; a batch that does not fit starts the next one.
+        log_segment_bytes: u64 = 1 << 30 => int("log.segment.bytes", Unit::Bytes).within(64 << 10, i32::MAX as i64)
+            .topic("segment.bytes");
+        /// Age of a segment's first record at which the next segment is started.
+        log_roll_ms: u64 = 604_800_000 => long("log.roll.ms", Unit::Ms).within(1, i64::MAX)
+            .topic("segment.ms").alias(&[("log.roll.hours", 3_600_000)]);
+        /// Bytes of log between two entries of the offset index.
+        log_index_interval_bytes: u32 = 4096 => int("log.index.interval.bytes", Unit::Bytes)
+            .topic("index.interval.bytes");
+        /// Records after which a partition is synced (fdatasync); with 1, every acknowledged record is synced first.
+        /// The default never syncs for this reason.
+        log_flush_interval_messages: u64 = i64::MAX as u64 => long("log.flush.interval.messages", Unit::Count)
+            .within(1, i64::MAX).topic("flush.messages");
+        /// Longest time a written record stays without a sync (fdatasync). The default never syncs for this reason.
+        log_flush_interval_ms: u64 = i64::MAX as u64 => long("log.flush.interval.ms", Unit::Ms).topic("flush.ms");
+        /// Largest record batch a producer may send, as sent (compressed).
+        message_max_bytes: u32 = 1_048_588 => int("message.max.bytes", Unit::Bytes).topic("max.message.bytes");
+        /// Which timestamp records keep: CreateTime, the producer's, or LogAppendTime, the broker's.
+        log_message_timestamp_type: TimestampType = TimestampType::CreateTime => string("log.message.timestamp.type")
+            .one_of(&["CreateTime", "LogAppendTime"]).topic("message.timestamp.type");
+        /// How far a producer's timestamp may lie before the broker's clock. CreateTime only.
+        log_message_timestamp_before_max_ms: i64 = i64::MAX => long("log.message.timestamp.before.max.ms", Unit::Ms)
+            .topic("message.timestamp.before.max.ms");
+        /// How far a producer's timestamp may lie after the broker's clock. CreateTime only.
+        log_message_timestamp_after_max_ms: i64 = 3_600_000 => long("log.message.timestamp.after.max.ms", Unit::Ms)
+            .topic("message.timestamp.after.max.ms");
+        /// Compression of stored batches. `producer` keeps them as they were sent.
+        compression_type: String = "producer".into() => string("compression.type").one_of(&["producer"])
+            .topic("compression.type");
+        /// What becomes of old records: `delete`, `compact` or both.
+        log_cleanup_policy: CleanupPolicy = CleanupPolicy { delete: true, compact: false } => list("log.cleanup.policy")
+            .topic("cleanup.policy").inert("Taken and described; nothing is cleaned up yet.");
+        /// Age at which records may be deleted; −1 never.
+        log_retention_ms: i64 = 604_800_000 => long("log.retention.ms", Unit::Ms).within(-1, i64::MAX)
+            .topic("retention.ms").alias(&[("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)])
+            .inert("Taken and described; nothing is cleaned up yet.");
+        /// Size of a partition beyond which its oldest segments may be deleted; −1 without bound.
+        log_retention_bytes: i64 = -1 => long("log.retention.bytes", Unit::Bytes).within(-1, i64::MAX)
+            .topic("retention.bytes").inert("Taken and described; nothing is cleaned up yet.");
+        /// Time after its last batch at which an idempotent producer is forgotten.
+        producer_id_expiration_ms: u64 = 86_400_000 => int("producer.id.expiration.ms", Unit::Ms).within(1, i32::MAX as i64);
+    }
+    "Connections and memory" {
+        /// Largest request.
+        socket_request_max_bytes: u32 = 100 << 20 => int("socket.request.max.bytes", Unit::Bytes).within(1024, i32::MAX as i64);
+        /// Memory for requests that are being received or worked on, of the whole broker; each core has an equal
+        /// share. A connection for whose next request there is no room is not read until there is. Kafka's default
+        /// is no bound.
+        queued_max_request_bytes: u64 = 512 << 20 => long("queued.max.request.bytes", Unit::Bytes).within(1 << 20, i64::MAX);
+        /// Memory for the newest records of all partitions, from which consumers at the tail are served; each core
+        /// has an equal share.
+        tail_cache_bytes: u64 = 256 << 20 => long("tail.cache.bytes", Unit::Bytes).within(1 << 20, i64::MAX);
+        /// Client connections of the whole broker; further ones are closed at once.
+        max_connections: u32 = 100_000 => int("max.connections", Unit::Count).within(1, i32::MAX as i64);
+        /// Time without a request after which a connection is closed.
+        connections_max_idle_ms: u64 = 600_000 => long("connections.max.idle.ms", Unit::Ms).within(1, i64::MAX);
+        /// Most record bytes in one Fetch reply, whatever the client asks for.
+        fetch_max_bytes: u32 = 55 << 20 => int("fetch.max.bytes", Unit::Bytes).within(1024, i32::MAX as i64);
+        /// Incremental fetch sessions (KIP-227) of the whole broker.
+        max_incremental_fetch_session_cache_slots: u32 = FETCH_SESSIONS_PER_CORE_MAX as u32
+            => int("max.incremental.fetch.session.cache.slots", Unit::Count);
+    }
+}
+
+/// The row of a broker setting, by its name or an alias.
+pub fn row(name: &str) -> Option<&'static Row> {
+    row_and_factor(name).map(|(row, _)| row)
+}
+
+/// The row that a topic overrides by `name`.
+pub(super) fn topic_row(name: &str) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.topic_name == Some(name))
+}
+
+fn row_and_factor(name: &str) -> Option<(&'static Row, i64)> {
+    TABLE.iter().find_map(|row| {
+        if row.name == name {
+            return Some((row, 1));
+        }
+        row.aliases.iter().find(|(alias, _)| *alias == name).map(|(_, factor)| (row, *factor))
+    })
+}
+
+impl Settings {
+    /// Sets one by name, or leaves it when it was set from a stronger origin before. On an error nothing is changed.
+    pub fn set(&mut self, name: &str, text: &str, notation: Notation, origin: Origin) -> Result<(), SettingError> {
+        let Some((row, factor)) = row_and_factor(name) else {
+            return Err(unknown(name, names()));
+        };
+        let mut with = self.clone();
+        row.assign_as(name, factor, &mut with, text, notation)?;
+        if self.origin(row) <= origin {
+            with.given.insert(row.name, origin);
+            *self = with;
+        }
+        Ok(())
+    }
+
+    /// Where the value in force came from.
+    pub fn origin(&self, row: &Row) -> Origin {
+        self.given.get(row.name).copied().unwrap_or(Origin::Default)
+    }
+
+    /// Checks what no single row can: call once, after the last `set`.
+    pub fn check_together(&self) -> Result<(), SettingError> {
+        let too_large = |name: &str, value: u64, other: &str, bound: u64| SettingError {
+            name: name.to_owned(),
+            message: format!("is {value}, more than {other}, which is {bound}: no such request could ever be received"),
+        };
+        let request = u64::from(self.socket_request_max_bytes);
+        if u64::from(self.message_max_bytes) > request {
+            let message = u64::from(self.message_max_bytes);
+            return Err(too_large("message.max.bytes", message, "socket.request.max.bytes", request));
+        }
+        if request > self.queued_max_request_bytes {
+            let queued = self.queued_max_request_bytes;
+            return Err(too_large("socket.request.max.bytes", request, "queued.max.request.bytes", queued));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_row_stands_for_its_field_once() {
+        let mut seen = BTreeSet::new();
+        assert_eq!(TABLE.len(), FIELDS.len());
+        for (row, field) in TABLE.iter().zip(FIELDS) {
+            assert_eq!(row.name.replace('.', "_"), *field);
+            for name in std::iter::once(row.name).chain(row.aliases.iter().map(|(name, _)| *name)) {
+                assert!(seen.insert(name), "{name} is there twice");
+            }
+            assert!(row.doc().ends_with('.'), "{}: {}", row.name, row.doc());
+            assert!(!row.doc().contains("  "), "{}: {}", row.name, row.doc());
+        }
+    }
+
+    #[test]
+    fn every_default_can_be_set_as_it_is_shown() {
+        let defaults = Settings::default();
+        for row in TABLE {
+            let mut settings = Settings::default();
+            let shown = row.show(&defaults);
+            for notation in [Notation::Kafka, Notation::Typed] {
+                row.assign(&mut settings, &shown, notation).unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(settings, defaults, "{}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_number_in_range_fits_its_field() {
+        for row in TABLE.iter().filter(|row| row.kind.is_number()) {
+            for number in [row.min, row.max] {
+                let mut settings = Settings::default();
+                row.assign(&mut settings, &number.to_string(), Notation::Kafka).unwrap_or_else(|e| panic!("{e}"));
+                assert_eq!(row.show(&settings), number.to_string());
+            }
+            for number in [row.min.checked_sub(1), row.max.checked_add(1)].into_iter().flatten() {
+                let mut settings = Settings::default();
+                let error = row.assign(&mut settings, &number.to_string(), Notation::Kafka).expect_err("out of range");
+                assert!(error.message.contains("must be"), "{error}");
+                assert_eq!(settings, Settings::default());
+            }
+        }
+    }
+
+    #[test]
+    fn the_stronger_origin_wins_in_any_order() {
+        let orders = [
+            [Origin::File, Origin::Environment, Origin::Flag],
+            [Origin::Flag, Origin::File, Origin::Environment],
+            [Origin::Environment, Origin::Flag, Origin::File],
+        ];
+        for order in orders {
+            let mut settings = Settings::default();
+            for origin in order {
+                let text = (origin as i32).to_string();
+                settings.set("num.partitions", &text, Notation::Kafka, origin).expect("in range");
+            }
+            assert_eq!(settings.num_partitions, Origin::Flag as i32);
+            assert_eq!(settings.origin(row("num.partitions").expect("in the table")), Origin::Flag);
+        }
+    }
+
+    #[test]
+    fn names_values_and_relations_are_checked() {
+        let check = |name: &str, text: &str, notation, expect: Result<&str, &str>| {
+            let mut settings = Settings::default();
+            let result = settings
+                .set(name, text, notation, Origin::File)
+                .and_then(|()| settings.check_together().map(|()| settings));
+            match (result, expect) {
+                (Ok(settings), Ok(shown)) => assert_eq!(row(name).expect("known").show(&settings), shown, "{name}"),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{name}: {error}"),
+                (got, _) => panic!("{name}={text}: {got:?}"),
+            }
+        };
+        use Notation::{Kafka, Typed};
+        check("log.segment.bytes", "64MiB", Typed, Ok("67108864"));
+        check(
+            "log.segment.bytes",
+            "64MiB",
+            Kafka,
+            Err("log.segment.bytes must be a plain number of bytes here, not `64MiB`"),
+        );
+        check("log.segment.bytes", "1", Kafka, Err("65536 (64 KiB) or more"));
+        check("log.segment.byte", "1", Kafka, Err("did you mean `log.segment.bytes`?"));
+        check("zookeeper.connect", "x", Kafka, Err("`corelog settings` lists them all"));
+        check("log.retention.hours", "168", Kafka, Ok("604800000"));
+        check("log.retention.hours", "-1", Kafka, Ok("-1"));
+        check("log.retention.hours", "9223372036854775807", Kafka, Ok("9223372036854775807"));
+        check("log.dirs", "/data", Kafka, Ok("/data"));
+        check("listeners", "PLAINTEXT://:9092", Kafka, Ok("0.0.0.0:9092"));
+        check("default.replication.factor", "3", Kafka, Err("must be 1 only"));
+        check("compression.type", "zstd", Kafka, Err("must be one of producer"));
+        check("log.message.timestamp.type", "LogAppendTime", Kafka, Ok("LogAppendTime"));
+        check("message.max.bytes", "200000000", Kafka, Err("socket.request.max.bytes, which is 104857600"));
+        check("queued.max.request.bytes", "2000000", Kafka, Err("queued.max.request.bytes, which is 2000000"));
+    }
+}
