@@ -49,5 +49,12 @@ pub const DECOMPRESSED_BATCH_BYTES_MAX: usize = 128 << 20;
 /// Producer ids handed to a core at a time.
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 
+/// Memory that the arrays of one message may take, however short its frame.
+pub const DECODED_BYTES_BASE: usize = 4 << 20;
+
+/// Memory that the arrays of one message may take besides, per byte of its frame. The structs of honest messages
+/// take two to four times their bytes.
+pub const DECODED_BYTES_PER_FRAME_BYTE: usize = 4;
+
 const _: () = assert!(DISK_READ_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () = assert!(DISK_WRITE_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));

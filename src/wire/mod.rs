@@ -2,3 +2,12 @@
 //!
 //! *Owns*: every byte layout a client sees. *Never*: holds state between two frames, trusts a length it has not
 //! compared with the bytes at hand, copies record bytes. *Runs on*: every core.
+
+pub mod codec;
+pub mod errors;
+pub mod frame;
+pub mod messages;
+pub mod reader;
+mod table;
+pub mod text;
+pub mod writer;
