@@ -3,17 +3,43 @@
 //! *Owns*: the list of the APIs that have tables. *Never*: decides which of them a broker offers.
 //! *Runs on*: every core.
 //!
-//! Fields, versions and defaults are those of Kafka 4.1's `clients/src/main/resources/common/message/*.json`.
+//! Fields and versions are those of Kafka 4.1's `clients/src/main/resources/common/message/*.json`; so are the
+//! defaults, but for the nullable texts, which are all `None` here.
 
 use super::codec::Api;
 
 pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_topic_partitions;
 pub mod fetch;
+pub mod find_coordinator;
+pub mod init_producer_id;
+pub mod list_offsets;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
 pub mod produce;
 
 /// Every API with tables, by key.
-pub const APIS: &[Api] = &[produce::API, fetch::API, metadata::API, api_versions::API];
+pub const APIS: &[Api] = &[
+    produce::API,
+    fetch::API,
+    list_offsets::API,
+    metadata::API,
+    find_coordinator::API,
+    api_versions::API,
+    create_topics::API,
+    delete_topics::API,
+    init_producer_id::API,
+    offset_for_leader_epoch::API,
+    describe_configs::API,
+    create_partitions::API,
+    describe_cluster::API,
+    describe_topic_partitions::API,
+];
 
 /// The row of `key`.
 pub fn api(key: i16) -> Option<&'static Api> {
