@@ -25,4 +25,6 @@
 
 pub mod base;
 pub mod config;
+#[cfg(feature = "shell")]
+pub mod shell;
 pub mod wire;

@@ -1,0 +1,280 @@
+//! Carries out disk operations: reads, writes and syncs through io_uring with O_DIRECT, everything that the kernel
+//! can only do blocking on the executor's helper thread.
+//!
+//! *Owns*: the table of open files of one core. *Never*: retries a failed write or sync; decides what a failure means.
+//! *Runs on*: every core.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use glommio::io::{DmaFile, OpenOptions};
+use glommio::{GlommioError, executor};
+
+use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
+use crate::base::limits::{DISK_READ_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+#[derive(Debug)]
+pub struct Disk {
+    /// Invariant: absolute.
+    root: PathBuf,
+    files: RefCell<HashMap<FileId, Rc<DmaFile>>>,
+}
+
+impl Disk {
+    /// Must run on the executor that will use it, before that opens any other file; `probe` names a file under
+    /// `root` that no other core uses at the same time.
+    ///
+    /// glommio finds out whether a device can be polled by reading from the first file a thread opens on it. When
+    /// that file is empty nothing is read, the answer is yes, and every later read fails on devices that cannot.
+    pub async fn open(root: &Path, probe: &str) -> io::Result<Disk> {
+        let root = fs::canonicalize(root)?;
+        let path = root.join(probe);
+        fs::write(&path, [0; BLOCK_BYTES])?;
+        let file = OpenOptions::new().read(true).write(true).dma_open(&path).await.map_err(io_error)?;
+        file.close().await.map_err(io_error)?;
+        fs::remove_file(&path)?;
+        Ok(Disk { root, files: RefCell::default() })
+    }
+
+    pub async fn run(&self, op: DiskOp) -> DiskResult {
+        match op {
+            DiskOp::Write { file, position, data } => self.write(self.file(file)?, position, data).await,
+            DiskOp::Read { file, position, len } => read(&*self.file(file)?, position, len).await,
+            DiskOp::Sync { file } => done("sync", self.file(file)?.fdatasync().await),
+            DiskOp::Open { file, path, create } => self.open_file(file, &self.root.join(path), create).await,
+            DiskOp::Allocate { file, len } => allocate(&*self.file(file)?, len).await,
+            DiskOp::Truncate { file, len } => done("truncate", self.file(file)?.truncate(len).await),
+            DiskOp::Close { file } => self.close(file).await,
+            DiskOp::List { dir } => self.blocking("list", dir, |path| list(&path).map(DiskDone::Listed)).await,
+            DiskOp::Rename { from, to } => {
+                let to = self.root.join(to);
+                self.blocking("rename", from, move |from| rename(&from, &to)).await
+            }
+            DiskOp::Delete { path } => {
+                self.blocking("delete", path, |path| missing_is_fine(fs::remove_file(path))).await
+            }
+            DiskOp::DeleteDir { dir } => {
+                self.blocking("delete", dir, |path| missing_is_fine(fs::remove_dir_all(path))).await
+            }
+            DiskOp::ReadFile { path } => self.blocking("read", path, |path| read_file(&path)).await,
+            DiskOp::WriteFile { path, data } => {
+                self.blocking("write", path, move |path| write_file(&path, &data)).await
+            }
+        }
+    }
+
+    /// Open files at present.
+    pub fn files_open(&self) -> usize {
+        self.files.borrow().len()
+    }
+
+    fn file(&self, file: FileId) -> Result<Rc<DmaFile>, DiskError> {
+        self.files.borrow().get(&file).cloned().ok_or_else(|| DiskError {
+            kind: DiskErrorKind::Failed,
+            message: format!("file {:#x} is not open", file.0),
+        })
+    }
+
+    async fn open_file(&self, id: FileId, path: &Path, create: bool) -> DiskResult {
+        let what = || format!("open {}", path.display());
+        let opened = OpenOptions::new().read(true).write(true).create(create).dma_open(path).await;
+        let file = opened.map_err(|error| disk_error(&what(), &io_error(error)))?;
+        let len = match file.file_size().await {
+            Ok(len) => len,
+            Err(error) => {
+                let error = disk_error(&what(), &io_error(error));
+                let _ = file.close().await;
+                return Err(error);
+            }
+        };
+        if create && len == 0 {
+            // The file may be new: it must not vanish from its directory when what is written to it is durable.
+            let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            self.blocking("sync", directory, |path| sync_directory(&path).map(|()| DiskDone::Done)).await?;
+        }
+        let before = self.files.borrow_mut().insert(id, Rc::new(file));
+        assert!(before.is_none(), "a file id is used once");
+        Ok(DiskDone::Opened { len })
+    }
+
+    async fn close(&self, file: FileId) -> DiskResult {
+        let removed = self.files.borrow_mut().remove(&file);
+        match removed {
+            Some(file) => done("close", file.close_rc().await),
+            None => Ok(DiskDone::Done),
+        }
+    }
+
+    async fn write(&self, file: Rc<DmaFile>, position: u64, data: Vec<Bytes>) -> DiskResult {
+        assert!(position.is_multiple_of(BLOCK), "direct writes start at a block");
+        let bytes: usize = data.iter().map(Bytes::len).sum();
+        let end = bytes.next_multiple_of(BLOCK_BYTES);
+        let mut written = 0;
+        // A write ends early when the device is nearly full; what it says about the rest is worth knowing.
+        while written < end {
+            let mut buffer = file.alloc_dma_buffer(end - written);
+            gather(&data, written, buffer.as_bytes_mut());
+            let wrote = file.write_at(buffer, position + written as u64).await;
+            let wrote = wrote.map_err(|error| disk_error("write", &io_error(error)))?;
+            if wrote < BLOCK_BYTES {
+                return Err(disk_error("write", &io::Error::from_raw_os_error(libc::ENOSPC)));
+            }
+            written += wrote - wrote % BLOCK_BYTES;
+        }
+        Ok(DiskDone::Done)
+    }
+
+    async fn blocking(
+        &self,
+        what: &'static str,
+        path: PathBuf,
+        call: impl FnOnce(PathBuf) -> io::Result<DiskDone> + Send + 'static,
+    ) -> DiskResult {
+        let path = self.root.join(path);
+        let name = path.clone();
+        let result = executor().spawn_blocking(move || call(path)).await;
+        result.map_err(|error| disk_error(&format!("{what} {}", name.display()), &error))
+    }
+}
+
+/// Copies `data` from its byte `skip` on into `buffer`, and zeros what is left of that: a direct buffer comes with
+/// whatever was in its memory before.
+fn gather(data: &[Bytes], mut skip: usize, buffer: &mut [u8]) {
+    let mut filled = 0;
+    for slice in data {
+        let slice = &slice[skip.min(slice.len())..];
+        skip = skip.saturating_sub(slice.len());
+        buffer[filled..filled + slice.len()].copy_from_slice(slice);
+        filled += slice.len();
+    }
+    buffer[filled..].fill(0);
+}
+
+async fn read(file: &DmaFile, position: u64, len: usize) -> DiskResult {
+    let mut data = BytesMut::new();
+    while data.len() < len {
+        let from = position + data.len() as u64;
+        let start = from - from % BLOCK;
+        let skip = (from - start) as usize;
+        let wanted = (skip + len - data.len()).next_multiple_of(BLOCK_BYTES).min(DISK_READ_BYTES_MAX);
+        let read = file.read_at_aligned(start, wanted).await;
+        let read = read.map_err(|error| disk_error("read", &io_error(error)))?;
+        // The buffer behind what was read holds stale bytes of other files: never look there.
+        let fresh = read.get(skip..).unwrap_or_default();
+        let fresh = &fresh[..fresh.len().min(len - data.len())];
+        if wanted >= skip + len && data.is_empty() {
+            return Ok(DiskDone::Read(Bytes::copy_from_slice(fresh)));
+        }
+        data.extend_from_slice(fresh);
+        if read.len() < wanted {
+            break;
+        }
+    }
+    Ok(DiskDone::Read(data.freeze()))
+}
+
+async fn allocate(file: &DmaFile, len: u64) -> DiskResult {
+    let result = file.pre_allocate(len, false).await.map_err(io_error);
+    match result {
+        // The file system cannot reserve: at least extend the file.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {
+            done("allocate", file.truncate(len).await)
+        }
+        result => result.map(|()| DiskDone::Done).map_err(|error| disk_error("allocate", &error)),
+    }
+}
+
+fn list(dir: &Path) -> io::Result<Vec<(String, u64)>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(dir)?;
+            if let Some(parent) = dir.parent() {
+                sync_directory(parent)?;
+            }
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        // Names that are not text cannot be ours.
+        if let (true, Ok(name)) = (kind.is_file(), entry.file_name().into_string()) {
+            files.push((name, entry.metadata()?.len()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<DiskDone> {
+    fs::rename(from, to)?;
+    for path in [to, from] {
+        if let Some(parent) = path.parent() {
+            sync_directory(parent)?;
+        }
+        if from.parent() == to.parent() {
+            break;
+        }
+    }
+    Ok(DiskDone::Done)
+}
+
+fn read_file(path: &Path) -> io::Result<DiskDone> {
+    if fs::metadata(path)?.len() > SMALL_FILE_BYTES_MAX as u64 {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than a small file may be"));
+    }
+    fs::read(path).map(|data| DiskDone::Read(Bytes::from(data)))
+}
+
+fn write_file(path: &Path, data: &[u8]) -> io::Result<DiskDone> {
+    assert!(data.len() <= SMALL_FILE_BYTES_MAX, "a small file is written whole");
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    let beside = PathBuf::from(beside);
+    let mut file = fs::File::create(&beside)?;
+    file.write_all(data)?;
+    file.sync_all()?;
+    rename(&beside, path)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+fn missing_is_fine(result: io::Result<()>) -> io::Result<DiskDone> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(DiskDone::Done),
+    }
+}
+
+fn done<T>(what: &str, result: Result<T, GlommioError<()>>) -> DiskResult {
+    result.map(|_| DiskDone::Done).map_err(|error| disk_error(what, &io_error(error)))
+}
+
+fn io_error(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::IoError(error) | GlommioError::EnhancedIoError { source: error, .. } => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+fn disk_error(what: &str, error: &io::Error) -> DiskError {
+    let kind = match error.raw_os_error() {
+        Some(libc::ENOENT) => DiskErrorKind::NotFound,
+        Some(libc::ENOSPC | libc::EDQUOT) => DiskErrorKind::Full,
+        Some(libc::EMFILE | libc::ENFILE) => DiskErrorKind::TooManyFiles,
+        _ => DiskErrorKind::Failed,
+    };
+    DiskError { kind, message: format!("{what}: {error}") }
+}

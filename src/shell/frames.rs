@@ -1,0 +1,193 @@
+//! Cuts a connection's bytes into frames.
+//!
+//! A large frame is read straight into a buffer of exactly its size; small ones share a read and are slices of one
+//! copy of it. Between frames nothing is held, so that an idle connection costs no buffer.
+//!
+//! *Owns*: where one connection is in its stream. *Never*: allocates for a frame before it was admitted.
+//! *Runs on*: the core that owns the connection.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use futures_lite::AsyncRead;
+use glommio::net::TcpStream;
+
+use super::socket;
+
+/// The buffer that all connections of a core read into.
+pub const SCRATCH_BYTES: usize = 64 << 10;
+
+/// From this size on a frame gets a buffer of its own and is not copied again.
+const LARGE_FRAME_BYTES: usize = 16 << 10;
+
+/// Behind a large frame another one is likely: only so much of it is read into the scratch buffer, as it will be
+/// copied from there.
+const LOOKAHEAD_BYTES: usize = 4 << 10;
+
+const PREFIX_BYTES: usize = 4;
+
+const _: () = assert!(LOOKAHEAD_BYTES <= SCRATCH_BYTES && LARGE_FRAME_BYTES <= SCRATCH_BYTES);
+
+/// What may be done with a frame whose length was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    Take,
+    Wait,
+    Refuse,
+}
+
+#[derive(PartialEq, Eq, Debug)]
+pub enum Next {
+    Frame(Bytes),
+    /// Everything read so far is consumed: read again.
+    Read,
+    /// The next frame was told to wait. Ask again later; do not read before.
+    Wait,
+    /// The length is impossible or was refused. Nothing after it makes sense.
+    Refuse {
+        length: i32,
+    },
+}
+
+#[derive(Debug, Default)]
+pub struct FrameReader {
+    /// Read and not yet consumed.
+    held: Bytes,
+    /// The beginning of a length that the end of a read has cut.
+    prefix: [u8; PREFIX_BYTES],
+    prefix_bytes: usize,
+    /// An admitted frame whose end has not arrived.
+    body: Option<Body>,
+    /// The last frame was large.
+    large: bool,
+    /// The last read took everything there was.
+    drained: bool,
+}
+
+#[derive(Debug)]
+struct Body {
+    buffer: Vec<u8>,
+    bytes: usize,
+}
+
+impl Body {
+    fn missing(&self) -> usize {
+        self.bytes - self.buffer.len()
+    }
+}
+
+impl FrameReader {
+    /// Takes the next frame from what was read. `admit` is asked once for each frame's length, unless it says wait.
+    pub fn next(&mut self, mut admit: impl FnMut(usize) -> Verdict) -> Next {
+        if self.body.is_none() {
+            let Some(length) = self.peek_length() else {
+                self.keep_prefix();
+                return Next::Read;
+            };
+            let Ok(bytes) = usize::try_from(length) else {
+                return Next::Refuse { length };
+            };
+            match admit(bytes) {
+                Verdict::Take => {}
+                Verdict::Wait => return Next::Wait,
+                Verdict::Refuse => return Next::Refuse { length },
+            }
+            self.held.advance(PREFIX_BYTES - self.prefix_bytes);
+            self.prefix_bytes = 0;
+            self.large = bytes >= LARGE_FRAME_BYTES;
+            if bytes <= self.held.len() {
+                return Next::Frame(self.held.split_to(bytes));
+            }
+            self.body = Some(Body { buffer: Vec::with_capacity(bytes), bytes });
+        }
+        let body = self.body.as_mut().expect("set above");
+        let part = self.held.split_to(self.held.len().min(body.missing()));
+        body.buffer.extend_from_slice(&part);
+        if body.missing() > 0 {
+            self.held = Bytes::new();
+            return Next::Read;
+        }
+        let body = self.body.take().expect("set above");
+        Next::Frame(Bytes::from(body.buffer))
+    }
+
+    /// Reads once; 0 bytes are the end of the stream. Call only after [`Next::Read`]. `scratch` may be shared by all
+    /// connections of the core: nothing stays in it.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut TcpStream,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        debug_assert!(self.held.is_empty());
+        match &self.body {
+            Some(body) if body.missing() >= LARGE_FRAME_BYTES => self.poll_body(cx, stream, scratch),
+            _ => self.poll_scratch(cx, stream, scratch),
+        }
+    }
+
+    fn poll_scratch(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut TcpStream,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let missing = self.body.as_ref().map_or(0, Body::missing);
+        let bytes_max = if self.large { scratch.len().min(missing + LOOKAHEAD_BYTES) } else { scratch.len() };
+        let read = std::task::ready!(Pin::new(stream).poll_read(cx, &mut scratch[..bytes_max]))?;
+        self.held = Bytes::copy_from_slice(&scratch[..read]);
+        self.drained = read < bytes_max;
+        Poll::Ready(Ok(read))
+    }
+
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut TcpStream,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let body = self.body.as_mut().expect("the caller has looked");
+        let missing = body.missing();
+        if !self.drained {
+            let ahead = &mut scratch[..LOOKAHEAD_BYTES];
+            match socket::receive(stream.as_raw_fd(), &mut body.buffer, missing, ahead) {
+                Ok(read) => {
+                    self.held = Bytes::copy_from_slice(&ahead[..read.saturating_sub(missing)]);
+                    self.drained = read < missing + LOOKAHEAD_BYTES;
+                    return Poll::Ready(Ok(read));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        // The stream's own read knows how to wait, but wants initialised memory: give it a little.
+        let start = body.buffer.len();
+        let bytes_max = missing.min(LOOKAHEAD_BYTES);
+        body.buffer.resize(start + bytes_max, 0);
+        let polled = Pin::new(stream).poll_read(cx, &mut body.buffer[start..]);
+        let read = match &polled {
+            Poll::Ready(Ok(read)) => *read,
+            _ => 0,
+        };
+        body.buffer.truncate(start + read);
+        self.drained = read < bytes_max;
+        polled
+    }
+
+    fn peek_length(&self) -> Option<i32> {
+        let mut bytes = self.prefix;
+        let rest = PREFIX_BYTES - self.prefix_bytes;
+        bytes[self.prefix_bytes..].copy_from_slice(self.held.get(..rest)?);
+        Some(i32::from_be_bytes(bytes))
+    }
+
+    fn keep_prefix(&mut self) {
+        let end = self.prefix_bytes + self.held.len();
+        self.prefix[self.prefix_bytes..end].copy_from_slice(&self.held);
+        self.prefix_bytes = end;
+        self.held = Bytes::new();
+    }
+}

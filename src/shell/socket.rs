@@ -1,0 +1,227 @@
+//! The socket calls that neither glommio nor the standard library offers.
+//!
+//! *Owns*: the unsafe calls and their error codes. *Never*: blocks; waits are glommio's. *Runs on*: every core.
+
+#![allow(unsafe_code)]
+
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+use bytes::Bytes;
+
+/// Connections that wait to be accepted, per listener.
+const BACKLOG: i32 = 4096;
+
+/// Slices handed to one `sendmsg`. The kernel takes 1024 at most.
+const SLICES_PER_SEND_MAX: usize = 256;
+
+/// Binds a TCP socket without listening, so that a port can be claimed long before connections are taken. With
+/// `shared`, every core may bind the same address, and the kernel spreads connections over those that listen.
+pub fn bind(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    // SAFETY: no pointers are passed.
+    let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Without this, connections of a process that just ended keep the port busy for a minute.
+    set_option(&fd, libc::SO_REUSEADDR)?;
+    if shared {
+        set_option(&fd, libc::SO_REUSEPORT)?;
+    }
+    let raw = fd.as_raw_fd();
+    match address {
+        SocketAddr::V4(v4) => {
+            let name = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: the address lives through the call and its size is given.
+            check(unsafe { libc::bind(raw, (&raw const name).cast(), mem::size_of_val(&name) as libc::socklen_t) })?;
+        }
+        SocketAddr::V6(v6) => {
+            let name = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            // SAFETY: as above.
+            check(unsafe { libc::bind(raw, (&raw const name).cast(), mem::size_of_val(&name) as libc::socklen_t) })?;
+        }
+    }
+    Ok(fd)
+}
+
+/// The address a socket is bound to: tells which port was chosen for port 0.
+pub fn local_address(fd: &OwnedFd) -> io::Result<SocketAddr> {
+    TcpListener::from(fd.try_clone()?).local_addr()
+}
+
+/// Starts to take connections on a bound socket.
+pub fn listen(fd: &OwnedFd) -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) }).map(|_| ())
+}
+
+/// Hands a listening socket to the executor this is called on.
+pub fn into_listener(fd: OwnedFd) -> glommio::net::TcpListener {
+    // SAFETY: the descriptor is a socket, and its ownership passes on.
+    unsafe { glommio::net::TcpListener::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// Ends a connection in both directions. Whoever waits on it is woken with its end.
+pub fn shut_down(fd: RawFd) {
+    // SAFETY: no pointers are passed. An error means that the connection is gone already.
+    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+}
+
+/// What one attempt to send has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    pub bytes: usize,
+    /// The socket takes no more at present.
+    pub blocked: bool,
+}
+
+/// Hands slices to the socket, without waiting. At most [`SLICES_PER_SEND_MAX`] are looked at.
+pub fn send<'a>(fd: RawFd, slices: impl Iterator<Item = &'a Bytes>) -> io::Result<Sent> {
+    let mut vector = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SLICES_PER_SEND_MAX];
+    let mut count = 0;
+    let mut wanted = 0;
+    for (entry, slice) in vector.iter_mut().zip(slices) {
+        *entry = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() };
+        count += 1;
+        wanted += slice.len();
+    }
+    // SAFETY: all-zero is a valid msghdr: no name, no control data.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = vector.as_mut_ptr();
+    message.msg_iovlen = count;
+    loop {
+        // SAFETY: the vector and what its first `count` entries point at live through the call, which only reads them.
+        let sent = unsafe { libc::sendmsg(fd, &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        if sent >= 0 {
+            let bytes = sent as usize;
+            return Ok(Sent { bytes, blocked: bytes < wanted });
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            ErrorKind::WouldBlock => return Ok(Sent { bytes: 0, blocked: true }),
+            ErrorKind::Interrupted => {}
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Reads what is there into the spare capacity of `first`, at most `first_bytes_max`, and what comes after into
+/// `second`. `Ok(0)` is the end of the stream; nothing there is [`ErrorKind::WouldBlock`]. Returns all bytes read;
+/// `first` has grown by its part.
+pub fn receive(fd: RawFd, first: &mut Vec<u8>, first_bytes_max: usize, second: &mut [u8]) -> io::Result<usize> {
+    let spare = first.spare_capacity_mut();
+    let first_bytes_max = first_bytes_max.min(spare.len());
+    let mut vector = [
+        libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: first_bytes_max },
+        libc::iovec { iov_base: second.as_mut_ptr().cast(), iov_len: second.len() },
+    ];
+    // SAFETY: all-zero is a valid msghdr: no name, no control data.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = vector.as_mut_ptr();
+    message.msg_iovlen = vector.len();
+    let read = loop {
+        // SAFETY: both buffers are borrowed exclusively through the call, and the kernel writes within their lengths.
+        let read = unsafe { libc::recvmsg(fd, &mut message, libc::MSG_DONTWAIT) };
+        if read >= 0 {
+            break read as usize;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != ErrorKind::Interrupted {
+            return Err(error);
+        }
+    };
+    let grown = first.len() + read.min(first_bytes_max);
+    // SAFETY: the kernel has written the first `min(read, first_bytes_max)` bytes behind the old length, and that is
+    // within the capacity.
+    unsafe { first.set_len(grown) };
+    Ok(read)
+}
+
+fn set_option(fd: &OwnedFd, option: i32) -> io::Result<()> {
+    let on: i32 = 1;
+    // SAFETY: the value lives through the call and its size is given.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const on).cast(),
+            mem::size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    check(result).map(|_| ())
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_bound_port_is_shared_only_when_asked_and_takes_connections_once_it_listens() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let first = bind(any.parse().expect("an address"), true).expect("bind");
+            let address = local_address(&first).expect("address");
+            assert_ne!(address.port(), 0);
+            assert!(TcpStream::connect(address).is_err());
+            let second = bind(address, true).expect("a second socket on the same port");
+            listen(&second).expect("listen");
+            let error = bind(address, false).expect_err("the port is taken");
+            assert_eq!(error.kind(), ErrorKind::AddrInUse);
+            TcpStream::connect(address).expect("connect");
+        }
+    }
+
+    #[test]
+    fn slices_arrive_in_order_and_a_full_socket_says_so() {
+        let (here, mut there) = UnixStream::pair().expect("pair");
+        let slices = [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"two")];
+        let sent = send(here.as_raw_fd(), slices.iter()).expect("send");
+        assert_eq!(sent, Sent { bytes: 6, blocked: false });
+        let mut read = [0; 6];
+        there.read_exact(&mut read).expect("read");
+        assert_eq!(&read, b"onetwo");
+
+        let large = [Bytes::from(vec![7; 16 << 20])];
+        let sent = send(here.as_raw_fd(), large.iter()).expect("send");
+        assert!(sent.blocked && sent.bytes > 0 && sent.bytes < 16 << 20);
+        assert_eq!(send(here.as_raw_fd(), large.iter()).expect("send"), Sent { bytes: 0, blocked: true });
+        shut_down(there.as_raw_fd());
+        assert!(send(here.as_raw_fd(), large.iter()).is_err());
+    }
+
+    #[test]
+    fn a_read_fills_the_spare_capacity_first_then_the_second_buffer() {
+        let (here, mut there) = UnixStream::pair().expect("pair");
+        let mut first = Vec::with_capacity(8);
+        first.extend_from_slice(b"ab");
+        let mut second = [0; 4];
+        let error = receive(here.as_raw_fd(), &mut first, 3, &mut second).expect_err("nothing there");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        there.write_all(b"cdefgh").expect("write");
+        assert_eq!(receive(here.as_raw_fd(), &mut first, 3, &mut second).expect("read"), 6);
+        assert_eq!((&first[..], &second), (&b"abcde"[..], b"fgh\0"));
+        drop(there);
+        assert_eq!(receive(here.as_raw_fd(), &mut first, 3, &mut second).expect("end"), 0);
+        assert_eq!(first, b"abcde");
+    }
+}
