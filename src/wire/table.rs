@@ -152,7 +152,8 @@ macro_rules! rows {
             fn sample(rng: &mut $crate::base::rng::Rng, version: $crate::wire::codec::Version) -> Self {
                 $struct {
                     $(
-                        $field: if $crate::wire::table::has!($versions, version) && rng.below(8) > 0 {
+                        $field: if $crate::wire::table::has!($versions, version)
+ && $crate::wire::table::sampled!($null, rng) {
                             $crate::wire::table::sample!($null, rng, version)
                         } else {
                             $crate::wire::table::default!($default, $type)
@@ -235,6 +236,17 @@ macro_rules! has {
     };
 }
 
+/// Whether a sample gets a value of its own. An `Option` always does, since where null is not allowed, it would come
+/// back as the empty value.
+macro_rules! sampled {
+    ([], $rng:ident) => {
+        $rng.below(8) > 0
+    };
+    ($null:tt, $rng:ident) => {
+        true
+    };
+}
+
 macro_rules! versions {
     ($first:literal) => {
         $crate::wire::codec::Versions { first: $first, last: i16::MAX }
@@ -296,4 +308,4 @@ macro_rules! sample {
     };
 }
 
-pub(super) use {api, bytes_min, count, decode, default, encode, fields, has, kind, rows, sample, versions};
+pub(super) use {api, bytes_min, count, decode, default, encode, fields, has, kind, rows, sample, sampled, versions};
