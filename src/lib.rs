@@ -25,6 +25,7 @@
 
 pub mod base;
 pub mod config;
+pub mod meta;
 #[cfg(feature = "shell")]
 pub mod shell;
 pub mod wire;

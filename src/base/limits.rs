@@ -31,6 +31,12 @@ pub const DISK_WRITE_BYTES_MAX: usize = 2 << 20;
 /// Largest whole-file read or write (`ReadFile`, `WriteFile`).
 pub const SMALL_FILE_BYTES_MAX: usize = 64 << 20;
 
+/// Topic records of the whole broker, as a metadata snapshot holds them.
+pub const META_TOPICS_BYTES_MAX: usize = 48 << 20;
+
+/// Log part of a metadata file at which the next snapshot is due.
+pub const META_LOG_BYTES_MAX: usize = 4 << 20;
+
 /// Batches remembered per idempotent producer and partition (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
 
@@ -58,3 +64,8 @@ pub const DECODED_BYTES_PER_FRAME_BYTE: usize = 4;
 
 const _: () = assert!(DISK_READ_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () = assert!(DISK_WRITE_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
+// A metadata file is read in one piece: snapshot, log part, the write that passes its bound, and the frames around.
+const _: () = assert!(
+    META_TOPICS_BYTES_MAX + META_LOG_BYTES_MAX + 2 * DISK_WRITE_BYTES_MAX < SMALL_FILE_BYTES_MAX,
+    "a metadata file must be a small file"
+);

@@ -21,7 +21,7 @@ macro_rules! settings {
         pub struct Settings {
             $($($(#[doc = $doc])+ pub $field: $type,)*)*
             /// Which settings have another origin than the default.
-            pub(super) given: BTreeMap<&'static str, Origin>,
+            pub given: BTreeMap<&'static str, Origin>,
         }
 
         impl Default for Settings {
