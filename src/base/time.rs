@@ -1,6 +1,6 @@
 //! Time as an argument.
 //!
-//! *Owns*: the two readings of time that a decision may use. *Never*: reads a clock. *Runs on*: every core.
+//! *Owns*: the two readings of time that a decision may use, and which one a record keeps. *Never*: reads a clock. *Runs on*: every core.
 
 /// Nanoseconds since the process started: never goes back, used for deadlines and latencies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -23,4 +23,14 @@ pub struct Now {
     pub mono: Instant,
     /// Milliseconds since the Unix epoch: record timestamps, retention. May jump.
     pub wall_ms: i64,
+}
+
+/// Which timestamp a record keeps (`message.timestamp.type`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TimestampType {
+    /// The producer's.
+    #[default]
+    CreateTime,
+    /// The time of appending, set by the broker.
+    LogAppendTime,
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::base::limits::CORES_MAX;
+pub use crate::base::time::TimestampType;
 
 /// A setting's type as Kafka's admin clients see it (DescribeConfigs `config_type`,
 /// `org.apache.kafka.clients.admin.ConfigEntry.ConfigType`).
@@ -77,16 +78,6 @@ pub enum Cores {
     Count(u16),
     /// Exactly these, by the operating system's number, ascending, without repeats, at least one.
     List(Vec<u16>),
-}
-
-/// Which timestamp a record keeps (`message.timestamp.type`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum TimestampType {
-    /// The producer's.
-    #[default]
-    CreateTime,
-    /// The time of appending, set by the broker.
-    LogAppendTime,
 }
 
 /// What becomes of old records (`cleanup.policy`). At least one is true.
