@@ -3,11 +3,15 @@
 //! *Owns*: every byte layout a client sees. *Never*: holds state between two frames, trusts a length it has not
 //! compared with the bytes at hand, copies record bytes. *Runs on*: every core.
 
+pub mod batch;
 pub mod codec;
+pub mod compression;
 pub mod errors;
 pub mod frame;
 pub mod messages;
 pub mod reader;
+pub mod record;
+pub mod records;
 mod table;
 pub mod text;
 pub mod writer;
