@@ -24,6 +24,7 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod meta;
 #[cfg(feature = "shell")]

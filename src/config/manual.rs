@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 use super::row::Row;
 use super::table::{Settings, TABLE};
-use super::values::in_words;
 
 const WIDTH: usize = 100;
 const INDENT: &str = "    ";
@@ -60,14 +59,7 @@ pub fn manual_json() -> String {
 }
 
 fn entry(out: &mut String, row: &Row) {
-    let default = row.show(&Settings::default());
-    let words = default.parse().ok().and_then(|number| in_words(number, row.unit));
-    let default = match words {
-        Some(words) => format!("{default} ({words})"),
-        None if default.is_empty() => "empty".into(),
-        None => default,
-    };
-    let mut facts = format!("{}, default {default}", row.kind.name());
+    let mut facts = format!("{}, default {}", row.kind.name(), row.default_text());
     if !row.range().is_empty() {
         write!(facts, "; {}", row.range()).expect("writing to a string");
     }

@@ -134,6 +134,16 @@ impl Row {
         format!("CORELOG_{}", self.name.replace('.', "_").to_ascii_uppercase())
     }
 
+    /// The default, as a person reads it.
+    pub fn default_text(&self) -> String {
+        let text = self.show(&Settings::default());
+        match text.parse().ok().and_then(|number| in_words(number, self.unit)) {
+            Some(words) => format!("{text} ({words})"),
+            None if text.is_empty() => "empty".into(),
+            None => text,
+        }
+    }
+
     /// The value in force, in Kafka's notation.
     pub fn show(&self, settings: &Settings) -> String {
         (self.show)(settings)

@@ -262,7 +262,7 @@ impl Value for CleanupPolicy {
     }
 }
 
-/// Reads a number with an optional suffix of its unit: `64MiB`, `1.5GiB` is not taken, `7d`, `500ms`.
+/// Reads a whole number with an optional suffix of its unit: `64MiB`, `7d`, `500ms`.
 pub(super) fn parse_with_suffix(text: &str, unit: Unit) -> Result<i64, String> {
     let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '-' || c == '_')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
@@ -288,14 +288,17 @@ pub(super) fn parse_with_suffix(text: &str, unit: Unit) -> Result<i64, String> {
     number.checked_mul(scale).ok_or_else(|| "must fit 63 bits".to_string())
 }
 
-/// A number as a person reads it: `1 GiB`, `7 d`; nothing when there is no shorter form.
+/// A number as a person says it: `1 GiB`, `7 d`; nothing when that would be no shorter.
 pub(super) fn in_words(number: i64, unit: Unit) -> Option<String> {
+    if number == i64::MAX {
+        return Some("no bound".into());
+    }
     let scales: &[(i64, &str)] = match unit {
         Unit::Count => return None,
         Unit::Bytes => &[(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")],
         Unit::Ms => &[(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")],
     };
-    if number <= 0 || number == i64::MAX {
+    if number <= 0 {
         return None;
     }
     scales.iter().find(|(scale, _)| number % scale == 0).map(|(scale, name)| format!("{} {name}", number / scale))
