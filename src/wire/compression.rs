@@ -142,3 +142,100 @@ fn append_raw_snappy(block: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Optio
     let written = snap::raw::Decoder::new().decompress(block, &mut out[start..]).ok()?;
     (written == claimed).then_some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::Rng;
+
+    const REAL: [Compression; 4] = [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
+    /// Half noise, half repetition, as records are.
+    fn sample(bytes: usize) -> Vec<u8> {
+        let mut rng = Rng::new(bytes as u64);
+        (0..bytes).map(|i| if i % 64 < 32 { rng.next_u64() as u8 } else { i as u8 }).collect()
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        for compression in Compression::ALL {
+            assert_eq!(Compression::from_id(compression.id()), Some(compression));
+            for size in [0, 1, 100, 32 << 10, (32 << 10) + 1, 100_000] {
+                let bytes = sample(size);
+                let packed = compression.compress(&bytes);
+                assert_eq!(compression.decompress(&packed, size), Ok(bytes), "{} of {size}", compression.name());
+                if size > 0 {
+                    let error = BatchError::Compressed { compression };
+                    assert_eq!(compression.decompress(&packed, size - 1), Err(error), "{size}");
+                }
+            }
+        }
+        for id in [5, 6, 7, -1] {
+            assert_eq!(Compression::from_id(id), None);
+        }
+    }
+
+    #[test]
+    fn both_forms_of_snappy() {
+        let bytes = sample(70_000);
+        let raw = snap::raw::Encoder::new().compress_vec(&bytes).expect("it fits");
+        assert_eq!(Compression::Snappy.decompress(&raw, bytes.len()), Ok(bytes.clone()));
+        let xerial = Compression::Snappy.compress(&bytes);
+        assert!(xerial.starts_with(b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01"));
+        assert_eq!(Compression::Snappy.decompress(&xerial, bytes.len()), Ok(bytes));
+        // By hand, from the descriptions of both formats: one block, one literal of five bytes.
+        let one_literal = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\0\0\0\x07\x05\x10hello";
+        assert_eq!(Compression::Snappy.decompress(one_literal, 5), Ok(b"hello".to_vec()));
+    }
+
+    #[test]
+    fn bombs_stop_at_the_bound() {
+        let zeros = vec![0; 8 << 20];
+        for compression in REAL {
+            let packed = compression.compress(&zeros);
+            assert!(packed.len() < zeros.len() / 15, "{}", compression.name());
+            let error = BatchError::Compressed { compression };
+            assert_eq!(compression.decompress(&packed, 1 << 20), Err(error), "{}", compression.name());
+        }
+        let check = |bytes: &[u8]| {
+            let error = BatchError::Compressed { compression: Compression::Snappy };
+            assert_eq!(Compression::Snappy.decompress(bytes, usize::MAX), Err(error), "{bytes:x?}");
+        };
+        // Lengths that are only claimed: of the whole, and of a block.
+        check(b"\xff\xff\xff\xff\x0fabc");
+        check(b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\xff\xff\xff\xffabc");
+        check(b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\0\0");
+        check(b"\x82SNAPPY\0\0\0");
+        check(b"");
+    }
+
+    #[test]
+    fn a_cut_is_an_error_or_gives_less_but_never_other_bytes() {
+        let bytes = sample(1000);
+        for compression in REAL {
+            let packed = compression.compress(&bytes);
+            for cut in 0..packed.len() {
+                if let Ok(got) = compression.decompress(&packed[..cut], bytes.len()) {
+                    assert!(bytes.starts_with(&got), "{} cut at {cut}", compression.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn seeded_damage_never_panics_and_stays_within_the_bound() {
+        let mut rng = Rng::new(3);
+        let bytes = sample(300);
+        for round in 0..8_000 {
+            let compression = REAL[round % REAL.len()];
+            let mut packed = compression.compress(&bytes);
+            for _ in 0..=rng.below(3) {
+                let at = rng.below(packed.len() as u64) as usize;
+                packed[at] = rng.next_u64() as u8;
+            }
+            if let Ok(got) = compression.decompress(&packed, 4096) {
+                assert!(got.len() <= 4096);
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! compared with the bytes at hand, copies record bytes. *Runs on*: every core.
 
 pub mod batch;
+mod batch_error;
 pub mod codec;
 pub mod compression;
 pub mod errors;

@@ -201,3 +201,76 @@ impl BatchBuilder {
         Batch { header: self.header, bytes: bytes.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::LeaderEpoch;
+
+    #[test]
+    fn records_come_back_with_their_places() {
+        for compression in Compression::ALL {
+            let mut builder = BatchBuilder::new(compression);
+            builder.push_with_headers(1_000, Some(b"a"), None, &[(b"h", None), (b"h", Some(b"2"))]);
+            builder.push(990, None, Some(&[5; 9000]));
+            builder.push(2_000, Some(b""), Some(b""));
+            let uncompressed = builder.size_bytes();
+            let batch = builder.build();
+            assert_eq!(compression == Compression::None, uncompressed == batch.bytes.len());
+            assert_eq!((batch.header.base_timestamp, batch.header.max_timestamp), (1_000, 2_000));
+            for (log_append_time_ms, expect) in [(None, [1_000, 990, 2_000]), (Some(7), [7, 7, 7])] {
+                let stored = batch.stamp(Offset(50), LeaderEpoch(1), log_append_time_ms);
+                let bytes: Bytes = stored.slices().collect::<Vec<_>>().concat().into();
+                let records = BatchRecords::open(&bytes).expect("it is whole");
+                let walked: Vec<_> = records.iter().collect::<Result<_, _>>().expect("every record is whole");
+                assert_eq!(walked.iter().map(|r| r.offset.0).collect::<Vec<_>>(), [50, 51, 52]);
+                assert_eq!(walked.iter().map(|r| r.timestamp).collect::<Vec<_>>(), expect);
+                assert_eq!(walked[0].record.key, Some(&b"a"[..]));
+                assert_eq!(walked[0].record.value, None);
+                assert_eq!(walked[0].record.headers().len(), 2);
+                assert_eq!(walked[1].record.key, None);
+                assert_eq!(walked[1].record.value, Some(&[5; 9000][..]));
+                assert_eq!(walked[2].record.value, Some(&b""[..]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_walk_ends_at_the_first_fault() {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(1, None, Some(b"one"));
+        builder.push(2, None, Some(b"two"));
+        let whole = builder.build();
+        let check = |change: &dyn Fn(&mut Vec<u8>), good: usize, expect: BatchError| {
+            let mut bytes = whole.bytes.to_vec();
+            change(&mut bytes);
+            let records = BatchRecords::open(&bytes.into()).expect("the header is fine");
+            let walked: Vec<_> = records.iter().collect();
+            assert_eq!(walked.len(), good + 1);
+            assert!(walked[..good].iter().all(Result::is_ok));
+            assert_eq!(walked[good], Err(expect));
+        };
+        let second = HEADER_BYTES + 10;
+        let fault = crate::wire::record::RecordFault::Short;
+        check(&|bytes| bytes[second] = 40, 1, BatchError::Record { index: 1, fault });
+        check(&|bytes| bytes[HEADER_BYTES + 3] = 20, 0, BatchError::OffsetDelta { index: 0, delta: 10 });
+        check(&|bytes| bytes[60] = 1, 0, BatchError::Trailing { bytes: 10 });
+        check(&|bytes| bytes[60] = 3, 2, BatchError::Record { index: 2, fault });
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_their_bytes() {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(1, None, Some(b"one"));
+        let whole = builder.build().bytes;
+        for cut in 0..whole.len() {
+            assert!(BatchRecords::open(&whole.slice(..cut)).is_err(), "cut at {cut}");
+        }
+        let mut bytes = whole.to_vec();
+        bytes[8..12].copy_from_slice(&(-5i32).to_be_bytes());
+        assert_eq!(BatchRecords::open(&bytes.into()).err(), Some(BatchError::Length { length: -5 }));
+        let mut bytes = whole.to_vec();
+        bytes[22] = 6;
+        assert_eq!(BatchRecords::open(&bytes.into()).err(), Some(BatchError::Compression { id: 6 }));
+    }
+}
