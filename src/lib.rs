@@ -14,6 +14,7 @@
 //! | F3 | `replica` | one partition replica: leader epoch, high watermark, who waits for what |
 //! | F4 | `broker` | `Shard::step`: sessions, the API table, one file per API family, routing between cores |
 //! | F5 | `shell` | glommio: executors, sockets, direct I/O, the mesh between cores, signals |
+//! | F6 | `cli` | the command line: its flags come from the settings table |
 //!
 //! A Produce request's way: `shell/net` reads a frame → `broker/shard` step → `broker/session` admits it →
 //! `broker/api` finds the row → `broker/api/produce` → `broker/route` (this core or another) →
