@@ -44,19 +44,34 @@ pub enum Input {
 #[derive(Debug)]
 pub enum Effect {
     /// Queue these slices, in order, on the connection: whole reply frames with their length prefix.
-    Send { conn: ConnId, data: Vec<Bytes> },
+    Send {
+        conn: ConnId,
+        data: Vec<Bytes>,
+    },
     /// Send what is queued, then close.
-    Close { conn: ConnId },
+    Close {
+        conn: ConnId,
+    },
     /// Connections for which `Shard::admit` said wait may be asked about again.
-    Resume { conn: ConnId },
-    ToShard { to: CoreId, message: ShardMessage },
-    Disk { token: DiskToken, op: DiskOp },
+    Resume {
+        conn: ConnId,
+    },
+    ToShard {
+        to: CoreId,
+        message: ShardMessage,
+    },
+    Disk {
+        token: DiskToken,
+        op: DiskOp,
+    },
     /// Every core has recovered its partitions: open the listeners.
     Ready,
     /// This core's files are flushed and closed: the executor may end.
     Stopped,
     /// The broker cannot go on (its metadata cannot be read or written). Say this and exit with an error.
-    Fatal { message: String },
+    Fatal {
+        message: String,
+    },
 }
 
 /// Ties the end of a disk operation to whoever asked for it.

@@ -149,8 +149,9 @@ impl Disk {
 fn gather(data: &[Bytes], mut skip: usize, buffer: &mut [u8]) {
     let mut filled = 0;
     for slice in data {
-        let slice = &slice[skip.min(slice.len())..];
-        skip = skip.saturating_sub(slice.len());
+        let skipped = skip.min(slice.len());
+        skip -= skipped;
+        let slice = &slice[skipped..];
         buffer[filled..filled + slice.len()].copy_from_slice(slice);
         filled += slice.len();
     }
@@ -277,4 +278,170 @@ fn disk_error(what: &str, error: &io::Error) -> DiskError {
         _ => DiskErrorKind::Failed,
     };
     DiskError { kind, message: format!("{what}: {error}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::executor;
+    use std::process::Command;
+    use tempfile::TempDir;
+
+    const FILE: FileId = FileId(7);
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        let processor = core_affinity::get_core_ids().expect("processors")[0].id;
+        executor::builder("test", processor).make().expect("an executor").run(test)
+    }
+
+    /// A directory on the file system of the sources: that of temporary files may have no direct I/O.
+    fn directory() -> TempDir {
+        tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory")
+    }
+
+    async fn open(disk: &Disk, create: bool) -> DiskResult {
+        disk.run(DiskOp::Open { file: FILE, path: "file".into(), create }).await
+    }
+
+    async fn read(disk: &Disk, position: u64, len: usize) -> Bytes {
+        match disk.run(DiskOp::Read { file: FILE, position, len }).await {
+            Ok(DiskDone::Read(data)) => data,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn slices(data: &[u8], piece: usize) -> Vec<Bytes> {
+        data.chunks(piece).map(Bytes::copy_from_slice).collect()
+    }
+
+    #[test]
+    fn what_was_written_is_read_at_any_alignment_and_padding_is_zeros() {
+        let dir = directory();
+        run(async {
+            let disk = Disk::open(dir.path(), ".probe").await.expect("open");
+            assert_eq!(open(&disk, true).await, Ok(DiskDone::Opened { len: 0 }));
+            let data: Vec<u8> = (0..2_500_000u32).map(|i| (i / 3) as u8 | 1).collect();
+            // Leave other bytes in the buffers that the padded write is going to get.
+            let noise = vec![Bytes::from(vec![0xee; data.len()])];
+            assert_eq!(disk.run(DiskOp::Write { file: FILE, position: 0, data: noise }).await, Ok(DiskDone::Done));
+            let write = DiskOp::Write { file: FILE, position: BLOCK, data: slices(&data, 100_001) };
+            assert_eq!(disk.run(write).await, Ok(DiskDone::Done));
+            assert_eq!(disk.run(DiskOp::Sync { file: FILE }).await, Ok(DiskDone::Done));
+
+            let end = BLOCK as usize + data.len();
+            let padded = end.next_multiple_of(BLOCK_BYTES);
+            let mut expect = vec![0xee; BLOCK_BYTES];
+            expect.extend_from_slice(&data);
+            expect.resize(padded, 0);
+            for (position, len) in [
+                (0, 1),
+                (0, 4096),
+                (4095, 2),
+                (4096, 4096),
+                (5000, 1000),
+                (1, 1 << 20),
+                (8191, (1 << 20) + 1),
+                (12_345, 2_400_000),
+                (end - 10, 10),
+                (end - 10, 5000),
+                (padded - 1, 100),
+                (padded, 100),
+                (padded + 777, 100),
+                (3, 0),
+                (0, 10_000_000),
+            ] {
+                let want = &expect[position.min(padded)..(position + len).min(padded)];
+                assert!(read(&disk, position as u64, len).await[..] == *want, "{len} bytes at {position}");
+            }
+            assert_eq!(disk.run(DiskOp::Close { file: FILE }).await, Ok(DiskDone::Done));
+            assert_eq!(disk.files_open(), 0);
+            assert_eq!(open(&disk, false).await, Ok(DiskDone::Opened { len: padded as u64 }));
+        });
+    }
+
+    #[test]
+    fn files_are_made_listed_resized_renamed_and_deleted() {
+        let dir = directory();
+        run(async {
+            let disk = Disk::open(dir.path(), ".probe").await.expect("open");
+            let failed = open(&disk, false).await.expect_err("there is no such file");
+            assert_eq!(failed.kind, DiskErrorKind::NotFound);
+            assert_eq!(disk.run(DiskOp::List { dir: "a/b".into() }).await, Ok(DiskDone::Listed(vec![])));
+            let done = Ok(DiskDone::Done);
+            let data = Bytes::from_static(b"small");
+            let write = |path: &str| DiskOp::WriteFile { path: path.into(), data: data.clone() };
+            assert_eq!(disk.run(write("a/b/2")).await, done);
+            assert_eq!(disk.run(write("a/b/2")).await, done);
+            assert_eq!(disk.run(write("a/b/1")).await, done);
+            let read = disk.run(DiskOp::ReadFile { path: "a/b/2".into() }).await;
+            assert_eq!(read, Ok(DiskDone::Read(data.clone())));
+            let rename = DiskOp::Rename { from: "a/b/1".into(), to: "a/3".into() };
+            assert_eq!(disk.run(rename).await, done);
+            let listed = disk.run(DiskOp::List { dir: "a/b".into() }).await;
+            assert_eq!(listed, Ok(DiskDone::Listed(vec![("2".to_owned(), 5)])));
+            for _ in 0..2 {
+                assert_eq!(disk.run(DiskOp::Delete { path: "a/b/2".into() }).await, done);
+                assert_eq!(disk.run(DiskOp::DeleteDir { dir: "a".into() }).await, done);
+            }
+            let read = disk.run(DiskOp::ReadFile { path: "a/3".into() }).await;
+            assert_eq!(read.expect_err("deleted").kind, DiskErrorKind::NotFound);
+
+            assert_eq!(open(&disk, true).await, Ok(DiskDone::Opened { len: 0 }));
+            for (op, len) in [
+                (DiskOp::Allocate { file: FILE, len: 1 << 20 }, 1 << 20),
+                (DiskOp::Truncate { file: FILE, len: 5000 }, 5000),
+                (DiskOp::Truncate { file: FILE, len: 9000 }, 9000),
+            ] {
+                assert_eq!(disk.run(op).await, done);
+                let listed = disk.run(DiskOp::List { dir: "".into() }).await;
+                assert_eq!(listed, Ok(DiskDone::Listed(vec![("file".to_owned(), len)])));
+            }
+            // The end of the file lies inside a block: what is behind it is not shown.
+            assert_eq!(super::tests::read(&disk, 8990, 100).await, vec![0; 10]);
+        });
+    }
+
+    #[test]
+    fn a_rest_is_gathered_from_any_byte_on_and_padded() {
+        let data = [&b"abc"[..], b"", b"de", b"fghi"].map(Bytes::from_static);
+        for (skip, expect) in
+            [(0, b"abcdefghi\0"), (2, b"cdefghi\0\0\0"), (3, b"defghi\0\0\0\0"), (7, b"hi\0\0\0\0\0\0\0\0")]
+        {
+            let mut buffer = *b"##########";
+            gather(&data, skip, &mut buffer);
+            assert_eq!(&buffer, expect);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_open_is_an_error() {
+        let dir = directory();
+        run(async {
+            let disk = Disk::open(dir.path(), ".probe").await.expect("open");
+            let error = disk.run(DiskOp::Sync { file: FILE }).await.expect_err("not open");
+            assert_eq!(error.kind, DiskErrorKind::Failed);
+            assert!(error.message.contains("0x7"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_full_device_is_told_apart_from_a_broken_one() {
+        let dir = directory();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path()).status();
+        if !mount.is_ok_and(|status| status.success()) {
+            eprintln!("only root can mount: not run");
+            return;
+        }
+        let error = run(async {
+            let disk = Disk::open(dir.path(), ".probe").await.expect("open");
+            open(&disk, true).await.expect("open");
+            let data = vec![Bytes::from(vec![1; 2 << 20])];
+            let result = disk.run(DiskOp::Write { file: FILE, position: 0, data }).await;
+            disk.run(DiskOp::Close { file: FILE }).await.expect("close");
+            result
+        });
+        let unmounted = Command::new("umount").arg(dir.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()));
+        assert_eq!(error.expect_err("2 MiB do not fit into 1").kind, DiskErrorKind::Full);
+    }
 }

@@ -191,3 +191,102 @@ impl FrameReader {
         self.held = Bytes::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::Rng;
+    use crate::shell::executor;
+    use glommio::net::TcpListener;
+    use std::future::poll_fn;
+    use std::io::Write;
+    use std::thread;
+
+    fn frame(bytes: usize, seed: u8) -> Vec<u8> {
+        let mut frame = (bytes as u32).to_be_bytes().to_vec();
+        frame.extend((0..bytes).map(|at| seed.wrapping_add(at as u8)));
+        frame
+    }
+
+    /// Sends `bytes` in pieces of `piece` and returns what the reader makes of them.
+    fn read_all(bytes: Vec<u8>, mut piece: impl FnMut() -> usize + Send + 'static) -> Vec<Bytes> {
+        let processor = core_affinity::get_core_ids().expect("processors")[0].id;
+        let executor = executor::builder("test", processor).make().expect("an executor");
+        executor.run(async move {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+            let address = listener.local_addr().expect("bound");
+            let sender = thread::spawn(move || {
+                let mut stream = std::net::TcpStream::connect(address).expect("connect");
+                stream.set_nodelay(true).expect("nodelay");
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    let (now, later) = rest.split_at(piece().clamp(1, rest.len()));
+                    stream.write_all(now).expect("write");
+                    rest = later;
+                }
+            });
+            let mut stream = listener.accept().await.expect("accept");
+            let mut reader = FrameReader::default();
+            let mut scratch = vec![0; SCRATCH_BYTES];
+            let mut frames = Vec::new();
+            let mut waits = 0;
+            loop {
+                // Every second frame is told to wait once: that must change nothing.
+                let next = reader.next(|_| {
+                    waits += 1;
+                    if waits % 2 == 0 { Verdict::Wait } else { Verdict::Take }
+                });
+                match next {
+                    Next::Frame(frame) => frames.push(frame),
+                    Next::Wait => {}
+                    Next::Refuse { length } => panic!("refused {length}"),
+                    Next::Read => {
+                        let read = poll_fn(|cx| reader.poll_read(cx, &mut stream, &mut scratch));
+                        if read.await.expect("read") == 0 {
+                            break;
+                        }
+                    }
+                }
+            }
+            assert!(reader.held.is_empty() && reader.body.is_none() && reader.prefix_bytes == 0);
+            sender.join().expect("the sender ends");
+            frames
+        })
+    }
+
+    #[test]
+    fn frames_of_all_sizes_come_whole_and_in_order_however_they_are_cut() {
+        let sizes = [
+            &[0, 1, 3, 4, 5, 100, 0, 0, 7][..],
+            &[LARGE_FRAME_BYTES - 1, LARGE_FRAME_BYTES, LARGE_FRAME_BYTES + 1, 20, LOOKAHEAD_BYTES, 2][..],
+            &[SCRATCH_BYTES - 4, SCRATCH_BYTES - 3, SCRATCH_BYTES, 200_000, 3, 300_000, 300_001, 9][..],
+            &[1_000_000, 1, 1_000_001, 5000][..],
+        ];
+        for sizes in sizes {
+            for pieces in [1..8, 500..3000, 60_000..70_000, 1 << 20..1 << 21] {
+                if pieces.end == 8 && sizes.iter().sum::<usize>() > 100_000 {
+                    continue;
+                }
+                let bytes = sizes.iter().zip(1..).flat_map(|(&size, seed)| frame(size, seed)).collect();
+                let mut rng = Rng::new(pieces.end as u64);
+                let span = (pieces.end - pieces.start) as u64;
+                let frames = read_all(bytes, move || pieces.start + (rng.next_u64() % span) as usize);
+                assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), sizes);
+                for (got, seed) in frames.iter().zip(1..) {
+                    assert!(got[..] == frame(got.len(), seed)[4..], "a frame of {} bytes", got.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_and_refused_lengths_end_the_stream_without_an_allocation() {
+        for (length, expect) in [(-1, -1), (i32::MIN, i32::MIN), (i32::MAX, i32::MAX), (1001, 1001)] {
+            let mut reader =
+                FrameReader { held: Bytes::copy_from_slice(&i32::to_be_bytes(length)), ..FrameReader::default() };
+            let next = reader.next(|bytes| if bytes > 1000 { Verdict::Refuse } else { Verdict::Take });
+            assert_eq!(next, Next::Refuse { length: expect });
+            assert!(reader.body.is_none());
+        }
+    }
+}

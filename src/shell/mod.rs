@@ -1,10 +1,17 @@
 //! The shell: everything that touches the machine. Bytes move here; nothing is decided.
 //!
+//! `run` starts one executor per core. On each, `net` reads frames and hands them to `reactor`, which steps the shard
+//! and carries out what it asks for: replies through `output`, files through `disk`, other cores through `mesh`.
+//!
 //! *Owns*: glommio, sockets, files, pinning, signals, the clock. *Never*: looks into a request or a record.
-//! *Runs on*: every core, one executor each; `run` starts them.
+//! *Runs on*: every core, one executor each.
 
+pub mod clock;
 pub mod disk;
 pub mod executor;
 pub mod frames;
+pub mod host;
+pub mod mesh;
 pub mod output;
+pub mod signals;
 pub mod socket;

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 use bytes::Bytes;
 
@@ -72,6 +73,12 @@ pub fn listen(fd: &OwnedFd) -> io::Result<()> {
 pub fn into_listener(fd: OwnedFd) -> glommio::net::TcpListener {
     // SAFETY: the descriptor is a socket, and its ownership passes on.
     unsafe { glommio::net::TcpListener::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// Hands a socket to the executor this is called on.
+pub fn into_stream(socket: UnixStream) -> glommio::net::UnixStream {
+    // SAFETY: the descriptor is a stream socket, and its ownership passes on.
+    unsafe { glommio::net::UnixStream::from_raw_fd(socket.into_raw_fd()) }
 }
 
 /// Ends a connection in both directions. Whoever waits on it is woken with its end.
@@ -174,7 +181,6 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpStream;
-    use std::os::unix::net::UnixStream;
 
     #[test]
     fn a_bound_port_is_shared_only_when_asked_and_takes_connections_once_it_listens() {

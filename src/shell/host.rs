@@ -1,0 +1,270 @@
+//! What the host must offer, checked before anything starts, each failure with its remedy.
+//!
+//! *Owns*: the checks, the processors to run on, the lock on the data directory. *Never*: changes the host, except for
+//! raising this process's own soft limits to its hard ones. *Runs on*: the main thread, once.
+
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::disk::BLOCK_BYTES;
+use crate::base::limits::CORES_MAX;
+use crate::config::Cores;
+use crate::shell::executor::IO_MEMORY_BYTES;
+
+/// glommio refuses to start below this limit.
+const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+
+/// Each of an executor's three rings registers the executor's direct I/O memory.
+const RINGS: u64 = 3;
+
+const LOCK_NAME: &str = ".lock";
+
+/// Why the broker did not start, or could not go on: for the user to read, with what to do about it.
+#[derive(Debug)]
+pub struct ServeError {
+    message: String,
+}
+
+impl ServeError {
+    pub(super) fn new(message: String) -> ServeError {
+        ServeError { message }
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// The data directory, locked for as long as this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    /// Absolute.
+    pub path: PathBuf,
+    /// What direct I/O must be aligned to, if the kernel says.
+    pub direct_io_alignment: Option<u32>,
+    _lock: File,
+}
+
+impl DataDir {
+    pub fn open(path: &Path) -> Result<DataDir, ServeError> {
+        let refused = |error: io::Error| {
+            let name = path.display();
+            ServeError::new(format!(
+                "the data directory {name} cannot be used: {error}. Make it writable for this user, or choose another \
+                 with --data-dir."
+            ))
+        };
+        fs::create_dir_all(path).map_err(refused)?;
+        let path = fs::canonicalize(path).map_err(refused)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK_NAME));
+        let lock = lock.map_err(refused)?;
+        lock_file(&lock).map_err(|error| {
+            let name = path.display();
+            if error.kind() == io::ErrorKind::WouldBlock {
+                ServeError::new(format!(
+                    "the data directory {name} is in use by another broker. Stop that one, or choose another directory \
+                     with --data-dir."
+                ))
+            } else {
+                ServeError::new(format!("the data directory {name} cannot be locked: {error}."))
+            }
+        })?;
+        let direct_io_alignment = check_direct_io(&path)?;
+        Ok(DataDir { path, direct_io_alignment, _lock: lock })
+    }
+}
+
+/// The processors to pin executors to, in the order of cores.
+pub fn processors(cores: &Cores) -> Result<Vec<usize>, ServeError> {
+    let allowed: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    if allowed.is_empty() {
+        return Err(ServeError::new("the processors this process may run on cannot be read.".to_owned()));
+    }
+    let chosen: Vec<usize> = match cores {
+        Cores::All => allowed.iter().copied().take(CORES_MAX).collect(),
+        Cores::Count(count) => {
+            if usize::from(*count) > allowed.len() {
+                tracing::warn!("{count} cores share {} processors: good for a try, slow under load", allowed.len());
+            }
+            allowed.iter().copied().cycle().take(usize::from(*count)).collect()
+        }
+        Cores::List(list) => list.iter().map(|cpu| usize::from(*cpu)).collect(),
+    };
+    if let Some(missing) = chosen.iter().find(|cpu| !allowed.contains(cpu)) {
+        return Err(ServeError::new(format!(
+            "processor {missing} of --cores is not one this process may run on (taskset or a container limits it to \
+             {allowed:?})."
+        )));
+    }
+    if chosen.is_empty() || chosen.len() > CORES_MAX {
+        return Err(ServeError::new(format!("--cores must name 1 to {CORES_MAX} processors.")));
+    }
+    Ok(chosen)
+}
+
+/// Checks io_uring and raises the limits. Returns how much memory may be locked, in bytes.
+pub fn check_kernel(cores: usize) -> Result<u64, ServeError> {
+    check_io_uring()?;
+    let files = raise_limit(libc::RLIMIT_NOFILE);
+    if let Err(error) = files {
+        tracing::warn!("the limit of open files cannot be raised: {error}");
+    }
+    let memlock = raise_limit(libc::RLIMIT_MEMLOCK).map_err(|error| {
+        ServeError::new(format!("the limit of locked memory (RLIMIT_MEMLOCK) cannot be read or raised: {error}."))
+    })?;
+    if memlock < MEMLOCK_BYTES_MIN {
+        return Err(ServeError::new(format!(
+            "this process may lock {memlock} bytes of memory, and io_uring needs {MEMLOCK_BYTES_MIN}. Raise the limit: \
+             `ulimit -l unlimited` in the shell, `LimitMEMLOCK=infinity` in a systemd unit, `--ulimit memlock=-1` for \
+             docker run, or `* - memlock unlimited` in /etc/security/limits.conf."
+        )));
+    }
+    let wanted = RINGS * IO_MEMORY_BYTES as u64 * cores as u64;
+    // SAFETY: no arguments, no memory.
+    let privileged = unsafe { libc::geteuid() } == 0;
+    if memlock < wanted && !privileged {
+        tracing::warn!(
+            "this process may lock {memlock} bytes of memory; with {wanted} (ulimit -l {}) direct I/O is cheaper",
+            wanted >> 10
+        );
+    }
+    Ok(memlock)
+}
+
+fn check_io_uring() -> Result<(), ServeError> {
+    // The size of struct io_uring_params, all zeros: no flags.
+    let mut parameters = [0u64; 15];
+    // SAFETY: the kernel writes into `parameters`, which is as large as it expects.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1u32, parameters.as_mut_ptr()) };
+    if ring >= 0 {
+        // SAFETY: the descriptor was just made here.
+        unsafe { libc::close(ring as i32) };
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    let remedy = match (error.raw_os_error(), disabled.trim()) {
+        (Some(libc::EPERM), "1" | "2") => "Allow it: `sysctl kernel.io_uring_disabled=0`.",
+        (Some(libc::EPERM), _) => {
+            "A seccomp filter forbids it, as container runtimes do by default: for docker run, \
+             `--security-opt seccomp=unconfined` or a profile that allows io_uring_setup, io_uring_enter and \
+             io_uring_register."
+        }
+        (Some(libc::ENOSYS), _) => "The kernel has none: Linux 5.8 or later is needed, 5.15 or later is advised.",
+        (Some(libc::ENOMEM), _) => "Raise the limit of locked memory: `ulimit -l unlimited`.",
+        _ => "Linux 5.8 or later with io_uring is needed.",
+    };
+    Err(ServeError::new(format!("io_uring cannot be used: {error}. {remedy}")))
+}
+
+fn check_direct_io(dir: &Path) -> Result<Option<u32>, ServeError> {
+    let path = dir.join(".direct-io-check");
+    let opened = OpenOptions::new().create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT).open(&path);
+    let result = match opened {
+        Ok(file) => Ok(direct_io_alignment(&file)),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(ServeError::new(format!(
+            "the file system of {} does not support direct I/O. Choose a directory on ext4, XFS or another file system \
+             that does, with --data-dir.",
+            dir.display()
+        ))),
+        Err(error) => Err(ServeError::new(format!(
+            "no file can be made in the data directory {}: {error}. Make it writable for this user, or choose another \
+             with --data-dir.",
+            dir.display()
+        ))),
+    };
+    let _ = fs::remove_file(&path);
+    let alignment = result?;
+    match alignment {
+        Some(alignment) if alignment as usize > BLOCK_BYTES => Err(ServeError::new(format!(
+            "direct I/O in {} must be aligned to {alignment} bytes, and Corelog writes blocks of {BLOCK_BYTES}. Choose \
+             a directory on another device with --data-dir.",
+            dir.display()
+        ))),
+        alignment => Ok(alignment),
+    }
+}
+
+/// What the kernel says (`statx`, Linux 6.1); older kernels and some file systems say nothing.
+fn direct_io_alignment(file: &File) -> Option<u32> {
+    let mut answer = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the empty path names the descriptor itself, and `answer` is the structure the kernel fills.
+    let result = unsafe {
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, answer.as_mut_ptr())
+    };
+    // SAFETY: all-zero is a valid statx, and the kernel has only written valid values over it.
+    let answer = unsafe { answer.assume_init() };
+    let told = result == 0 && answer.stx_mask & libc::STATX_DIOALIGN != 0 && answer.stx_dio_offset_align > 0;
+    told.then_some(answer.stx_dio_offset_align)
+}
+
+fn lock_file(file: &File) -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Raises a soft limit to its hard one and returns it.
+fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the structure it is given.
+    if unsafe { libc::getrlimit(resource, &mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the kernel reads the structure it is given.
+    if unsafe { libc::setrlimit(resource, &limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(limit.rlim_cur)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_is_made_and_locked_against_a_second_broker() {
+        let parent = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        let path = parent.path().join("deep/data");
+        let first = DataDir::open(&path).expect("the first may");
+        assert!(first.path.is_absolute());
+        let error = DataDir::open(&path).expect_err("the second may not");
+        assert!(error.to_string().contains("in use by another broker"), "{error}");
+        drop(first);
+        DataDir::open(&path).expect("the lock ends with its owner");
+    }
+
+    #[test]
+    fn a_file_system_without_direct_io_is_named_as_the_reason() {
+        let error = check_direct_io(Path::new("/proc/self")).expect_err("/proc takes no files");
+        assert!(error.to_string().contains("/proc/self"), "{error}");
+    }
+
+    #[test]
+    fn processors_are_taken_from_those_allowed() {
+        let all = processors(&Cores::All).expect("all");
+        assert!(!all.is_empty());
+        let more = all.len() as u16 + 1;
+        assert_eq!(processors(&Cores::Count(more)).expect("shared").len(), usize::from(more));
+        assert_eq!(processors(&Cores::List(vec![all[0] as u16])).expect("one"), vec![all[0]]);
+        let error = processors(&Cores::List(vec![u16::MAX])).expect_err("there is no such processor");
+        assert!(error.to_string().contains("65535"), "{error}");
+    }
+
+    #[test]
+    fn this_host_can_run_a_broker() {
+        assert!(check_kernel(1).expect("the kernel offers what is needed") >= MEMLOCK_BYTES_MIN);
+    }
+}

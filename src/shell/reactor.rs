@@ -1,0 +1,264 @@
+//! The reactor: hands inputs to the shard and carries out its effects.
+//!
+//! Every task of a core ends up in [`Reactor::on`]. Effects are carried out in order when the step is over; what goes
+//! to sockets and to other cores is gathered and leaves once, after all tasks that were ready have run.
+//!
+//! *Owns*: the shard, the connections' table, the tasks that carry out disk work. *Never*: holds the shard across an
+//! await. *Runs on*: every core, one each.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::{AsyncReadExt, FutureExt};
+use glommio::timer::Timer;
+
+use crate::base::disk::DiskOp;
+use crate::base::ids::ConnId;
+use crate::base::time::Instant;
+use crate::broker::effect::{Admission, DiskToken, Effect, Effects, Input};
+use crate::broker::message::ShardMessage;
+use crate::broker::shard::Shard;
+use crate::shell::clock::Clock;
+use crate::shell::disk::Disk;
+use crate::shell::executor::{self, Signal};
+use crate::shell::mesh::Mesh;
+use crate::shell::net::Connection;
+use crate::shell::socket;
+
+/// Longest sleep of an executor. Under rare races glommio parks with tasks ready to run; this bounds how long.
+const PARK_MAX: Duration = Duration::from_millis(100);
+
+/// Connections that are sent to before others have a turn.
+const SENDS_PER_TURN: usize = 256;
+
+/// How a core ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Everything is flushed and closed.
+    Stopped,
+    Fatal { message: String },
+}
+
+#[derive(Debug)]
+pub struct Reactor {
+    clock: Clock,
+    shard: RefCell<Shard>,
+    disk: Disk,
+    mesh: Mesh<ShardMessage>,
+    /// Waiting to be stepped. Longer than one only when a step's effects end at once.
+    inputs: RefCell<VecDeque<Input>>,
+    /// Somebody further up the stack is handling `inputs`.
+    stepping: Cell<bool>,
+    connections: RefCell<HashMap<ConnId, Rc<Connection>>>,
+    /// Connections with something to send.
+    dirty: RefCell<VecDeque<Rc<Connection>>>,
+    turn: Signal,
+    /// What the timer is set to.
+    timer_at: Cell<Instant>,
+    timer_moved: Signal,
+    pub(super) ready: Signal,
+    end: RefCell<Option<End>>,
+    ended: Signal,
+}
+
+impl Reactor {
+    pub fn new(clock: Clock, shard: Shard, disk: Disk, mesh: Mesh<ShardMessage>) -> Rc<Reactor> {
+        Rc::new(Reactor {
+            clock,
+            shard: RefCell::new(shard),
+            disk,
+            mesh,
+            inputs: RefCell::default(),
+            stepping: Cell::new(false),
+            connections: RefCell::default(),
+            dirty: RefCell::default(),
+            turn: Signal::default(),
+            timer_at: Cell::new(Instant(0)),
+            timer_moved: Signal::default(),
+            ready: Signal::default(),
+            end: RefCell::default(),
+            ended: Signal::default(),
+        })
+    }
+
+    /// Starts the shard and the tasks that serve it.
+    pub fn start(self: &Rc<Self>, wakes: UnixStream) {
+        glommio::spawn_local(send_what_is_due(self.clone())).detach();
+        glommio::spawn_local(keep_time(self.clone())).detach();
+        glommio::spawn_local(receive(self.clone(), wakes)).detach();
+        let mut effects = Effects::default();
+        self.shard.borrow_mut().boot(self.clock.now(), &mut effects);
+        // Effects may bring inputs at once; they wait until these are carried out.
+        self.stepping.set(true);
+        self.carry_out(&mut effects);
+        self.step_all();
+    }
+
+    /// Something happened: steps the shard and carries out what it asks for.
+    pub fn on(self: &Rc<Self>, input: Input) {
+        self.inputs.borrow_mut().push_back(input);
+        if !self.stepping.replace(true) {
+            self.step_all();
+        }
+    }
+
+    /// Whether a frame of this length may be read.
+    pub fn admit(&self, conn: ConnId, frame_bytes: usize) -> Admission {
+        self.shard.borrow_mut().admit(conn, frame_bytes)
+    }
+
+    pub fn instant(&self) -> Instant {
+        self.clock.instant()
+    }
+
+    pub fn add_connection(&self, connection: Rc<Connection>) {
+        let before = self.connections.borrow_mut().insert(connection.id, connection);
+        assert!(before.is_none(), "a connection's id is used once");
+    }
+
+    pub fn remove_connection(&self, conn: ConnId) {
+        self.connections.borrow_mut().remove(&conn);
+    }
+
+    /// All connections at present, in no particular order.
+    pub fn connections(&self) -> Vec<Rc<Connection>> {
+        self.connections.borrow().values().cloned().collect()
+    }
+
+    /// Has the connection's output sent at the end of this turn.
+    pub fn mark_dirty(&self, connection: &Rc<Connection>) {
+        if !connection.dirty.replace(true) {
+            self.dirty.borrow_mut().push_back(connection.clone());
+            self.turn.give();
+        }
+    }
+
+    /// Waits until the shard has stopped or cannot go on.
+    pub async fn end(&self) -> End {
+        loop {
+            if let Some(end) = self.end.borrow().clone() {
+                return end;
+            }
+            self.ended.wait().await;
+        }
+    }
+
+    fn step_all(self: &Rc<Self>) {
+        debug_assert!(self.stepping.get());
+        let mut effects = Effects::default();
+        loop {
+            let Some(input) = self.inputs.borrow_mut().pop_front() else { break };
+            self.shard.borrow_mut().step(input, self.clock.now(), &mut effects);
+            self.carry_out(&mut effects);
+        }
+        self.stepping.set(false);
+        if self.shard.borrow().next_deadline().is_some_and(|at| at < self.timer_at.get()) {
+            self.timer_moved.give();
+        }
+    }
+
+    fn carry_out(self: &Rc<Self>, effects: &mut Effects) {
+        for effect in effects.drain() {
+            match effect {
+                Effect::Send { conn, data } => {
+                    if let Some(connection) = self.connections.borrow().get(&conn) {
+                        connection.queue(data);
+                        self.mark_dirty(connection);
+                    }
+                }
+                Effect::Close { conn } => {
+                    if let Some(connection) = self.connections.borrow().get(&conn) {
+                        connection.closing.set(true);
+                        self.mark_dirty(connection);
+                    }
+                }
+                Effect::Resume { conn } => {
+                    if let Some(connection) = self.connections.borrow().get(&conn) {
+                        connection.resumed.give();
+                    }
+                }
+                Effect::ToShard { to, message } => {
+                    self.mesh.push(to, message);
+                    self.turn.give();
+                }
+                Effect::Disk { token, op } => {
+                    glommio::spawn_local(carry_out_disk(self.clone(), token, op)).detach();
+                }
+                Effect::Ready => self.ready.give(),
+                Effect::Stopped => self.end_with(End::Stopped),
+                Effect::Fatal { message } => self.end_with(End::Fatal { message }),
+            }
+        }
+    }
+
+    fn end_with(&self, end: End) {
+        self.end.borrow_mut().get_or_insert(end);
+        self.ended.give();
+    }
+}
+
+/// Owned by nobody but the executor: an operation that was started is always finished.
+async fn carry_out_disk(reactor: Rc<Reactor>, token: DiskToken, op: DiskOp) {
+    let result = reactor.disk.run(op).await;
+    reactor.on(Input::Disk { token, result });
+}
+
+/// Runs behind all tasks that were ready when the first of them had something to send.
+async fn send_what_is_due(reactor: Rc<Reactor>) {
+    loop {
+        reactor.turn.wait().await;
+        reactor.mesh.flush();
+        for _ in 0..SENDS_PER_TURN {
+            let Some(connection) = reactor.dirty.borrow_mut().pop_front() else { break };
+            connection.dirty.set(false);
+            connection.send(&reactor);
+        }
+        if !reactor.dirty.borrow().is_empty() {
+            reactor.turn.give();
+            executor::next_turn().await;
+        }
+    }
+}
+
+async fn keep_time(reactor: Rc<Reactor>) {
+    loop {
+        let now = reactor.clock.instant();
+        let next = reactor.shard.borrow().next_deadline();
+        if next.is_some_and(|at| at <= now) {
+            reactor.on(Input::Timeout);
+            executor::next_turn().await;
+            continue;
+        }
+        let sleep = next.map_or(PARK_MAX, |at| Duration::from_nanos(at.since_ns(now)).min(PARK_MAX));
+        reactor.timer_at.set(Instant(now.0 + sleep.as_nanos() as u64));
+        let timer = async {
+            Timer::new(sleep).await;
+        };
+        timer.or(reactor.timer_moved.wait()).await;
+    }
+}
+
+async fn receive(reactor: Rc<Reactor>, wakes: UnixStream) {
+    let mut wakes = socket::into_stream(wakes);
+    let mut bytes = [0; 16];
+    loop {
+        let read = wakes.read(&mut bytes).await;
+        assert!(read.is_ok_and(|read| read > 0), "the lanes outlive the executors");
+        reactor.mesh.take_wake();
+        for from in reactor.mesh.cores() {
+            let messages = reactor.mesh.receive(from);
+            let many = messages.len() > SENDS_PER_TURN;
+            for message in messages {
+                reactor.on(Input::FromShard { from, message });
+            }
+            if many {
+                executor::next_turn().await;
+            }
+        }
+        // Perhaps it was a receiver that has made room.
+        reactor.turn.give();
+    }
+}

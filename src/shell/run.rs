@@ -1,0 +1,332 @@
+//! Starting the broker: checks, sockets, one executor per core; and waiting for it to end.
+//!
+//! *Owns*: the order of start and stop. *Never*: serves a client itself. *Runs on*: the main thread; `run_core` on
+//! each core's thread.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use futures_lite::AsyncReadExt;
+
+use crate::base::ids::CoreId;
+use crate::broker::effect::{Input, ListenerKind};
+use crate::broker::message::ShardMessage;
+use crate::broker::shard::{Listeners, Shard, ShardConfig};
+use crate::config::{Address, Settings};
+use crate::shell::clock::Clock;
+use crate::shell::disk::Disk;
+use crate::shell::host::DataDir;
+use crate::shell::mesh::{Lanes, Mesh};
+use crate::shell::net::Net;
+use crate::shell::reactor::{End, Reactor};
+use crate::shell::{executor, host, signals, socket};
+
+/// Why the broker did not start, or could not go on: for the user to read, with what to do about it.
+#[derive(Debug)]
+pub struct ServeError {
+    message: String,
+}
+
+impl ServeError {
+    pub(super) fn new(message: String) -> ServeError {
+        ServeError { message }
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Sends log lines to the standard error output: `info` and above, or what `RUST_LOG` says.
+pub fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// Runs the broker until it is told to stop by a signal, or cannot go on.
+pub fn serve(settings: Settings) -> Result<(), ServeError> {
+    let clock = Clock::start();
+    let processors = host::processors(&settings.cores)?;
+    let cores = u16::try_from(processors.len()).expect("bounded by CORES_MAX");
+    let memlock = host::check_kernel(processors.len())?;
+    let data = DataDir::open(&settings.data_dir)?;
+    let sockets = Sockets::bind(&settings, cores)?;
+    abort_on_panic();
+    let start_error = |error: io::Error| ServeError::new(format!("the broker cannot start: {error}."));
+    let stops = signals::install(processors.len()).map_err(start_error)?;
+    let (lanes, wakes) = Lanes::new(processors.len()).map_err(start_error)?;
+    let seed = random_seed().map_err(start_error)?;
+    say_what_starts(&settings, &processors, memlock, &data, &sockets);
+
+    let settings = Arc::new(settings);
+    let listeners = sockets.advertised(&settings);
+    let cores_starting = Arc::new(AtomicU32::new(u32::from(cores)));
+    let connections = Arc::new(AtomicU32::new(0));
+    let (results, ended) = mpsc::channel();
+    let parts = processors.iter().zip(stops).zip(wakes).zip(sockets.by_core).enumerate();
+    for (core, (((&processor, stops), wakes), sockets)) in parts {
+        let settings = settings.clone();
+        let core = CoreId(core as u16);
+        let plan = CorePlan {
+            shard: ShardConfig { core, cores, settings, listeners: listeners.clone(), seed },
+            clock,
+            processor,
+            data_dir: data.path.clone(),
+            lanes: lanes.clone(),
+            wakes,
+            stops,
+            sockets,
+            connections: connections.clone(),
+            cores_starting: cores_starting.clone(),
+        };
+        let results = results.clone();
+        let run = move || {
+            // The main thread listens until all have ended or one has failed.
+            let _ = results.send(run_core(plan));
+        };
+        thread::Builder::new().name(format!("core-{core}")).spawn(run).map_err(start_error)?;
+    }
+    for _ in 0..cores {
+        // Cores that go on after one has failed end with the process.
+        ended.recv().expect("every core sends its end")?;
+    }
+    tracing::info!("stopped: everything is flushed and closed");
+    Ok(())
+}
+
+/// Bound sockets, not yet listening.
+#[derive(Debug)]
+struct Sockets {
+    by_core: Vec<CoreSockets>,
+    shared: SocketAddr,
+    per_core: Vec<SocketAddr>,
+}
+
+#[derive(Debug)]
+struct CoreSockets {
+    shared: OwnedFd,
+    own: Option<OwnedFd>,
+}
+
+impl Sockets {
+    fn bind(settings: &Settings, cores: u16) -> Result<Sockets, ServeError> {
+        let address = resolve(&settings.listen)?;
+        if address.port() != 0 {
+            // Sockets that share a port would share it with another broker of this user too.
+            bind(address, false)?;
+        }
+        let mut sockets = Sockets { by_core: Vec::new(), shared: address, per_core: Vec::new() };
+        let first_port = settings.per_core_port.filter(|port| *port != 0);
+        for core in 0..cores {
+            let shared = bind(sockets.shared, true)?;
+            sockets.shared = socket::local_address(&shared).map_err(|error| bind_error(address, &error))?;
+            let own = match first_port {
+                None => None,
+                Some(first) => {
+                    let port = first.checked_add(core).ok_or_else(|| {
+                        ServeError::new(format!(
+                            "{cores} per-core listeners from port {first} on do not fit: choose a lower \
+                             --per-core-port."
+                        ))
+                    })?;
+                    let address = SocketAddr::new(address.ip(), port);
+                    sockets.per_core.push(address);
+                    Some(bind(address, false)?)
+                }
+            };
+            sockets.by_core.push(CoreSockets { shared, own });
+        }
+        Ok(sockets)
+    }
+
+    /// What clients are told to connect to.
+    fn advertised(&self, settings: &Settings) -> Listeners {
+        let host = advertised_host(settings, self.shared);
+        let address = |bound: &SocketAddr| Address { host: host.clone(), port: bound.port() };
+        Listeners { shared: address(&self.shared), per_core: self.per_core.iter().map(address).collect() }
+    }
+}
+
+fn resolve(address: &Address) -> Result<SocketAddr, ServeError> {
+    let resolved = (address.host.as_str(), address.port).to_socket_addrs().and_then(|mut addresses| {
+        addresses.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+    });
+    resolved.map_err(|error| {
+        ServeError::new(format!("{address} is no address to listen on: {error}. Choose another with --listen."))
+    })
+}
+
+fn bind(address: SocketAddr, shared: bool) -> Result<OwnedFd, ServeError> {
+    socket::bind(address, shared).map_err(|error| bind_error(address, &error))
+}
+
+fn bind_error(address: SocketAddr, error: &io::Error) -> ServeError {
+    let port = address.port();
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("Another process listens there (`ss -ltnp 'sport = :{port}'` shows which): stop it, or choose \
+                     another port with --listen or --per-core-port.")
+        }
+        io::ErrorKind::AddrNotAvailable => "This machine has no such address: choose another with --listen.".to_owned(),
+        io::ErrorKind::PermissionDenied => "Ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one.".to_owned(),
+        _ => "Choose another address with --listen.".to_owned(),
+    };
+    ServeError::new(format!("cannot listen on {address}: {error}. {remedy}"))
+}
+
+fn advertised_host(settings: &Settings, bound: SocketAddr) -> String {
+    if !settings.advertised_host.is_empty() {
+        return settings.advertised_host.clone();
+    }
+    if !bound.ip().is_unspecified() {
+        return settings.listen.host.clone();
+    }
+    // Clients cannot connect to "any address"; the machine's name is what Kafka tells them, too.
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    tracing::warn!("clients are told to connect to {name:?}; --advertised-host says it better");
+    name.to_owned()
+}
+
+fn say_what_starts(settings: &Settings, processors: &[usize], memlock: u64, data: &DataDir, sockets: &Sockets) {
+    let per_core = match (sockets.per_core.first(), sockets.per_core.last()) {
+        (Some(first), Some(last)) => format!("{first} to port {}, one per core", last.port()),
+        _ => "none (--per-core-port gives each core its own)".to_owned(),
+    };
+    let durability = match settings.log_flush_interval_messages {
+        1 => "every acknowledged record is written and synced (log.flush.interval.messages=1)".to_owned(),
+        _ => "acknowledged records are written with direct I/O, not synced".to_owned(),
+    };
+    let alignment = data.direct_io_alignment.map_or("not told by the kernel".to_owned(), |bytes| format!("{bytes} bytes"));
+    let memlock = if memlock == libc::RLIM_INFINITY { "unlimited".to_owned() } else { format!("{} KiB", memlock >> 10) };
+    tracing::info!("corelog {}", env!("CARGO_PKG_VERSION"));
+    tracing::info!("  cores       {} on processors {processors:?}", processors.len());
+    tracing::info!("  listen      {}", sockets.shared);
+    tracing::info!("  per core    {per_core}");
+    tracing::info!("  data        {}", data.path.display());
+    tracing::info!("  durability  {durability}");
+    tracing::info!("  direct I/O  aligned to {alignment}");
+    tracing::info!("  memlock     {memlock}");
+}
+
+/// A panic means that a core's state cannot be trusted: the process stops, and recovery takes over. In builds that
+/// unwind, a lone core would otherwise die silently.
+fn abort_on_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        std::process::abort();
+    }));
+}
+
+fn random_seed() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// What a core's thread starts with.
+struct CorePlan {
+    shard: ShardConfig,
+    clock: Clock,
+    processor: usize,
+    data_dir: PathBuf,
+    lanes: Arc<Lanes<ShardMessage>>,
+    wakes: UnixStream,
+    stops: UnixStream,
+    sockets: CoreSockets,
+    connections: Arc<AtomicU32>,
+    /// Cores that have not opened their listeners.
+    cores_starting: Arc<AtomicU32>,
+}
+
+fn run_core(plan: CorePlan) -> Result<(), ServeError> {
+    let core = plan.shard.core;
+    let executor = executor::builder("core", plan.processor).make();
+    let executor = executor.map_err(|error| ServeError::new(format!("core {core} cannot start: {error}.")))?;
+    executor.run(serve_core(plan))
+}
+
+async fn serve_core(plan: CorePlan) -> Result<(), ServeError> {
+    let core = plan.shard.core;
+    let disk = Disk::open(&plan.data_dir, &format!(".probe-{core}")).await.map_err(|error| {
+        ServeError::new(format!("core {core} cannot use the data directory {}: {error}.", plan.data_dir.display()))
+    })?;
+    let settings = plan.shard.settings.clone();
+    let reactor = Reactor::new(plan.clock, Shard::new(plan.shard), disk, Mesh::new(core, plan.lanes));
+    let net = Net::new(reactor.clone(), plan.connections, settings.max_connections);
+    let listening = Rc::new(RefCell::new(Vec::new()));
+    let open = open_listeners(reactor.clone(), net.clone(), plan.sockets, listening.clone(), plan.cores_starting);
+    glommio::spawn_local(open).detach();
+    glommio::spawn_local(stop_on_signal(reactor.clone(), net.clone(), plan.stops, listening)).detach();
+    glommio::spawn_local(net.clone().close_idle(settings.connections_max_idle_ms)).detach();
+    reactor.start(plan.wakes);
+    match reactor.end().await {
+        End::Stopped => {
+            net.last_sends().await;
+            Ok(())
+        }
+        End::Fatal { message } => Err(ServeError::new(message)),
+    }
+}
+
+/// Takes connections as soon as the shard is ready. `listening` gets what must be shut down to end that.
+async fn open_listeners(
+    reactor: Rc<Reactor>,
+    net: Rc<Net>,
+    sockets: CoreSockets,
+    listening: Rc<RefCell<Vec<OwnedFd>>>,
+    cores_starting: Arc<AtomicU32>,
+) {
+    reactor.ready.wait().await;
+    let own = sockets.own.map(|socket| (socket, ListenerKind::PerCore));
+    for (socket, kind) in [(sockets.shared, ListenerKind::Shared)].into_iter().chain(own) {
+        let ours = socket.try_clone().expect("a core has file descriptors left when it starts");
+        socket::listen(&socket).expect("a bound socket listens");
+        listening.borrow_mut().push(ours);
+        glommio::spawn_local(net.clone().accept(socket::into_listener(socket), kind)).detach();
+    }
+    if cores_starting.fetch_sub(1, Ordering::AcqRel) == 1 {
+        tracing::info!("ready");
+    }
+}
+
+async fn stop_on_signal(
+    reactor: Rc<Reactor>,
+    net: Rc<Net>,
+    stops: UnixStream,
+    listening: Rc<RefCell<Vec<OwnedFd>>>,
+) {
+    let mut stops = socket::into_stream(stops);
+    let read = stops.read(&mut [0; 1]).await;
+    if read.is_err() {
+        return;
+    }
+    tracing::info!("stopping; a second signal ends the process at once");
+    net.stop();
+    for socket in listening.borrow_mut().drain(..) {
+        socket::shut_down(socket.as_raw_fd());
+    }
+    reactor.on(Input::Stop);
+}
