@@ -27,6 +27,7 @@
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod log;
 pub mod meta;
 #[cfg(feature = "shell")]
 pub mod shell;

@@ -1,0 +1,32 @@
+//! One partition's log: its layout on disk, appending, reading, recovery, producer state, the tail cache.
+//!
+//! *Owns*: everything in a partition's directory. *Never*: knows of requests, replicas or other partitions.
+//! *Runs on*: the core that owns the partition.
+//!
+//! A directory holds, per segment, `<first offset>.log` (Kafka record batches back to back) and, once sealed,
+//! `<first offset>.index`; of the newest segments `<first offset>.snapshot`; and after a clean close `checkpoint`.
+//! Only the `.log` files are needed: the others are rebuilt from them.
+
+pub mod cache;
+mod close;
+mod cold;
+mod epochs;
+mod file;
+mod find;
+mod index;
+#[allow(clippy::module_inception)]
+pub mod log;
+mod producer;
+mod read;
+mod recovery;
+mod scan;
+mod seal;
+mod segment;
+mod state;
+#[cfg(test)]
+mod testdisk;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod write;

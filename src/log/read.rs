@@ -1,0 +1,167 @@
+//! Reading batches: from the tail cache at once, else from what a disk read brought too much of, else from disk.
+//!
+//! *Owns*: which batches a read returns: whole ones, from the one that holds the offset asked for, below the bound
+//! given. *Never*: copies record bytes that are cached; the slices are the memory that was received and written.
+//! *Runs on*: the core that owns the partition.
+
+use bytes::Bytes;
+
+use crate::base::ids::Offset;
+
+use super::cache::{Chunk, TailCache};
+use super::cold::{Cold, Goal, Progress};
+use super::log::{Log, LogOut, LogSlices, Read, ReadError};
+use super::segment::{Walk, Walked, next_offset};
+
+/// A read for batches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) from: Offset,
+    pub(super) until: Offset,
+    pub(super) bytes_max: usize,
+    pub(super) at_least_one: bool,
+}
+
+impl Log {
+    /// Whole batches from the one that holds `from`, none of which reaches `until` (exclusive; what is not safe is
+    /// never read), `bytes_max` together. With `at_least_one` the first may be larger. A read may return less than
+    /// there is: up to the end of a segment or of what one disk read brings. Empty when `from` is the end.
+    pub fn read(
+        &mut self,
+        from: Offset,
+        until: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+        cache: &mut TailCache,
+        out: &mut LogOut,
+    ) -> Result<Read, ReadError> {
+        self.readable()?;
+        if from < self.start() || from > self.end {
+            return Err(ReadError::OutOfRange);
+        }
+        let until = until.min(self.safe_end());
+        if from >= until || (bytes_max == 0 && !at_least_one) {
+            return Ok(Read::Ready(LogSlices { slices: Vec::new(), bytes: 0, next: from }));
+        }
+        let wanted = Wanted { from, until, bytes_max, at_least_one };
+        let key = cache.key(&mut self.tail);
+        if let Some(found) = cache.read(key, from, until, bytes_max, at_least_one) {
+            return Ok(Read::Ready(found));
+        }
+        let mut cold = Cold::new(Goal::Batches(wanted), self.segments[self.segment_of(from)].base);
+        if let Some(chunk) = cache.take_chunk(key, from) {
+            let mut walk = Walk::new(&chunk.bytes, from);
+            if let Gathered::Batches { end, bytes, next } = gather(&mut walk, wanted) {
+                let slices = vec![chunk.bytes.slice(..end)];
+                self.keep_rest(chunk, end, next, cache);
+                return Ok(Read::Ready(LogSlices { slices, bytes, next }));
+            }
+            // It says where in the file to go on, which is how a sequential reader is known.
+            let len = self.segment_at(chunk.segment).map_or(0, |segment| segment.len);
+            cold.go_on_at((chunk.position < len).then_some(chunk));
+        }
+        Ok(Read::Later(self.start_cold(cold, out)))
+    }
+
+    /// Takes batches out of what a disk read brought.
+    pub(super) fn take_batches(
+        &mut self,
+        cold: &Cold,
+        wanted: Wanted,
+        chunk: Bytes,
+        cache: &mut TailCache,
+    ) -> Progress {
+        let mut walk = Walk::new(&chunk, cold.expect);
+        if let Some(progress) = skip_to(&mut walk, wanted.from) {
+            return progress;
+        }
+        let start = walk.at();
+        match gather(&mut walk, wanted) {
+            Gathered::Batches { end, bytes, next } => {
+                let slices = vec![chunk.slice(start..end)];
+                let position = cold.position.expect("it was read at a position");
+                let chunk = Chunk {
+                    next: wanted.from,
+                    segment: cold.segment,
+                    position,
+                    pinned_bytes: chunk.len(),
+                    bytes: chunk,
+                };
+                self.keep_rest(chunk, end, next, cache);
+                Progress::Read(LogSlices { slices, bytes, next })
+            }
+            Gathered::Nothing => Progress::Read(LogSlices { slices: Vec::new(), bytes: 0, next: wanted.from }),
+            Gathered::Incomplete { need } => Progress::ReadOn { start, need, next: walk.expect() },
+            Gathered::Corrupt => Progress::Corrupt,
+        }
+    }
+
+    /// Remembers what lies behind the first `end` bytes, and where, for the read that comes next.
+    fn keep_rest(&mut self, chunk: Chunk, end: usize, next: Offset, cache: &mut TailCache) {
+        let rest = chunk.bytes.slice(end..);
+        let whole = matches!(Walk::new(&rest, next).peek(), Walked::Batch { .. });
+        let (bytes, pinned_bytes) = if whole { (rest, chunk.pinned_bytes) } else { (Bytes::new(), 0) };
+        let position = chunk.position + end as u64;
+        let key = cache.key(&mut self.tail);
+        cache.keep_chunk(key, Chunk { next, segment: chunk.segment, position, bytes, pinned_bytes });
+    }
+}
+
+/// Walks to the batch that holds `from`, whose header is enough to know it; or says why it cannot.
+fn skip_to(walk: &mut Walk, from: Offset) -> Option<Progress> {
+    loop {
+        match walk.peek() {
+            Walked::Batch { header, .. } | Walked::Incomplete { header: Some(header), .. }
+                if next_offset(&header) > from =>
+            {
+                return None;
+            }
+            Walked::Batch { header, end, .. } => walk.pass(&header, end),
+            Walked::Incomplete { need, .. } => {
+                return Some(Progress::ReadOn { start: walk.at(), need, next: walk.expect() });
+            }
+            Walked::Corrupt => return Some(Progress::Corrupt),
+        }
+    }
+}
+
+enum Gathered {
+    /// `bytes` of them, up to `end` in what was walked.
+    Batches {
+        end: usize,
+        bytes: usize,
+        next: Offset,
+    },
+    /// The first batch is too large, or not below the bound.
+    Nothing,
+    /// The first batch is wanted and not all there.
+    Incomplete {
+        need: usize,
+    },
+    Corrupt,
+}
+
+/// As many whole batches as are wanted, from where `walk` stands.
+fn gather(walk: &mut Walk, wanted: Wanted) -> Gathered {
+    let first = walk.at();
+    loop {
+        let bytes = walk.at() - first;
+        let end = match walk.peek() {
+            Walked::Batch { header, start, end } => {
+                let fits = end - first <= wanted.bytes_max || (wanted.at_least_one && start == first);
+                if fits && next_offset(&header) <= wanted.until {
+                    walk.pass(&header, end);
+                    continue;
+                }
+                Gathered::Nothing
+            }
+            Walked::Incomplete { need, header } => {
+                let fits = need <= wanted.bytes_max || wanted.at_least_one;
+                let below = header.is_none_or(|header| next_offset(&header) <= wanted.until);
+                if fits && below { Gathered::Incomplete { need } } else { Gathered::Nothing }
+            }
+            Walked::Corrupt => Gathered::Corrupt,
+        };
+        return if bytes == 0 { end } else { Gathered::Batches { end: walk.at(), bytes, next: walk.expect() } };
+    }
+}

@@ -1,0 +1,442 @@
+//! Recovery: from the files of a log to its state, reading batches only where no checkpoint or snapshot vouches.
+//!
+//! One operation at a time: list the directory; read the newest of checkpoint and snapshots that is whole; from its
+//! place on, scan. The first batch that does not fit ends the log: the rest of its file is cut, later segments are
+//! removed (their batches followed on some that are gone). Every step can be interrupted and done again.
+//!
+//! *Owns*: the order of these steps. *Never*: drops a batch that lies before the first bad one; trusts a file's
+//! length. *Runs on*: the core that owns the partition.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskErrorKind, DiskOp, DiskResult, FileId};
+use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::time::Now;
+use crate::config::TopicSettings;
+
+use super::epochs::Epochs;
+use super::index::SealedIndex;
+use super::producer::Producers;
+use super::scan::Scan;
+use super::segment::{FileIds, FileName, FileState, Segment};
+use super::state::State;
+use super::write::{Mark, Writer};
+
+/// What recovery asks for next, or how it ended.
+#[derive(Debug)]
+pub(super) enum Next {
+    Ask(DiskOp),
+    Done(Box<Recovered>),
+    Failed { message: String, close: Option<FileId> },
+}
+
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) end: Offset,
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) epochs: Epochs,
+    pub(super) producers: Producers,
+    pub(super) files: FileIds,
+    pub(super) writer: Writer,
+    pub(super) snapshots: VecDeque<Offset>,
+}
+
+#[derive(Debug)]
+pub(super) struct Recovery {
+    dir: PathBuf,
+    files: FileIds,
+    index_interval_bytes: u32,
+    /// Somebody counts on what is written being synced.
+    sync: bool,
+    now: Now,
+    stage: Stage,
+    /// First offset and file length of each segment, ascending.
+    found: Vec<(Offset, u64)>,
+    snapshots: VecDeque<Offset>,
+    /// Where to look for a state, best last.
+    candidates: Vec<FileName>,
+    state: State,
+    /// `state` was read from a file.
+    resumed: bool,
+    segments: VecDeque<Segment>,
+    /// The segment being scanned, in `found`.
+    at: usize,
+    scan: Option<Scan>,
+    file: Option<FileId>,
+    /// Files of segments that follow on something lost.
+    to_remove: Vec<FileName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Listing,
+    ReadingState,
+    Opening,
+    Scanning,
+    /// Of a segment that others follow on.
+    Sealing(Seal),
+    Removing,
+    ReadingTail,
+    Cutting,
+    Syncing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seal {
+    Cutting,
+    WritingIndex,
+    Closing,
+}
+
+impl Recovery {
+    pub(super) fn start(files: FileIds, dir: PathBuf, settings: &TopicSettings, now: Now) -> (Recovery, DiskOp) {
+        let first = DiskOp::List { dir: dir.clone() };
+        let recovery = Recovery {
+            dir,
+            files,
+            index_interval_bytes: settings.index_interval_bytes,
+            sync: settings.flush_messages < i64::MAX as u64,
+            now,
+            stage: Stage::Listing,
+            found: Vec::new(),
+            snapshots: VecDeque::new(),
+            candidates: Vec::new(),
+            state: State::nothing(Offset(0), settings.index_interval_bytes),
+            resumed: false,
+            segments: VecDeque::new(),
+            at: 0,
+            scan: None,
+            file: None,
+            to_remove: Vec::new(),
+        };
+        (recovery, first)
+    }
+
+    pub(super) fn on_disk(&mut self, result: DiskResult) -> Next {
+        match self.stage {
+            Stage::Listing => match result {
+                Ok(DiskDone::Listed(names)) => self.on_listed(&names),
+                other => self.failed("cannot list", other),
+            },
+            Stage::ReadingState => self.on_state(result),
+            Stage::Opening => match result {
+                Ok(DiskDone::Opened { len }) => self.on_opened(len),
+                other => {
+                    self.file = None;
+                    self.failed("cannot open a segment", other)
+                }
+            },
+            Stage::Scanning => match result {
+                Ok(DiskDone::Read(bytes)) => self.on_scanned(&bytes),
+                other => self.failed("cannot read a segment", other),
+            },
+            Stage::Sealing(seal) => self.on_sealed(seal),
+            Stage::Removing => match result {
+                Ok(_) => self.remove(),
+                other => self.failed("cannot remove a segment", other),
+            },
+            Stage::ReadingTail => match result {
+                Ok(DiskDone::Read(bytes)) if bytes.len() as u64 == self.tail_bytes() => {
+                    self.state.mark.tail = bytes;
+                    self.cut()
+                }
+                other => self.failed("cannot read a segment's end", other),
+            },
+            Stage::Cutting => match result {
+                Ok(_) => {
+                    self.found[self.at].1 = self.state.mark.position;
+                    self.sync()
+                }
+                other => self.failed("cannot cut a segment", other),
+            },
+            Stage::Syncing => match result {
+                Ok(_) => self.done(),
+                other => self.failed("cannot sync a segment", other),
+            },
+        }
+    }
+
+    /// The result of the operation in flight when recovery was given up.
+    pub(super) fn settle(&mut self, result: &DiskResult) {
+        let closed = self.stage == Stage::Sealing(Seal::Closing);
+        let not_opened = self.stage == Stage::Opening && result.is_err();
+        if closed || not_opened {
+            self.file = None;
+        }
+    }
+
+    pub(super) fn open_file(&self) -> Option<FileId> {
+        self.file
+    }
+
+    fn failed(&mut self, what: &str, result: DiskResult) -> Next {
+        let why = match result {
+            Ok(done) => format!("unexpected answer {done:?}"),
+            Err(error) => error.message,
+        };
+        let message = format!("{what} of {}: {why}", self.dir.display());
+        Next::Failed { message, close: self.file.take() }
+    }
+
+    fn on_listed(&mut self, names: &[(String, u64)]) -> Next {
+        let mut has_checkpoint = false;
+        for (name, len) in names {
+            match FileName::parse(name) {
+                Some(FileName::Segment(base)) => self.found.push((base, *len)),
+                Some(FileName::Snapshot(base)) => self.snapshots.push_back(base),
+                Some(FileName::Checkpoint) => has_checkpoint = true,
+                Some(FileName::Index(_)) | None => {}
+            }
+        }
+        self.found.sort_unstable();
+        self.snapshots.make_contiguous().sort_unstable();
+        let Some(&(first, _)) = self.found.first() else { return self.done() };
+        self.state = State::nothing(first, self.index_interval_bytes);
+        // The checkpoint first: it may be older than a snapshot, which is found out when it is read.
+        self.candidates = self.snapshots.iter().map(|base| FileName::Snapshot(*base)).collect();
+        if has_checkpoint {
+            self.candidates.push(FileName::Checkpoint);
+        }
+        self.read_state()
+    }
+
+    fn read_state(&mut self) -> Next {
+        match self.candidates.last() {
+            Some(name) => {
+                self.stage = Stage::ReadingState;
+                Next::Ask(DiskOp::ReadFile { path: name.path(&self.dir) })
+            }
+            None => self.begin_scans(),
+        }
+    }
+
+    fn on_state(&mut self, result: DiskResult) -> Next {
+        let name = self.candidates.pop();
+        assert!(name.is_some(), "a state file was being read");
+        let state = match result {
+            Ok(DiskDone::Read(bytes)) => State::from_file(&bytes),
+            Err(error) if error.kind != DiskErrorKind::NotFound => {
+                return self.failed("cannot read the state", Err(error));
+            }
+            Ok(_) | Err(_) => None,
+        };
+        let reaches = self.resumed.then_some(self.state.mark.next);
+        let newer = |next: Offset| reaches.is_none_or(|reaches| next > reaches);
+        if let Some(state) = state.filter(|state| self.vouches(state) && newer(state.mark.next)) {
+            self.state = state;
+            self.resumed = true;
+            // Only snapshots beyond it, which were written after it, can know more.
+            let reaches = self.state.mark.next;
+            self.candidates.retain(|name| matches!(name, FileName::Snapshot(base) if *base > reaches));
+        }
+        self.read_state()
+    }
+
+    /// The state belongs to a segment that is there and as long as it says.
+    fn vouches(&self, state: &State) -> bool {
+        let at = self.found.binary_search_by_key(&state.segment, |(base, _)| *base);
+        at.is_ok_and(|at| {
+            let next = self.found.get(at + 1).map_or(i64::MAX, |(base, _)| base.0);
+            self.found[at].1 >= state.mark.position && state.mark.next.0 <= next
+        })
+    }
+
+    /// Everything before the state's segment is taken as it is.
+    fn begin_scans(&mut self) -> Next {
+        self.at = self.found.binary_search_by_key(&self.state.segment, |(base, _)| *base).unwrap_or(0);
+        for &(base, len) in &self.found[..self.at] {
+            let row = self.state.sealed.binary_search_by_key(&base, |row| row.base).ok();
+            let row = row.map(|row| self.state.sealed[row]).filter(|row| row.len <= len);
+            self.segments.push_back(Segment::sealed(
+                base,
+                row.map_or(len, |row| row.len),
+                row.map(|row| row.max_timestamp),
+            ));
+        }
+        let last = self.at + 1 == self.found.len();
+        if last && self.found[self.at].1 == self.state.mark.position {
+            // A clean stop: the checkpoint even holds the tail block's bytes.
+            return self.done();
+        }
+        self.open()
+    }
+
+    fn open(&mut self) -> Next {
+        let file = self.files.next();
+        self.file = Some(file);
+        self.stage = Stage::Opening;
+        let path = FileName::Segment(self.found[self.at].0).path(&self.dir);
+        Next::Ask(DiskOp::Open { file, path, create: false })
+    }
+
+    fn on_opened(&mut self, len: u64) -> Next {
+        self.found[self.at].1 = len;
+        let state = &mut self.state;
+        let index = std::mem::replace(&mut state.index, super::index::Index::new(state.segment, 1));
+        let timestamps = (state.first_timestamp, state.mark.max_timestamp);
+        let latest = state.epochs.latest();
+        self.scan = Some(Scan::new(state.mark.position, state.mark.next, index, timestamps, latest, len));
+        self.scan_on()
+    }
+
+    fn file(&self) -> FileId {
+        self.file.expect("a segment is open while it is recovered")
+    }
+
+    fn scan_on(&mut self) -> Next {
+        let scan = self.scan.as_ref().expect("a scan is under way");
+        if let Some((position, len)) = scan.next_read() {
+            self.stage = Stage::Scanning;
+            return Next::Ask(DiskOp::Read { file: self.file(), position, len });
+        }
+        self.on_scan_ended()
+    }
+
+    fn on_scanned(&mut self, bytes: &bytes::Bytes) -> Next {
+        let scan = self.scan.as_mut().expect("a scan is under way");
+        let (epochs, producers, now_ms) = (&mut self.state.epochs, &mut self.state.producers, self.now.wall_ms);
+        scan.on_read(bytes, |header| {
+            let base = Offset(header.base_offset);
+            epochs.on_batch(LeaderEpoch(header.partition_leader_epoch), base);
+            producers.on_batch(header, base, header.max_timestamp, base, now_ms);
+        });
+        self.scan_on()
+    }
+
+    fn on_scan_ended(&mut self) -> Next {
+        let scan = self.scan.take().expect("a scan is under way");
+        let state = &mut self.state;
+        state.first_timestamp = scan.first_timestamp;
+        state.index = scan.index;
+        state.mark.next = scan.next;
+        state.mark.max_timestamp = scan.max_timestamp;
+        if scan.position > state.mark.position {
+            state.mark.tail = bytes::Bytes::new();
+        }
+        state.mark.position = scan.position;
+        match self.found.get(self.at + 1) {
+            Some((next, _)) if *next == scan.next => self.seal(),
+            Some(_) => {
+                for (base, _) in self.found.drain(self.at + 1..).rev() {
+                    self.to_remove.extend([FileName::Segment(base), FileName::Index(base), FileName::Snapshot(base)]);
+                }
+                let end = scan.next;
+                self.snapshots.retain(|base| *base <= end);
+                // Removed from the back of the list.
+                self.to_remove.reverse();
+                self.remove()
+            }
+            None => self.read_tail(),
+        }
+    }
+
+    /// The scanned segment is whole: finish what a roll would have done, then go on with the next.
+    fn seal(&mut self) -> Next {
+        self.stage = Stage::Sealing(Seal::Cutting);
+        Next::Ask(DiskOp::Truncate { file: self.file(), len: self.state.mark.position })
+    }
+
+    /// Failures cost time later and no data.
+    fn on_sealed(&mut self, seal: Seal) -> Next {
+        let base = self.found[self.at].0;
+        match seal {
+            Seal::Cutting => {
+                self.stage = Stage::Sealing(Seal::WritingIndex);
+                let sealed = SealedIndex {
+                    index: self.state.index.clone(),
+                    len: self.state.mark.position,
+                    max_timestamp: self.state.mark.max_timestamp,
+                };
+                Next::Ask(DiskOp::WriteFile { path: FileName::Index(base).path(&self.dir), data: sealed.to_file() })
+            }
+            Seal::WritingIndex => {
+                self.stage = Stage::Sealing(Seal::Closing);
+                Next::Ask(DiskOp::Close { file: self.file() })
+            }
+            Seal::Closing => {
+                self.file = None;
+                let mark = &self.state.mark;
+                self.segments.push_back(Segment::sealed(base, mark.position, Some(mark.max_timestamp)));
+                self.at += 1;
+                let next = self.found[self.at].0;
+                self.state.segment = next;
+                self.state.mark = Mark::start_of(next);
+                self.state.first_timestamp = None;
+                self.state.index = super::index::Index::new(next, self.index_interval_bytes);
+                self.open()
+            }
+        }
+    }
+
+    fn remove(&mut self) -> Next {
+        match self.to_remove.pop() {
+            Some(name) => {
+                self.stage = Stage::Removing;
+                Next::Ask(DiskOp::Delete { path: name.path(&self.dir) })
+            }
+            None => self.read_tail(),
+        }
+    }
+
+    fn tail_bytes(&self) -> u64 {
+        self.state.mark.position % BLOCK_BYTES as u64
+    }
+
+    fn read_tail(&mut self) -> Next {
+        let len = self.tail_bytes();
+        if len == self.state.mark.tail.len() as u64 {
+            return self.cut();
+        }
+        self.stage = Stage::ReadingTail;
+        let position = self.state.mark.position - len;
+        Next::Ask(DiskOp::Read { file: self.file(), position, len: len as usize })
+    }
+
+    /// What lies beyond the end may be batches that fit by chance once others were appended before them.
+    fn cut(&mut self) -> Next {
+        let len = self.state.mark.position;
+        if self.found[self.at].1 == len {
+            return self.sync();
+        }
+        self.stage = Stage::Cutting;
+        Next::Ask(DiskOp::Truncate { file: self.file(), len })
+    }
+
+    fn sync(&mut self) -> Next {
+        if !self.sync {
+            return self.done();
+        }
+        self.stage = Stage::Syncing;
+        Next::Ask(DiskOp::Sync { file: self.file() })
+    }
+
+    fn done(&mut self) -> Next {
+        let nothing = State::nothing(Offset(0), 1);
+        let state = std::mem::replace(&mut self.state, nothing);
+        let mut writer = Writer::default();
+        if let Some(&(base, len)) = self.found.get(self.at) {
+            let file = self.file.take();
+            self.segments.push_back(Segment {
+                base,
+                len: state.mark.position,
+                max_timestamp: Some(state.mark.max_timestamp),
+                index: Some(state.index),
+                file: file.map_or(FileState::Closed, FileState::Open),
+                reads: 0,
+                sealing: false,
+            });
+            // A file left open was scanned: there is no checkpoint of what it holds.
+            writer = Writer::recovered(state.mark.clone(), len, state.first_timestamp, file.is_some());
+        }
+        Next::Done(Box::new(Recovered {
+            end: state.mark.next,
+            segments: std::mem::take(&mut self.segments),
+            epochs: state.epochs,
+            producers: state.producers,
+            files: std::mem::replace(&mut self.files, FileIds::new(0)),
+            writer,
+            snapshots: std::mem::take(&mut self.snapshots),
+        }))
+    }
+}

@@ -1,0 +1,236 @@
+//! What the tests of this room share.
+//!
+//! *Owns*: batches made to measure, a log on a test disk. *Never*: is part of the product. *Runs on*: tests.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::time::{Instant, Now};
+use crate::config::TopicSettings;
+use crate::wire::batch::{Batch, BatchHeader};
+use crate::wire::compression::Compression;
+use crate::wire::records::BatchBuilder;
+
+use super::cache::TailCache;
+use super::log::{AppendError, Appended, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError};
+use super::testdisk::TestDisk;
+
+/// A header of `count` records by a producer.
+pub(super) fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) -> BatchHeader {
+    BatchHeader {
+        base_offset: 0,
+        batch_length: 49,
+        partition_leader_epoch: 0,
+        magic: 2,
+        crc: 0,
+        attributes: 0,
+        last_offset_delta: count - 1,
+        base_timestamp: 0,
+        max_timestamp: 0,
+        producer_id,
+        producer_epoch: epoch,
+        base_sequence: sequence,
+        records_count: count,
+    }
+}
+
+/// A log on a [`TestDisk`], with a model of what it holds beside it.
+pub(super) struct Rig {
+    pub(super) disk: TestDisk<LogOp>,
+    pub(super) log: Log,
+    pub(super) cache: TailCache,
+    pub(super) settings: TopicSettings,
+    pub(super) now: Now,
+    pub(super) out: LogOut,
+    pub(super) events: Vec<LogEvent>,
+    /// Every batch appended and not failed, as stored: first offset, next offset, bytes.
+    pub(super) model: Vec<(Offset, Offset, Vec<u8>)>,
+}
+
+pub(super) fn dir() -> PathBuf {
+    PathBuf::from("t-0")
+}
+
+impl Rig {
+    /// A log that is open and empty.
+    pub(super) fn new(seed: u64, settings: TopicSettings) -> Rig {
+        let mut rig = Rig::start(TestDisk::new(seed), settings, 1 << 20);
+        rig.run();
+        assert_eq!(rig.events, [LogEvent::Opened]);
+        rig.events.clear();
+        rig
+    }
+
+    /// Begins to open what the disk holds.
+    pub(super) fn start(disk: TestDisk<LogOp>, settings: TopicSettings, cache_bytes: usize) -> Rig {
+        let now = Now { mono: Instant(1), wall_ms: 1_000_000 };
+        let mut out = LogOut::default();
+        let log = Log::open(7, dir(), settings.clone(), now, &mut out);
+        let cache = TailCache::new(cache_bytes);
+        let mut rig = Rig { disk, log, cache, settings, now, out, events: Vec::new(), model: Vec::new() };
+        rig.send();
+        rig
+    }
+
+    /// Hands what the log asked for to the disk, and keeps its events.
+    pub(super) fn send(&mut self) {
+        for (op, what) in self.out.disk.drain(..) {
+            self.disk.send(op, what);
+        }
+        for event in self.out.events.drain(..) {
+            if let LogEvent::Failed { from, .. } = &event {
+                self.model.retain(|(_, next, _)| next <= from);
+            }
+            self.events.push(event);
+        }
+    }
+
+    /// Ends one disk operation; false when there is none.
+    pub(super) fn step(&mut self) -> bool {
+        let Some((op, result)) = self.disk.step() else { return false };
+        self.log.on_disk(op, result, &mut self.cache, self.now, &mut self.out);
+        self.send();
+        true
+    }
+
+    pub(super) fn run(&mut self) {
+        while self.step() {}
+    }
+
+    pub(super) fn append(&mut self, batch: &Batch) -> Result<Appended, AppendError> {
+        self.append_in(batch, LeaderEpoch(0))
+    }
+
+    pub(super) fn append_in(&mut self, batch: &Batch, epoch: LeaderEpoch) -> Result<Appended, AppendError> {
+        let appended = self.log.append(batch.clone(), epoch, self.now, &mut self.cache, &mut self.out);
+        if let Ok(appended) = appended
+            && !appended.duplicate
+        {
+            let time = (appended.log_append_time_ms >= 0).then_some(appended.log_append_time_ms);
+            let stored: Vec<Bytes> = batch.stamp(appended.base, epoch, time).slices().collect();
+            self.model.push((appended.base, appended.last.plus(1), stored.concat()));
+        }
+        self.send();
+        appended
+    }
+
+    pub(super) fn timeout(&mut self) {
+        self.log.on_timeout(self.now, &mut self.cache, &mut self.out);
+        self.send();
+    }
+
+    pub(super) fn close(&mut self) {
+        self.log.close(&mut self.cache, self.now, &mut self.out);
+        self.send();
+        self.run();
+        assert_eq!(self.events.pop(), Some(LogEvent::Closed));
+        assert_eq!(self.disk.open_files(), 0);
+    }
+
+    /// The same disk under a new log, with an empty cache, run until it says how opening ended.
+    pub(super) fn reopen(self) -> Rig {
+        let mut rig = Rig::start(self.disk, self.settings, 1 << 20);
+        rig.now = self.now;
+        rig.model = self.model;
+        rig.run();
+        assert_eq!(rig.events, [LogEvent::Opened], "{:?}", rig.disk.names(&dir()));
+        rig.events.clear();
+        rig
+    }
+
+    /// Reads to the end of the read, through the disk if need be.
+    pub(super) fn read(
+        &mut self,
+        from: i64,
+        until: i64,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<LogSlices, ReadError> {
+        let (from, until) = (Offset(from), Offset(until));
+        let read = self.log.read(from, until, bytes_max, at_least_one, &mut self.cache, &mut self.out)?;
+        self.send();
+        match read {
+            Read::Ready(found) => Ok(found),
+            Read::Later(ticket) => {
+                self.run();
+                let at = |event: &LogEvent| matches!(event, LogEvent::Read { ticket: other, .. } if *other == ticket);
+                let at = self.events.iter().position(at).expect("a read ends");
+                let LogEvent::Read { result, .. } = self.events.swap_remove(at) else { unreachable!() };
+                result
+            }
+        }
+    }
+
+    pub(super) fn find(&mut self, find: Result<Find, ReadError>) -> Result<Option<FoundOffset>, ReadError> {
+        self.send();
+        match find? {
+            Find::Ready(found) => Ok(found),
+            Find::Later(ticket) => {
+                self.run();
+                let at = |event: &LogEvent| matches!(event, LogEvent::Found { ticket: other, .. } if *other == ticket);
+                let at = self.events.iter().position(at).expect("a look-up ends");
+                let LogEvent::Found { result, .. } = self.events.swap_remove(at) else { unreachable!() };
+                result
+            }
+        }
+    }
+
+    pub(super) fn find_timestamp(
+        &mut self,
+        timestamp_ms: i64,
+        until: Offset,
+    ) -> Result<Option<FoundOffset>, ReadError> {
+        let find = self.log.find_timestamp(timestamp_ms, until, &mut self.cache, &mut self.out);
+        self.find(find)
+    }
+
+    pub(super) fn max_timestamp(&mut self, until: Offset) -> Result<Option<FoundOffset>, ReadError> {
+        let find = self.log.max_timestamp(until, &mut self.cache, &mut self.out);
+        self.find(find)
+    }
+
+    /// Everything below the safe end, in reads of any size.
+    pub(super) fn read_all(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut from = self.log.start();
+        let until = self.log.safe_end();
+        while from < until {
+            let found = self.read(from.0, until.0, 10_000, true).expect("what is safe can be read");
+            assert!(found.next > from, "a read that may return one batch returns one");
+            let bytes = found.slices.concat();
+            assert_eq!(bytes.len(), found.bytes);
+            all.extend_from_slice(&bytes);
+            from = found.next;
+        }
+        all
+    }
+
+    /// The log holds exactly the first batches of the model, up to its end, and at least up to `end`.
+    pub(super) fn check_holds(&mut self, end: Offset) {
+        assert!(self.log.end() >= end, "safe up to {end}, and only {} is left", self.log.end());
+        let log_end = self.log.end();
+        let at = self.model.partition_point(|(_, next, _)| *next <= log_end);
+        assert!(at == 0 || self.model[at - 1].1 == log_end);
+        self.model.truncate(at);
+        let expect: Vec<u8> = self.model.iter().flat_map(|(_, _, bytes)| bytes.clone()).collect();
+        assert_eq!(self.read_all(), expect);
+        assert_eq!(self.log.size_bytes(), expect.len() as u64);
+    }
+}
+
+/// A batch of `count` records of about `value_bytes` each, with the timestamps from `timestamp_ms` on.
+pub(super) fn batch(count: usize, value_bytes: usize, timestamp_ms: i64) -> Batch {
+    let mut builder = BatchBuilder::new(Compression::None);
+    let value = vec![b'v'; value_bytes];
+    for i in 0..count {
+        builder.push(timestamp_ms + i as i64, None, Some(&value));
+    }
+    builder.build()
+}
+
+/// Segments so small that a few batches fill one.
+pub(super) fn small_segments() -> TopicSettings {
+    TopicSettings { segment_bytes: 20_000, index_interval_bytes: 1000, ..TopicSettings::default() }
+}

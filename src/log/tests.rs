@@ -1,0 +1,46 @@
+//! The log as a whole: append, read, roll, close, crash.
+//!
+//! *Owns*: the tests that need more than one file of the room. *Runs on*: tests.
+
+use super::testing::{Rig, batch, small_segments};
+use crate::base::ids::Offset;
+use crate::base::rng::Rng;
+use crate::config::TopicSettings;
+
+use super::log::LogEvent;
+
+#[test]
+fn what_is_appended_is_read_back_across_rolls_and_restarts() {
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let mut rig = Rig::new(seed, small_segments());
+        for round in 0..3 {
+            for i in 0..60 {
+                let (count, size) = (1 + rng.below(5), rng.below(2000));
+                rig.append(&batch(count as usize, size as usize, i)).unwrap();
+                for _ in 0..rng.below(4) {
+                    rig.step();
+                }
+            }
+            rig.run();
+            let end = rig.log.end();
+            assert_eq!(rig.log.safe_end(), end);
+            assert_eq!(rig.events.pop(), Some(LogEvent::Safe { end }));
+            rig.check_holds(end);
+            rig.close();
+            rig = rig.reopen();
+            rig.check_holds(end);
+            assert!(rig.log.start() == Offset(0), "round {round}");
+        }
+    }
+}
+
+#[test]
+fn an_unused_log_closes_and_opens_again() {
+    let mut rig = Rig::new(1, TopicSettings::default());
+    rig.close();
+    let mut rig = rig.reopen();
+    rig.append(&batch(1, 10, 0)).unwrap();
+    rig.run();
+    rig.check_holds(Offset(1));
+}

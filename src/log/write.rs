@@ -1,0 +1,542 @@
+//! The write pipeline of a log's active segment: one operation in flight, what arrives meanwhile becomes the next.
+//!
+//! *Owns*: what is pending, how far the file is written and safe, the partly filled tail block (kept in memory and
+//! rewritten with what follows it), space reserved ahead, when to sync. *Never*: has two writes in flight; calls
+//! anything safe before the write, and the sync where one is due, succeeded. *Runs on*: the core that owns the
+//! partition.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
+use crate::base::ids::Offset;
+use crate::base::limits::DISK_WRITE_BYTES_MAX;
+use crate::base::time::{Instant, Now};
+
+use super::cache::TailCache;
+use super::log::{Life, Log, LogEvent, LogOut, Step};
+use super::segment::Segment;
+
+/// Space reserved first; doubled with each further reservation of a segment, so that a partition with little
+/// reserves little.
+const RESERVE_BYTES_MIN: u64 = 256 << 10;
+const RESERVE_BYTES_MAX: u64 = 64 << 20;
+
+/// Positions in a segment fit the index, whatever `segment.bytes` says.
+const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
+
+/// Offsets of a segment fit the index.
+const SEGMENT_OFFSETS_MAX: i64 = i32::MAX as i64;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// A batch that has its offsets and waits to be written.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) base: Offset,
+    pub(super) next: Offset,
+    pub(super) max_timestamp: i64,
+    pub(super) slices: [Bytes; 2],
+    pub(super) len: usize,
+    /// Bytes of it that are written: not 0 only while a batch larger than one write is on its way.
+    pub(super) taken: usize,
+}
+
+/// A place between two batches (or, while a large batch is on its way, within one) of the active segment.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    /// The offset after the last whole batch.
+    pub(super) next: Offset,
+    pub(super) position: u64,
+    /// The bytes from the last block boundary to `position`.
+    pub(super) tail: Bytes,
+    /// Of the segment's batches so far; `i64::MIN` when there are none.
+    pub(super) max_timestamp: i64,
+}
+
+impl Mark {
+    pub(super) fn start_of(base: Offset) -> Mark {
+        Mark { next: base, position: 0, tail: Bytes::new(), max_timestamp: i64::MIN }
+    }
+}
+
+#[derive(Debug, Default)]
+enum Stage {
+    #[default]
+    Idle,
+    Cutting,
+    Allocating,
+    /// When the write succeeds, it reaches as far as this.
+    Writing(Mark),
+    /// What is written becomes safe when the sync succeeds.
+    Syncing,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    pending: VecDeque<Pending>,
+    pending_bytes: u64,
+    stage: Stage,
+    written: Mark,
+    /// Invariant: never beyond `written`.
+    safe: Mark,
+    /// The length of the file, zeros ahead included.
+    allocated: u64,
+    reserve_bytes: u64,
+    /// The length that the reservation in flight asked for.
+    reserving: u64,
+    /// A reservation is in flight beside the write: the file may not be cut or closed.
+    allocating_ahead: bool,
+    /// The file system cannot reserve: writes extend the file.
+    cannot_reserve: bool,
+    /// A failed write left bytes beyond what counts: they must go before the next write.
+    must_cut: bool,
+    /// The timestamp of the segment's first batch.
+    first_timestamp: Option<i64>,
+    unsynced_messages: u64,
+    sync_due: Option<Instant>,
+    /// Something was written since the last checkpoint.
+    dirty: bool,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Writer::recovered(Mark::start_of(Offset(0)), 0, None, false)
+    }
+}
+
+impl Writer {
+    /// Goes on at `mark` of a file of `allocated` bytes.
+    pub(super) fn recovered(mark: Mark, allocated: u64, first_timestamp: Option<i64>, dirty: bool) -> Writer {
+        assert!(mark.tail.len() as u64 == mark.position % BLOCK);
+        Writer {
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            stage: Stage::Idle,
+            written: mark.clone(),
+            safe: mark,
+            allocated,
+            reserve_bytes: RESERVE_BYTES_MIN,
+            reserving: 0,
+            allocating_ahead: false,
+            cannot_reserve: false,
+            must_cut: false,
+            first_timestamp,
+            unsynced_messages: 0,
+            sync_due: None,
+            dirty,
+        }
+    }
+
+    pub(super) fn queue(&mut self, batch: Pending) {
+        self.pending_bytes += batch.len as u64;
+        self.pending.push_back(batch);
+        self.dirty = true;
+    }
+
+    pub(super) fn safe_end(&self) -> Offset {
+        self.safe.next
+    }
+
+    pub(super) fn safe(&self) -> &Mark {
+        &self.safe
+    }
+
+    pub(super) fn first_timestamp(&self) -> Option<i64> {
+        self.first_timestamp
+    }
+
+    pub(super) fn sync_due(&self) -> Option<Instant> {
+        self.sync_due
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Bytes of the active segment's batches, pending ones included.
+    pub(super) fn size_bytes(&self) -> u64 {
+        let in_flight = match &self.stage {
+            Stage::Writing(after) => after.position,
+            Stage::Idle | Stage::Cutting | Stage::Allocating | Stage::Syncing => self.written.position,
+        };
+        in_flight + self.pending_bytes
+    }
+
+    /// Nothing pending and nothing in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle) && self.pending.is_empty() && !self.allocating_ahead
+    }
+
+    pub(super) fn on_opened(&mut self, done: &DiskDone) {
+        if let DiskDone::Opened { len } = done {
+            self.allocated = *len;
+        }
+    }
+
+    /// The next batch does not fit the segment any more (Kafka's LogSegment.shouldRoll: time is told by the batches'
+    /// timestamps, so that old data does not roll a segment per batch).
+    fn must_roll(&self, base: Offset, segment_bytes: u64, segment_ms: u64, position: u64, batch: &Pending) -> bool {
+        if batch.taken > 0 || position == 0 {
+            return false;
+        }
+        let age_ms = self.first_timestamp.map_or(0, |first| batch.max_timestamp.saturating_sub(first));
+        position + batch.len as u64 > segment_bytes.min(SEGMENT_BYTES_MAX)
+            || u64::try_from(age_ms).is_ok_and(|age_ms| age_ms > segment_ms)
+            || batch.next.0 - base.0 > SEGMENT_OFFSETS_MAX
+    }
+
+    /// What the file's length should be before a write that ends at `end`; `None` when it is long enough.
+    fn reservation(&self, end: u64, segment_bytes: u64) -> Option<u64> {
+        if self.cannot_reserve || end.next_multiple_of(BLOCK) <= self.allocated {
+            return None;
+        }
+        Some(self.reserve_to(end, segment_bytes))
+    }
+
+    /// Half of what was reserved last is used up: the length to reserve next, beside the write.
+    fn reservation_ahead(&self, end: u64, segment_bytes: u64) -> Option<u64> {
+        let left = self.allocated.saturating_sub(end);
+        if self.cannot_reserve || self.allocating_ahead || left > self.reserve_bytes / 4 {
+            return None;
+        }
+        let to = self.reserve_to(self.allocated, segment_bytes);
+        (to > self.allocated).then_some(to)
+    }
+
+    fn reserve_to(&self, from: u64, segment_bytes: u64) -> u64 {
+        let most = segment_bytes.min(SEGMENT_BYTES_MAX).next_multiple_of(BLOCK);
+        let least = from.next_multiple_of(BLOCK);
+        (self.allocated.max(least) + self.reserve_bytes).min(most).max(least)
+    }
+}
+
+impl Log {
+    /// Starts the next operation of the pipeline, if none is in flight and there is something to do.
+    pub(super) fn pump(&mut self, now: Now, out: &mut LogOut) {
+        let may_write = matches!(self.life, Life::Open | Life::Closing(_)) && self.offline.is_none();
+        if !may_write || !matches!(self.writer.stage, Stage::Idle) {
+            return;
+        }
+        if self.writer.sync_due.is_some_and(|due| due <= now.mono) && self.sync(out) {
+            return;
+        }
+        let Some(first) = self.writer.pending.front() else { return };
+        if self.segments.is_empty() {
+            self.segments.push_back(Segment::active(first.base, self.settings.index_interval_bytes));
+        }
+        if self.rolls_before_first() {
+            if self.writer.allocating_ahead || self.seals.are_many() {
+                return;
+            }
+            self.roll(out);
+        }
+        let active = self.segments.len() - 1;
+        let Some(file) = self.open_segment(active, out) else { return };
+        if self.writer.must_cut {
+            return self.cut(file, out);
+        }
+        let ahead = self.writer.pending_bytes.min((DISK_WRITE_BYTES_MAX - BLOCK_BYTES) as u64);
+        let end = self.writer.written.position + ahead;
+        if let Some(len) = self.writer.reservation(end, self.settings.segment_bytes) {
+            if !self.writer.allocating_ahead {
+                self.writer.stage = Stage::Allocating;
+                self.writer.reserving = len;
+                self.ask(Step::Allocate, DiskOp::Allocate { file, len }, out);
+            }
+            return;
+        }
+        self.write(file, out);
+        if let Some(len) = self.writer.reservation_ahead(end, self.settings.segment_bytes) {
+            self.writer.allocating_ahead = true;
+            self.writer.reserving = len;
+            self.ask(Step::AllocateAhead, DiskOp::Allocate { file, len }, out);
+        }
+    }
+
+    fn rolls_before_first(&self) -> bool {
+        let (Some(first), Some(active)) = (self.writer.pending.front(), self.segments.back()) else { return false };
+        let settings = &self.settings;
+        let position = self.writer.written.position;
+        self.writer.must_roll(active.base, settings.segment_bytes, settings.segment_ms, position, first)
+    }
+
+    /// Takes pending batches, up to the bound of one write, and writes them after the tail block's bytes.
+    fn write(&mut self, file: FileId, out: &mut LogOut) {
+        let writer = &mut self.writer;
+        let active = self.segments.back_mut().expect("a write has a segment");
+        let index = active.index.as_mut().expect("the active segment has its index");
+        let mut after = Mark { next: writer.written.next, tail: Bytes::new(), ..writer.written };
+        let room = DISK_WRITE_BYTES_MAX - writer.written.tail.len();
+        let mut bytes = 0;
+        let mut data = Vec::with_capacity(1 + 2 * writer.pending.len().min(512));
+        if !writer.written.tail.is_empty() {
+            data.push(writer.written.tail.clone());
+        }
+        while let Some(batch) = writer.pending.front() {
+            let (segment_bytes, segment_ms) = (self.settings.segment_bytes, self.settings.segment_ms);
+            let left = batch.len - batch.taken;
+            let whole = bytes + left <= room;
+            if bytes > 0 && (!whole || writer.must_roll(active.base, segment_bytes, segment_ms, after.position, batch))
+            {
+                break;
+            }
+            if batch.taken == 0 {
+                index.on_batch(batch.base, after.position, after.max_timestamp);
+                writer.first_timestamp.get_or_insert(batch.max_timestamp);
+            }
+            if !whole {
+                // A batch larger than one write: as much of it as fits, ending at a block's end.
+                let batch = writer.pending.front_mut().expect("just seen");
+                push_part(&mut data, batch, room);
+                bytes = room;
+                after.position += room as u64;
+                break;
+            }
+            let mut batch = writer.pending.pop_front().expect("just seen");
+            bytes += left;
+            after.position += left as u64;
+            after.next = batch.next;
+            after.max_timestamp = after.max_timestamp.max(batch.max_timestamp);
+            if batch.taken == 0 {
+                data.extend(batch.slices.into_iter().filter(|slice| !slice.is_empty()));
+            } else {
+                push_part(&mut data, &mut batch, left);
+            }
+        }
+        assert!(bytes > 0 && bytes <= room);
+        writer.pending_bytes -= bytes as u64;
+        let position = writer.written.position - writer.written.tail.len() as u64;
+        assert!(position.is_multiple_of(BLOCK));
+        after.tail = last_bytes(&data, (after.position % BLOCK) as usize);
+        writer.stage = Stage::Writing(after);
+        self.ask(Step::Write, DiskOp::Write { file, position, data }, out);
+    }
+
+    pub(super) fn on_written(&mut self, result: DiskResult, cache: &mut TailCache, now: Now, out: &mut LogOut) {
+        let Stage::Writing(after) = std::mem::take(&mut self.writer.stage) else {
+            // Writing ended for good while this was in flight; what it held is forgotten already.
+            assert!(self.offline.is_some());
+            return;
+        };
+        if let Err(error) = result {
+            self.fail_writes(&error, cache, out);
+            return self.pump(now, out);
+        }
+        let writer = &mut self.writer;
+        let messages = after.next.0 - writer.written.next.0;
+        writer.allocated = writer.allocated.max(after.position.next_multiple_of(BLOCK));
+        writer.written = after;
+        if messages > 0 {
+            writer.unsynced_messages += messages as u64;
+            if writer.unsynced_messages >= self.settings.flush_messages {
+                let syncing = self.sync(out);
+                assert!(syncing, "what was just written has an open file");
+                return;
+            }
+            if writer.sync_due.is_none() {
+                let due = now.mono.after_ms(self.settings.flush_ms);
+                writer.sync_due = (due != Instant(u64::MAX)).then_some(due);
+            }
+            self.become_safe(out);
+        }
+        self.pump(now, out);
+    }
+
+    /// Starts a sync, unless nothing was written to the segment.
+    fn sync(&mut self, out: &mut LogOut) -> bool {
+        self.writer.sync_due = None;
+        let Some(file) = self.segments.back().and_then(Segment::open_file) else { return false };
+        self.writer.stage = Stage::Syncing;
+        self.ask(Step::Sync, DiskOp::Sync { file }, out);
+        true
+    }
+
+    pub(super) fn on_synced(&mut self, result: DiskResult, cache: &mut TailCache, now: Now, out: &mut LogOut) {
+        self.writer.stage = Stage::Idle;
+        if self.offline.is_some() {
+            return;
+        }
+        match result {
+            Ok(_) => {
+                self.writer.unsynced_messages = 0;
+                self.writer.sync_due = None;
+                self.become_safe(out);
+                self.pump(now, out);
+            }
+            Err(error) => self.go_offline(&error, cache, out),
+        }
+    }
+
+    fn become_safe(&mut self, out: &mut LogOut) {
+        let writer = &mut self.writer;
+        if writer.pending.front().is_some_and(|batch| batch.taken > 0) || writer.safe.next == writer.written.next {
+            return;
+        }
+        assert!(writer.safe.next < writer.written.next);
+        writer.safe = writer.written.clone();
+        let active = self.segments.back_mut().expect("something was written");
+        active.len = writer.safe.position;
+        active.max_timestamp = Some(writer.safe.max_timestamp);
+        out.events.push(LogEvent::Safe { end: writer.safe.next });
+    }
+
+    /// A write failed: falls back to the last safe end, and tries again with the next append.
+    pub(super) fn fail_writes(&mut self, error: &DiskError, cache: &mut TailCache, out: &mut LogOut) {
+        let from = self.writer.safe.next;
+        if self.end > from {
+            self.forget_unsafe(cache);
+            let full = error.kind == DiskErrorKind::Full;
+            out.events.push(LogEvent::Failed { from, full, message: error.message.clone() });
+        }
+    }
+
+    /// A sync failed: what the device holds is not known, and asking again would not tell.
+    pub(super) fn go_offline(&mut self, error: &DiskError, cache: &mut TailCache, out: &mut LogOut) {
+        let message = format!("a sync failed, and the log takes no more writes: {}", error.message);
+        self.offline = Some(message.clone());
+        self.writer.sync_due = None;
+        self.forget_unsafe(cache);
+        out.events.push(LogEvent::Failed { from: self.end, full: false, message });
+    }
+
+    fn forget_unsafe(&mut self, cache: &mut TailCache) {
+        let writer = &mut self.writer;
+        let from = writer.safe.next;
+        writer.pending.clear();
+        writer.pending_bytes = 0;
+        writer.stage = Stage::Idle;
+        writer.written = writer.safe.clone();
+        writer.must_cut = true;
+        writer.reserve_bytes = RESERVE_BYTES_MIN;
+        if let Some(active) = self.segments.back_mut() {
+            if active.len == 0 {
+                writer.first_timestamp = None;
+            }
+            if let Some(index) = &mut active.index {
+                index.cut(active.len);
+            }
+        }
+        self.end = from;
+        self.producers.cut(from);
+        self.epochs.cut(from);
+        if let Some(key) = self.tail {
+            cache.cut(key, from);
+        }
+    }
+
+    fn cut(&mut self, file: FileId, out: &mut LogOut) {
+        if self.writer.allocating_ahead {
+            return;
+        }
+        self.writer.stage = Stage::Cutting;
+        self.ask(Step::Cut, DiskOp::Truncate { file, len: self.writer.safe.position }, out);
+    }
+
+    pub(super) fn on_cut(&mut self, result: DiskResult, cache: &mut TailCache, now: Now, out: &mut LogOut) {
+        self.writer.stage = Stage::Idle;
+        if self.offline.is_some() {
+            return;
+        }
+        match result {
+            Ok(_) => {
+                self.writer.must_cut = false;
+                self.writer.allocated = self.writer.safe.position;
+            }
+            Err(error) => self.fail_writes(&error, cache, out),
+        }
+        self.pump(now, out);
+    }
+
+    pub(super) fn on_allocated(&mut self, result: DiskResult, now: Now, out: &mut LogOut) {
+        self.writer.stage = Stage::Idle;
+        if self.offline.is_some() {
+            return;
+        }
+        self.reserved(result);
+        // Without a reservation the write itself extends the file, or says why it cannot.
+        if self.writer.pending.is_empty() {
+            return;
+        }
+        match self.segments.back().and_then(Segment::open_file) {
+            Some(file) => self.write(file, out),
+            None => self.pump(now, out),
+        }
+    }
+
+    pub(super) fn on_allocated_ahead(&mut self, result: DiskResult, now: Now, out: &mut LogOut) {
+        self.writer.allocating_ahead = false;
+        self.reserved(result);
+        self.pump(now, out);
+    }
+
+    fn reserved(&mut self, result: DiskResult) {
+        let writer = &mut self.writer;
+        match result {
+            Ok(_) => {
+                writer.allocated = writer.allocated.max(writer.reserving);
+                writer.reserve_bytes = (writer.reserve_bytes * 2).min(RESERVE_BYTES_MAX);
+            }
+            Err(error) if error.kind == DiskErrorKind::Full => writer.reserve_bytes = RESERVE_BYTES_MIN,
+            Err(_) => writer.cannot_reserve = true,
+        }
+    }
+
+    /// The active segment is full: the next batch begins another.
+    fn roll(&mut self, out: &mut LogOut) {
+        let writer = &mut self.writer;
+        assert!(writer.safe.next == writer.written.next, "a segment is sealed when all of it is safe");
+        assert!(!writer.allocating_ahead && !writer.must_cut);
+        let base = writer.safe.next;
+        let reserve_bytes = (writer.reserve_bytes / 4).max(RESERVE_BYTES_MIN);
+        self.seal_active(base, out);
+        let mark = Mark::start_of(base);
+        let writer = &mut self.writer;
+        writer.written = mark.clone();
+        writer.safe = mark;
+        writer.allocated = 0;
+        writer.reserve_bytes = reserve_bytes;
+        writer.first_timestamp = None;
+        writer.unsynced_messages = 0;
+        writer.sync_due = None;
+        self.segments.push_back(Segment::active(base, self.settings.index_interval_bytes));
+    }
+}
+
+/// Appends the next `len` bytes of a batch that takes several writes.
+fn push_part(data: &mut Vec<Bytes>, batch: &mut Pending, len: usize) {
+    let mut from = batch.taken;
+    let end = from + len;
+    let mut start = 0;
+    for slice in &batch.slices {
+        let upto = (start + slice.len()).min(end);
+        if from < upto {
+            data.push(slice.slice(from - start..upto - start));
+            from = upto;
+        }
+        start += slice.len();
+    }
+    assert!(from == end);
+    batch.taken = end;
+}
+
+/// A copy of the last `len` bytes: the slices themselves would keep whole receive buffers alive.
+fn last_bytes(data: &[Bytes], len: usize) -> Bytes {
+    if len == 0 {
+        return Bytes::new();
+    }
+    let mut left = len;
+    let mut first = data.len();
+    while left > 0 {
+        first -= 1;
+        left = left.saturating_sub(data[first].len());
+    }
+    let mut tail = Vec::with_capacity(len);
+    let surplus = data[first..].iter().map(Bytes::len).sum::<usize>() - len;
+    tail.extend_from_slice(&data[first][surplus..]);
+    for slice in &data[first + 1..] {
+        tail.extend_from_slice(slice);
+    }
+    Bytes::from(tail)
+}
