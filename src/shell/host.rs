@@ -3,20 +3,17 @@
 //! *Owns*: the checks, the processors to run on, the lock on the data directory. *Never*: changes the host, except for
 //! raising this process's own soft limits to its hard ones. *Runs on*: the main thread, once.
 
-#![allow(unsafe_code)]
-
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::limits::CORES_MAX;
 use crate::config::Cores;
 use crate::shell::executor::IO_MEMORY_BYTES;
+use crate::shell::socket;
 
 /// glommio refuses to start below this limit.
 const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
@@ -69,7 +66,7 @@ impl DataDir {
         let path = fs::canonicalize(path).map_err(refused)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK_NAME));
         let lock = lock.map_err(refused)?;
-        lock_file(&lock).map_err(|error| {
+        socket::lock_file(&lock).map_err(|error| {
             let name = path.display();
             if error.kind() == io::ErrorKind::WouldBlock {
                 ServeError::new(format!(
@@ -116,11 +113,11 @@ pub fn processors(cores: &Cores) -> Result<Vec<usize>, ServeError> {
 /// Checks io_uring and raises the limits. Returns how much memory may be locked, in bytes.
 pub fn check_kernel(cores: usize) -> Result<u64, ServeError> {
     check_io_uring()?;
-    let files = raise_limit(libc::RLIMIT_NOFILE);
+    let files = socket::raise_limit(libc::RLIMIT_NOFILE);
     if let Err(error) = files {
         tracing::warn!("the limit of open files cannot be raised: {error}");
     }
-    let memlock = raise_limit(libc::RLIMIT_MEMLOCK).map_err(|error| {
+    let memlock = socket::raise_limit(libc::RLIMIT_MEMLOCK).map_err(|error| {
         ServeError::new(format!("the limit of locked memory (RLIMIT_MEMLOCK) cannot be read or raised: {error}."))
     })?;
     if memlock < MEMLOCK_BYTES_MIN {
@@ -131,8 +128,8 @@ pub fn check_kernel(cores: usize) -> Result<u64, ServeError> {
         )));
     }
     let wanted = RINGS * IO_MEMORY_BYTES as u64 * cores as u64;
-    // SAFETY: no arguments, no memory.
-    let privileged = unsafe { libc::geteuid() } == 0;
+    // Root may lock more than its limit says.
+    let privileged = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     if memlock < wanted && !privileged {
         tracing::warn!(
             "this process may lock {memlock} bytes of memory; with {wanted} (ulimit -l {}) direct I/O is cheaper",
@@ -143,16 +140,7 @@ pub fn check_kernel(cores: usize) -> Result<u64, ServeError> {
 }
 
 fn check_io_uring() -> Result<(), ServeError> {
-    // The size of struct io_uring_params, all zeros: no flags.
-    let mut parameters = [0u64; 15];
-    // SAFETY: the kernel writes into `parameters`, which is as large as it expects.
-    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1u32, parameters.as_mut_ptr()) };
-    if ring >= 0 {
-        // SAFETY: the descriptor was just made here.
-        unsafe { libc::close(ring as i32) };
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
+    let Err(error) = socket::try_io_uring() else { return Ok(()) };
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
     let remedy = match (error.raw_os_error(), disabled.trim()) {
         (Some(libc::EPERM), "1" | "2") => "Allow it: `sysctl kernel.io_uring_disabled=0`.",
@@ -172,7 +160,7 @@ fn check_direct_io(dir: &Path) -> Result<Option<u32>, ServeError> {
     let path = dir.join(".direct-io-check");
     let opened = OpenOptions::new().create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT).open(&path);
     let result = match opened {
-        Ok(file) => Ok(direct_io_alignment(&file)),
+        Ok(file) => Ok(socket::direct_io_alignment(&file)),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(ServeError::new(format!(
             "the file system of {} does not support direct I/O. Choose a directory on ext4, XFS or another file system \
              that does, with --data-dir.",
@@ -194,40 +182,6 @@ fn check_direct_io(dir: &Path) -> Result<Option<u32>, ServeError> {
         ))),
         alignment => Ok(alignment),
     }
-}
-
-/// What the kernel says (`statx`, Linux 6.1); older kernels and some file systems say nothing.
-fn direct_io_alignment(file: &File) -> Option<u32> {
-    let mut answer = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the empty path names the descriptor itself, and `answer` is the structure the kernel fills.
-    let result = unsafe {
-        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, answer.as_mut_ptr())
-    };
-    // SAFETY: all-zero is a valid statx, and the kernel has only written valid values over it.
-    let answer = unsafe { answer.assume_init() };
-    let told = result == 0 && answer.stx_mask & libc::STATX_DIOALIGN != 0 && answer.stx_dio_offset_align > 0;
-    told.then_some(answer.stx_dio_offset_align)
-}
-
-fn lock_file(file: &File) -> io::Result<()> {
-    // SAFETY: no pointers are passed.
-    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Raises a soft limit to its hard one and returns it.
-fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel fills the structure it is given.
-    if unsafe { libc::getrlimit(resource, &mut limit) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: the kernel reads the structure it is given.
-    if unsafe { libc::setrlimit(resource, &limit) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(limit.rlim_cur)
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
-//! The socket calls that neither glommio nor the standard library offers.
+//! The system calls that neither glommio nor the standard library offers: sockets above all, and the few that the
+//! host checks make once.
 //!
-//! *Owns*: the unsafe calls and their error codes. *Never*: blocks; waits are glommio's. *Runs on*: every core.
+//! *Owns*: the unsafe calls and their error codes. *Never*: waits for a peer; waits are glommio's. *Runs on*: every
+//! core, and the main thread at the start.
 
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -157,6 +160,48 @@ pub fn receive(fd: RawFd, first: &mut Vec<u8>, first_bytes_max: usize, second: &
     Ok(read)
 }
 
+/// Makes an io_uring and gives it back: tells whether and why not the kernel lets this process have one.
+pub fn try_io_uring() -> io::Result<()> {
+    // The size of struct io_uring_params, all zeros: no flags.
+    let mut parameters = [0u64; 15];
+    // SAFETY: the kernel writes into `parameters`, which is as large as it expects.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1u32, parameters.as_mut_ptr()) };
+    let ring = check(ring as i32)?;
+    // SAFETY: the descriptor was just made and belongs to nobody else; dropping it closes it.
+    drop(unsafe { OwnedFd::from_raw_fd(ring) });
+    Ok(())
+}
+
+/// What direct I/O on a file must be aligned to. The kernel says since Linux 6.1 (`statx`); older ones and some file systems say nothing.
+pub fn direct_io_alignment(file: &File) -> Option<u32> {
+    let mut answer = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the empty path names the descriptor itself, and `answer` is the structure the kernel fills.
+    let result = unsafe {
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, answer.as_mut_ptr())
+    };
+    // SAFETY: all-zero is a valid statx, and the kernel has only written valid values over it.
+    let answer = unsafe { answer.assume_init() };
+    let told = result == 0 && answer.stx_mask & libc::STATX_DIOALIGN != 0 && answer.stx_dio_offset_align > 0;
+    told.then_some(answer.stx_dio_offset_align)
+}
+
+/// Locks a file against other processes for as long as it is open. [`ErrorKind::WouldBlock`] when another has it.
+pub fn lock_file(file: &File) -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(|_| ())
+}
+
+/// Raises a soft limit to its hard one and returns it.
+pub fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the structure it is given.
+    check(unsafe { libc::getrlimit(resource, &mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the kernel reads the structure it is given.
+    check(unsafe { libc::setrlimit(resource, &limit) })?;
+    Ok(limit.rlim_cur)
+}
+
 fn set_option(fd: &OwnedFd, option: i32) -> io::Result<()> {
     let on: i32 = 1;
     // SAFETY: the value lives through the call and its size is given.
@@ -195,6 +240,19 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::AddrInUse);
             TcpStream::connect(address).expect("connect");
         }
+    }
+
+    #[test]
+    fn the_host_answers_what_it_is_asked() {
+        try_io_uring().expect("an io_uring");
+        let files = raise_limit(libc::RLIMIT_NOFILE).expect("a limit");
+        assert_eq!(raise_limit(libc::RLIMIT_NOFILE).expect("the same limit"), files);
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        let open = || File::create(dir.path().join("file")).expect("a file");
+        let (first, second) = (open(), open());
+        lock_file(&first).expect("free");
+        assert_eq!(lock_file(&second).expect_err("locked").kind(), ErrorKind::WouldBlock);
+        assert!(direct_io_alignment(&first).is_none_or(u32::is_power_of_two));
     }
 
     #[test]
