@@ -11,7 +11,7 @@ api! {
 
     message MetadataRequest {
         /// `None`: all topics. In version 0, which has no null, an empty list means all.
-        topics: Option<Vec<MetadataRequestTopic>>, 0+, null 1+;
+        topics: Option<Vec<MetadataRequestTopic>>, 0+, null 1+, default Some(Vec::new());
         allow_auto_topic_creation: bool, 4+, default true;
         include_cluster_authorized_operations: bool, 8-10;
         include_topic_authorized_operations: bool, 8+;
