@@ -3,7 +3,7 @@
 //! *Owns*: the list of the APIs that have tables. *Never*: decides which of them a broker offers.
 //! *Runs on*: every core.
 //!
-//! Fields and versions are those of Kafka 4.1's `clients/src/main/resources/common/message/*.json`; so are the
+//! Fields and versions are those of Kafka 4.2's `clients/src/main/resources/common/message/*.json`; so are the
 //! defaults, but for the nullable texts, which are all `None` here.
 
 use super::codec::Api;
