@@ -2,8 +2,10 @@
 //!
 //! *Owns*: the syntax. *Never*: opens the file, or knows a name. *Runs on*: core 0, at start.
 
+use std::cmp::Reverse;
+
 use super::row::{Notation, Origin, SettingError};
-use super::table::Settings;
+use super::table::{Settings, TABLE};
 
 /// One assignment and where it stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,14 +46,22 @@ pub fn parse_file(text: &str) -> Result<Vec<FileLine>, SettingError> {
 }
 
 impl Settings {
-    /// Takes over what a settings file says. Errors carry the line's number; some lines may have been taken.
+    /// Takes over what a settings file says. Where a setting is there under several names, the one in the finest
+    /// unit counts, as in Kafka. Errors carry the line's number; some lines may have been taken.
     pub fn set_from_file(&mut self, text: &str) -> Result<(), SettingError> {
-        for line in parse_file(text)? {
+        let mut lines = parse_file(text)?;
+        lines.sort_by_key(|line| Reverse(coarseness(&line.name)));
+        for line in lines {
             self.set(&line.name, &line.value, Notation::Kafka, Origin::File)
                 .map_err(|error| SettingError { name: format!("line {}: {}", line.number, error.name), ..error })?;
         }
         Ok(())
     }
+}
+
+/// 0 for a setting's own name, otherwise the factor of the alias.
+fn coarseness(name: &str) -> i64 {
+    TABLE.iter().flat_map(|row| row.aliases).find(|(alias, _)| *alias == name).map_or(0, |(_, factor)| *factor)
 }
 
 #[cfg(test)]
@@ -77,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_in_a_file_carry_line_and_nearest_name() {
+    fn a_file_is_taken_over_or_refused_with_line_and_nearest_name() {
         let check = |text: &str, expect: &str| {
             let error = Settings::default().set_from_file(text).expect_err("refused");
             assert_eq!(error.to_string(), expect);
@@ -87,5 +97,16 @@ mod tests {
         let mut settings = Settings::default();
         settings.set_from_file("num.partitions=3\nlog.roll.hours=1").expect("good");
         assert_eq!((settings.num_partitions, settings.log_roll_ms), (3, 3_600_000));
+        let retention = ["log.retention.minutes=5", "log.retention.ms=7", "log.retention.hours=168"];
+        for turn in 0..3 {
+            let mut lines = retention;
+            lines.rotate_left(turn);
+            let mut settings = Settings::default();
+            settings.set_from_file(&lines.join("\n")).expect("good");
+            assert_eq!(settings.log_retention_ms, 7);
+            let mut settings = Settings::default();
+            settings.set_from_file(&lines.join("\n").replace("log.retention.ms", "#")).expect("good");
+            assert_eq!(settings.log_retention_ms, 300_000);
+        }
     }
 }
