@@ -23,6 +23,8 @@ pub struct Image {
     topics: BTreeMap<TopicId, Topic>,
     /// Invariant: holds exactly the names of `topics`.
     ids: BTreeMap<String, TopicId>,
+    /// Topics that are deleted and whose files may still be there.
+    deleting: BTreeMap<TopicId, Topic>,
     /// Names with `.` or `_` in them, with every `.` turned into `_`, and the real name.
     folded: BTreeMap<String, String>,
     /// Invariant: the sum over `topics`.
@@ -60,6 +62,11 @@ impl Image {
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.ids.values().map(|id| self.topics.get(id).expect("ids and topics hold the same topics"))
+    }
+
+    /// Topics that are deleted and whose files may still be there, by id.
+    pub fn deleting(&self) -> impl Iterator<Item = &Topic> {
+        self.deleting.values()
     }
 
     /// Topics from `name` on, that one included, by name.
@@ -110,6 +117,11 @@ impl Image {
         if self.next_producer_id != 0 {
             records.push(MetaRecord::ProducerIdsTaken { next: self.next_producer_id });
         }
+        // First, since a later topic may have the name of a deleted one.
+        for topic in self.deleting.values() {
+            records.push(topic.to_record());
+            records.push(MetaRecord::TopicDeleted { id: topic.id });
+        }
         records.extend(self.topics.values().map(Topic::to_record));
         records
     }
@@ -122,14 +134,20 @@ impl Image {
             }
             MetaRecord::TopicCreated { name, id, partitions, settings } => {
                 refuse_if(self.ids.contains_key(name), || format!("there is a topic {name} already"))?;
-                refuse_if(self.topics.contains_key(id), || format!("there is a topic with id {id} already"))?;
+                let known = self.topics.contains_key(id) || self.deleting.contains_key(id);
+                refuse_if(known, || format!("there is a topic with id {id} already"))?;
                 refuse_if(*partitions < 1, || format!("topic {name} would have {partitions} partitions"))?;
                 let (name, settings) = (name.clone(), settings.clone());
                 self.add(Topic { name, id: *id, partitions: *partitions, settings });
             }
             MetaRecord::TopicDeleted { id } => {
                 self.known(*id)?;
-                self.remove(*id);
+                let topic = self.remove(*id);
+                self.deleting.insert(*id, topic);
+            }
+            MetaRecord::TopicRemoved { id } => {
+                refuse_if(!self.deleting.contains_key(id), || format!("topic {id} is not being deleted"))?;
+                self.deleting.remove(id);
             }
             MetaRecord::PartitionsAdded { id, partitions_total } => {
                 let before = self.known(*id)?.partitions;

@@ -27,6 +27,10 @@ pub enum MetaRecord {
     TopicDeleted {
         id: TopicId,
     },
+    /// The topic's files are gone: its name can be used again.
+    TopicRemoved {
+        id: TopicId,
+    },
     /// The topic has `partitions_total` partitions now.
     PartitionsAdded {
         id: TopicId,
@@ -89,6 +93,10 @@ impl MetaRecord {
                 out.push(6);
                 out.extend_from_slice(&next.to_be_bytes());
             }
+            MetaRecord::TopicRemoved { id } => {
+                out.push(7);
+                out.extend_from_slice(&id.0);
+            }
         }
     }
 
@@ -109,6 +117,7 @@ impl MetaRecord {
             },
             [5] => MetaRecord::TopicSettingsChanged { id: TopicId(take(bytes)?), settings: take_settings(bytes)? },
             [6] => MetaRecord::ProducerIdsTaken { next: i64::from_be_bytes(take(bytes)?) },
+            [7] => MetaRecord::TopicRemoved { id: TopicId(take(bytes)?) },
             [_] => return Err(RecordError { message: "a record of a kind that this version does not know" }),
         };
         Ok(record)
@@ -166,6 +175,7 @@ mod tests {
             MetaRecord::TopicCreated { name: "t".into(), id, partitions: 3, settings: settings.clone() },
             MetaRecord::TopicCreated { name: "x".repeat(249), id, partitions: i32::MAX, settings: BTreeMap::new() },
             MetaRecord::TopicDeleted { id },
+            MetaRecord::TopicRemoved { id },
             MetaRecord::PartitionsAdded { id, partitions_total: 9 },
             MetaRecord::TopicSettingsChanged { id, settings },
             MetaRecord::ProducerIdsTaken { next: i64::MAX },
