@@ -25,10 +25,12 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod log;
 pub mod meta;
+pub mod replica;
 #[cfg(feature = "shell")]
 pub mod shell;
 pub mod wire;

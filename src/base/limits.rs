@@ -62,6 +62,21 @@ pub const DECODED_BYTES_BASE: usize = 4 << 20;
 /// take two to four times their bytes.
 pub const DECODED_BYTES_PER_FRAME_BYTE: usize = 4;
 
+/// Partitions of one core that recover at the same time: each may hold a read of `DISK_READ_BYTES_MAX`.
+pub const PARTITIONS_OPENING_MAX: usize = 64;
+
+/// Metadata orders that wait on core 0.
+pub const CONTROL_ORDERS_QUEUED_MAX: usize = 10_000;
+
+/// How long a stop waits for requests in flight before it goes on without them.
+pub const STOP_MS: u64 = 5_000;
+
+/// Record bytes of one Fetch reply: larger wishes are met in several replies.
+pub const FETCH_REPLY_BYTES_MAX: usize = 8 << 20;
+
+/// Partitions of one DescribeTopicPartitions reply (Kafka: `max.request.partition.size.limit`).
+pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
+
 const _: () = assert!(DISK_READ_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () = assert!(DISK_WRITE_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 // A metadata file is read in one piece: snapshot, log part, the write that passes its bound, and the frames around.

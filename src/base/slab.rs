@@ -52,6 +52,14 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// The keys of the values that match, in slab order.
+    pub fn keys_where(&self, matches: impl Fn(&T) -> bool) -> Vec<Key> {
+        let rows = self.rows.iter().enumerate();
+        rows.filter(|(_, (_, value))| value.as_ref().is_some_and(&matches))
+            .map(|(at, (generation, _))| key(at as u32, *generation))
+            .collect()
+    }
+
     pub fn len(&self) -> usize {
         self.rows.len() - self.free.len()
     }

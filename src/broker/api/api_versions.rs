@@ -1,0 +1,32 @@
+//! ApiVersions (API 18, versions 0–4): the table, told to clients.
+//!
+//! *Owns*: nothing. *Never*: lists what `api::APIS` does not. *Runs on*: the core whose client asked.
+
+use crate::broker::api::{self, APIS, key};
+use crate::broker::effect::Effects;
+use crate::broker::session::Reply;
+use crate::broker::shard::{Request, Shard};
+use crate::wire::errors::ErrorCode;
+use crate::wire::frame;
+use crate::wire::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+
+pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
+    let asker = request.asker;
+    let Some(_) = api::decode::<ApiVersionsRequest>(shard, &mut request, "ApiVersions", effects) else { return };
+    shard.reply(key::API_VERSIONS, asker, &answer(ErrorCode::None), effects);
+}
+
+/// The client speaks a version we do not: answered in version 0, which every client reads (KIP-511).
+pub(in crate::broker) fn refuse_version(shard: &mut Shard, request: Request, effects: &mut Effects) {
+    let asker = request.asker;
+    let data = frame::encode_reply(key::API_VERSIONS, 0, asker.correlation_id, &answer(ErrorCode::UnsupportedVersion));
+    shard.sessions.fill(asker.to, Reply::Frame(data), effects);
+}
+
+fn answer(error: ErrorCode) -> ApiVersionsResponse {
+    let api_keys = APIS
+        .iter()
+        .map(|api| ApiVersion { api_key: api.key, min_version: api.versions.0, max_version: api.versions.1 })
+        .collect();
+    ApiVersionsResponse { error_code: error.code(), api_keys, ..ApiVersionsResponse::default() }
+}

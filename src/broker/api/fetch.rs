@@ -1,0 +1,432 @@
+//! Fetch (API 1, versions 4–18).
+//!
+//! A fetch goes in rounds. A round reads every partition on its owner's core; if there are too few bytes and time is
+//! left, the fetch parks with the partitions until one of them moves, and the next round begins. Nothing that was
+//! read is kept while parked.
+//!
+//! Record bytes are never copied: what a partition's log hands out (slices of the tail cache, or of a disk read) is
+//! what the reply frame carries to the socket; `wire::writer` appends them as slices.
+//!
+//! *Owns*: when a fetch is answered, and with what. *Never*: reads a log. *Runs on*: the core whose client asked.
+
+use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex};
+use crate::base::limits;
+use crate::base::slab::Key;
+use crate::base::time::{Instant, Now};
+use crate::broker::api::fetch_session::{SessionUse, Wanted};
+use crate::broker::api::{self, key, metadata};
+use crate::broker::effect::Effects;
+use crate::broker::job::{Asker, Job, Work};
+use crate::broker::message::{ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition};
+use crate::broker::shard::{DeadlineKey, Request, Shard};
+use crate::broker::shutdown::Life;
+use crate::replica::partition::Watch;
+use crate::wire::codec::Records;
+use crate::wire::errors::ErrorCode;
+use crate::wire::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, NodeEndpoint, PartitionData};
+
+/// From this version topics are named by id.
+const TOPIC_ID_VERSION: i16 = 13;
+/// From this version a wrong leader is answered with the right one (KIP-951).
+const LEADER_HINT_VERSION: i16 = 16;
+/// How soon a fetch that found no reply memory asks again.
+const STARVED_RETRY_MS: u64 = 10;
+
+#[derive(Debug)]
+pub struct FetchWork {
+    session: SessionUse,
+    targets: Vec<Target>,
+    min_bytes: usize,
+    bytes_max: usize,
+    deadline: Instant,
+    /// The deadline that is set in the shard, if any.
+    alarm: Option<Instant>,
+    round: u32,
+    cores_pending: usize,
+    /// Reply bytes set aside for this round.
+    reserved: usize,
+    parked: bool,
+    /// The round read nothing for want of reply memory.
+    starved: bool,
+}
+
+#[derive(Debug)]
+struct Target {
+    wanted: Wanted,
+    /// None: refused before any read, as `result` says.
+    of: Option<TopicPartition>,
+    owner: CoreId,
+    result: ReadResult,
+}
+
+pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
+    let (asker, now) = (request.asker, request.now);
+    let Some(fetch) = api::decode::<FetchRequest>(shard, &mut request, "Fetch", effects) else { return };
+    let uses_ids = asker.version >= TOPIC_ID_VERSION;
+    let understood = shard.fetch_sessions.on_request(&fetch, uses_ids, now.mono, &mut shard.rng);
+    let (session, wanted) = match understood {
+        Ok(understood) => understood,
+        Err(error) => {
+            let reply = FetchResponse { error_code: error.code(), ..FetchResponse::default() };
+            return shard.reply(key::FETCH, asker, &reply, effects);
+        }
+    };
+    let targets: Vec<Target> = wanted.into_iter().map(|wanted| target(shard, asker, wanted)).collect();
+    let bytes_max = usize::try_from(fetch.max_bytes).unwrap_or(0);
+    let bytes_max = bytes_max.min(shard.config.settings.fetch_max_bytes as usize).min(limits::FETCH_REPLY_BYTES_MAX);
+    let work = FetchWork {
+        session,
+        targets,
+        min_bytes: usize::try_from(fetch.min_bytes).unwrap_or(0).min(bytes_max),
+        bytes_max,
+        deadline: now.mono.after_ms(u64::try_from(fetch.max_wait_ms).unwrap_or(0)),
+        alarm: None,
+        round: 0,
+        cores_pending: 0,
+        reserved: 0,
+        parked: false,
+        starved: false,
+    };
+    let job = shard.add_job(asker, Work::Fetch(Box::new(work)));
+    start_round(shard, job, now, effects);
+}
+
+pub(in crate::broker) fn on_read_done(
+    shard: &mut Shard,
+    job: Key,
+    round: u32,
+    results: Vec<(u32, ReadResult)>,
+    now: Now,
+    effects: &mut Effects,
+) {
+    let Some(work) = work_mut(shard, job) else { return };
+    if work.round != round || work.parked {
+        return;
+    }
+    for (at, result) in results {
+        work.targets[at as usize].result = result;
+    }
+    work.cores_pending -= 1;
+    if work.cores_pending == 0 {
+        judge(shard, job, now, effects);
+    }
+}
+
+pub(in crate::broker) fn on_wake(shard: &mut Shard, job: Key, round: u32, now: Now, effects: &mut Effects) {
+    let Some(work) = work_mut(shard, job) else { return };
+    if !work.parked || work.round != round {
+        return;
+    }
+    unwatch(shard, job, effects);
+    start_round(shard, job, now, effects);
+}
+
+pub(in crate::broker) fn on_deadline(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
+    let Some(work) = work_mut(shard, job) else { return };
+    work.alarm = None;
+    if !work.parked {
+        return;
+    }
+    let starved = work.starved;
+    unwatch(shard, job, effects);
+    if starved {
+        start_round(shard, job, now, effects);
+    } else {
+        finish(shard, job, effects);
+    }
+}
+
+/// The client is gone: takes back what the fetch left with partitions. The caller removes the job.
+pub(in crate::broker) fn on_dropped(shard: &mut Shard, job: Key, _now: Now, effects: &mut Effects) {
+    unwatch(shard, job, effects);
+    let Some(work) = work_mut(shard, job) else { return };
+    let (alarm, reserved) = (work.alarm.take(), std::mem::take(&mut work.reserved));
+    shard.sessions.release_output(reserved);
+    if let Some(alarm) = alarm {
+        shard.deadlines.clear(alarm, DeadlineKey::Fetch(job));
+    }
+}
+
+/// The broker stops: fetches that wait for records are answered with what there is.
+pub(in crate::broker) fn finish_all_parked(shard: &mut Shard, effects: &mut Effects) {
+    let parked = shard.jobs.keys_where(|job| matches!(&job.work, Work::Fetch(work) if work.parked));
+    for job in parked {
+        unwatch(shard, job, effects);
+        finish(shard, job, effects);
+    }
+}
+
+fn target(shard: &Shard, asker: Asker, wanted: Wanted) -> Target {
+    let topic = if asker.version >= TOPIC_ID_VERSION {
+        shard.image.topic_by_id(wanted.topic_id).ok_or(ErrorCode::UnknownTopicId)
+    } else {
+        shard.image.topic(&wanted.topic).ok_or(ErrorCode::UnknownTopicOrPartition)
+    };
+    let of = topic.and_then(|topic| {
+        if (0..topic.partitions).contains(&wanted.partition) {
+            Ok(TopicPartition { topic: topic.id, partition: PartitionIndex(wanted.partition) })
+        } else {
+            Err(ErrorCode::UnknownTopicOrPartition)
+        }
+    });
+    let refused = |error, of: Option<TopicPartition>, wanted| Target {
+        owner: of.map_or(CoreId(0), |of| shard.owner(of.topic, of.partition)),
+        of: None,
+        result: ReadResult::error(error),
+        wanted,
+    };
+    match of {
+        Err(error) => refused(error, None, wanted),
+        Ok(of) => {
+            let owner = shard.owner(of.topic, of.partition);
+            if shard.leads(asker.listener, owner) {
+                Target { wanted, of: Some(of), owner, result: ReadResult::error(ErrorCode::None) }
+            } else {
+                refused(ErrorCode::NotLeaderOrFollower, Some(of), wanted)
+            }
+        }
+    }
+}
+
+/// Sends every core that owns some of the partitions its part of the reading.
+fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
+    let (cores, room) = (shard.config.cores, shard.sessions.output_room());
+    let own = shard.core();
+    let Some(work) = work_mut(shard, job) else { return };
+    work.parked = false;
+    work.round = work.round.wrapping_add(1);
+    let readable = work.targets.iter().filter(|target| target.of.is_some()).count();
+    if readable == 0 {
+        return finish(shard, job, effects);
+    }
+    let bytes_max = work.bytes_max.min(room);
+    work.starved = room == 0;
+    work.reserved = bytes_max;
+    let mut orders: Vec<(CoreId, ReadOrder)> = Vec::new();
+    for (at, target) in work.targets.iter().enumerate() {
+        let Some(of) = target.of else { continue };
+        let entry = ReadEntry {
+            at: at as u32,
+            of,
+            from: Offset(target.wanted.fetch_offset),
+            bytes_max: usize::try_from(target.wanted.bytes_max).unwrap_or(0),
+            current_leader_epoch: LeaderEpoch(target.wanted.current_leader_epoch),
+            last_fetched_epoch: LeaderEpoch(target.wanted.last_fetched_epoch),
+        };
+        match orders.iter_mut().find(|(core, _)| *core == target.owner) {
+            Some((_, order)) => order.entries.push(entry),
+            None => {
+                let capacity = if cores == 1 { readable } else { 1 };
+                let mut entries = Vec::with_capacity(capacity);
+                entries.push(entry);
+                let order = ReadOrder { job, round: work.round, bytes_max, at_least_one: room > 0, entries };
+                orders.push((target.owner, order));
+            }
+        }
+    }
+    // Each core may use its partitions' share, so that together they stay within the client's bound.
+    for (_, order) in &mut orders {
+        order.bytes_max = bytes_max * order.entries.len() / readable;
+    }
+    work.cores_pending = orders.len();
+    shard.sessions.reserve_output(bytes_max);
+    for (core, order) in orders {
+        if core == own {
+            shard.read_here(own, order, now, effects);
+        } else {
+            shard.send(core, ShardMessage::Read(order), effects);
+        }
+    }
+}
+
+/// All reads of a round are in: answer, or park.
+fn judge(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
+    let stopping = shard.life != Life::Serving;
+    let Some(work) = work_mut(shard, job) else { return };
+    let reserved = std::mem::take(&mut work.reserved);
+    let bytes: usize = work.targets.iter().map(|target| target.result.bytes).sum();
+    let urgent = work.targets.iter().any(|target| {
+        let result = &target.result;
+        target.of.is_some() && (result.error != ErrorCode::None || result.diverging.is_some())
+    });
+    let enough = bytes >= work.min_bytes && !work.starved;
+    let late = work.deadline <= now.mono;
+    shard.sessions.release_output(reserved);
+    if enough || urgent || late || stopping {
+        finish(shard, job, effects);
+    } else {
+        park(shard, job, now, effects);
+    }
+}
+
+fn park(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
+    let own = shard.core();
+    let Some(work) = work_mut(shard, job) else { return };
+    work.parked = true;
+    let mut alarm = work.deadline;
+    if work.starved {
+        alarm = alarm.min(now.mono.after_ms(STARVED_RETRY_MS));
+    }
+    let before = work.alarm.replace(alarm);
+    let (round, starved) = (work.round, work.starved);
+    let mut watches: Vec<(CoreId, Vec<(TopicPartition, Offset)>)> = Vec::new();
+    for target in &mut work.targets {
+        // What was read is read again in the next round; holding on to it would pin memory.
+        target.result.slices = Vec::new();
+        target.result.bytes = 0;
+        let Some(of) = target.of else { continue };
+        let entry = (of, target.result.high_watermark);
+        match watches.iter_mut().find(|(core, _)| *core == target.owner) {
+            Some((_, entries)) => entries.push(entry),
+            None => watches.push((target.owner, vec![entry])),
+        }
+    }
+    if let Some(before) = before {
+        shard.deadlines.clear(before, DeadlineKey::Fetch(job));
+    }
+    shard.deadlines.set(alarm, DeadlineKey::Fetch(job));
+    if starved {
+        return;
+    }
+    for (core, entries) in watches {
+        if core == own {
+            shard.watch_here(Watch { core: own, job, round }, &entries, effects);
+        } else {
+            shard.send(core, ShardMessage::Watch { job, round, entries }, effects);
+        }
+    }
+}
+
+/// Takes back every watch a parked fetch has left.
+fn unwatch(shard: &mut Shard, job: Key, effects: &mut Effects) {
+    let own = shard.core();
+    let Some(work) = work_mut(shard, job) else { return };
+    if !work.parked || work.starved {
+        return;
+    }
+    let mut entries: Vec<(CoreId, Vec<TopicPartition>)> = Vec::new();
+    for target in &work.targets {
+        let Some(of) = target.of else { continue };
+        match entries.iter_mut().find(|(core, _)| *core == target.owner) {
+            Some((_, list)) => list.push(of),
+            None => entries.push((target.owner, vec![of])),
+        }
+    }
+    for (core, entries) in entries {
+        if core == own {
+            shard.unwatch_here(own, job, &entries);
+        } else {
+            shard.send(core, ShardMessage::Unwatch { job, entries }, effects);
+        }
+    }
+}
+
+fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
+    let Some(Job { asker, work: Work::Fetch(work) }) = shard.jobs.remove(job) else { return };
+    if let Some(alarm) = work.alarm {
+        shard.deadlines.clear(alarm, DeadlineKey::Fetch(job));
+    }
+    let mut reply = FetchResponse { session_id: work.session.id(), ..FetchResponse::default() };
+    let mut room = work.bytes_max;
+    let mut gave_data = Vec::new();
+    let mut hinted = Vec::new();
+    for (index, mut target) in work.targets.into_iter().enumerate() {
+        trim(&mut target.result, &mut room, work.bytes_max);
+        gave_data.push(target.result.bytes > 0);
+        if !belongs_in_reply(shard, work.session, index, &target.result) {
+            continue;
+        }
+        let mut row = partition_row(&target);
+        if target.result.error == ErrorCode::NotLeaderOrFollower && asker.version >= LEADER_HINT_VERSION {
+            row.current_leader.leader_id = shard.per_core_leader(target.owner).0;
+            row.current_leader.leader_epoch = metadata::LEADER_EPOCH;
+            hinted.push(row.current_leader.leader_id);
+        }
+        push_row(&mut reply, &target.wanted, row);
+    }
+    if let SessionUse::New(id) | SessionUse::Incremental(id) = work.session {
+        shard.fetch_sessions.rotate(id, &gave_data);
+    }
+    reply.node_endpoints = endpoints(shard, asker, &hinted);
+    shard.reply(key::FETCH, asker, &reply, effects);
+}
+
+/// Keeps the reply within the client's bound where several cores together brought more. The first data stays, however
+/// large, so that the client gets on.
+fn trim(result: &mut ReadResult, room: &mut usize, bytes_max: usize) {
+    if result.bytes == 0 {
+        return;
+    }
+    let first = *room == bytes_max;
+    if result.bytes > *room && !first {
+        result.slices = Vec::new();
+        result.bytes = 0;
+    }
+    *room = room.saturating_sub(result.bytes);
+}
+
+fn belongs_in_reply(shard: &mut Shard, session: SessionUse, index: usize, result: &ReadResult) -> bool {
+    let news = result.error != ErrorCode::None || result.bytes > 0 || result.diverging.is_some();
+    let (watermark, start) = (result.high_watermark.0, result.log_start.0);
+    match session {
+        SessionUse::None => true,
+        SessionUse::New(id) => {
+            shard.fetch_sessions.is_news(id, index, watermark, start, news);
+            true
+        }
+        SessionUse::Incremental(id) => shard.fetch_sessions.is_news(id, index, watermark, start, news),
+    }
+}
+
+fn partition_row(target: &Target) -> PartitionData {
+    let result = &target.result;
+    let mut row = PartitionData {
+        partition_index: target.wanted.partition,
+        error_code: result.error.code(),
+        high_watermark: result.high_watermark.0,
+        last_stable_offset: result.high_watermark.0,
+        log_start_offset: result.log_start.0,
+        records: Some(Records(result.slices.clone())),
+        ..PartitionData::default()
+    };
+    if let Some((epoch, end)) = result.diverging {
+        row.diverging_epoch.epoch = epoch.0;
+        row.diverging_epoch.end_offset = end.0;
+    }
+    row
+}
+
+fn push_row(reply: &mut FetchResponse, wanted: &Wanted, row: PartitionData) {
+    let same = |topic: &FetchableTopicResponse| topic.topic == wanted.topic && topic.topic_id == wanted.topic_id;
+    match reply.responses.last_mut() {
+        Some(last) if same(last) => last.partitions.push(row),
+        _ => reply.responses.push(FetchableTopicResponse {
+            topic: wanted.topic.clone(),
+            topic_id: wanted.topic_id,
+            partitions: vec![row],
+        }),
+    }
+}
+
+fn endpoints(shard: &Shard, asker: Asker, hinted: &[i32]) -> Vec<NodeEndpoint> {
+    if hinted.is_empty() {
+        return Vec::new();
+    }
+    let shown = shard.shown_brokers(asker.listener).into_iter();
+    shown
+        .filter(|broker| hinted.contains(&broker.id.0))
+        .map(|broker| NodeEndpoint {
+            node_id: broker.id.0,
+            host: broker.address.host.as_str().into(),
+            port: i32::from(broker.address.port),
+            ..NodeEndpoint::default()
+        })
+        .collect()
+}
+
+fn work_mut(shard: &mut Shard, job: Key) -> Option<&mut FetchWork> {
+    match shard.jobs.get_mut(job) {
+        Some(Job { work: Work::Fetch(work), .. }) => Some(work),
+        _ => None,
+    }
+}

@@ -1,0 +1,162 @@
+//! The API table: every request Corelog serves, in one place. Dispatch, ApiVersions and metric names derive from it.
+//!
+//! *Owns*: the rows. *Never*: handles a request itself. *Runs on*: every core.
+
+pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_topic_partitions;
+pub mod epoch_ends;
+pub mod fetch;
+pub mod fetch_session;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod produce;
+
+use crate::base::slab::Key;
+use crate::base::time::Now;
+use crate::broker::effect::Effects;
+use crate::broker::job::{Job, Work};
+use crate::broker::message::ControlOutcome;
+use crate::broker::shard::{Request, Shard};
+use crate::wire::codec::Message;
+use crate::wire::frame;
+
+/// One API.
+#[derive(Debug)]
+pub struct Api {
+    /// Kafka's number on the wire.
+    pub key: i16,
+    /// Kafka's name, also the metric label.
+    pub name: &'static str,
+    /// Advertised in ApiVersions.
+    pub versions: (i16, i16),
+    /// Oldest version that is answered. Above the first of `versions` only for Produce (KAFKA-18659).
+    pub served_from: i16,
+    handle: fn(&mut Shard, Request, &mut Effects),
+}
+
+macro_rules! apis {
+    ($($key:literal $name:ident $first:literal..=$last:literal $($served:literal)? => $handle:path,)*) => {
+        pub const APIS: &[Api] = &[$(Api {
+            key: $key,
+            name: stringify!($name),
+            versions: ($first, $last),
+            served_from: apis!(@served $first $($served)?),
+            handle: $handle,
+        },)*];
+    };
+    (@served $first:literal) => { $first };
+    (@served $first:literal $served:literal) => { $served };
+}
+
+apis! {
+    0 Produce 0..=13 3 => produce::handle,
+    1 Fetch 4..=18 => fetch::handle,
+    2 ListOffsets 1..=11 => list_offsets::handle,
+    3 Metadata 0..=13 => metadata::handle,
+    18 ApiVersions 0..=4 => api_versions::handle,
+    19 CreateTopics 2..=7 => create_topics::handle,
+    20 DeleteTopics 1..=6 => delete_topics::handle,
+    22 InitProducerId 0..=5 => init_producer_id::handle,
+    23 OffsetForLeaderEpoch 2..=4 => epoch_ends::handle,
+    32 DescribeConfigs 1..=4 => describe_configs::handle,
+    37 CreatePartitions 0..=3 => create_partitions::handle,
+    60 DescribeCluster 0..=2 => describe_cluster::handle,
+    75 DescribeTopicPartitions 0..=0 => describe_topic_partitions::handle,
+}
+
+/// The keys by name, for handlers that reply.
+pub mod key {
+    pub const PRODUCE: i16 = 0;
+    pub const FETCH: i16 = 1;
+    pub const LIST_OFFSETS: i16 = 2;
+    pub const METADATA: i16 = 3;
+    pub const API_VERSIONS: i16 = 18;
+    pub const CREATE_TOPICS: i16 = 19;
+    pub const DELETE_TOPICS: i16 = 20;
+    pub const INIT_PRODUCER_ID: i16 = 22;
+    pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
+    pub const DESCRIBE_CONFIGS: i16 = 32;
+    pub const CREATE_PARTITIONS: i16 = 37;
+    pub const DESCRIBE_CLUSTER: i16 = 60;
+    pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
+}
+
+/// Hands a request to its row. An unknown API or version closes the connection, as Kafka does, except that
+/// ApiVersions of any version is answered, so that a newer client can ask again with a version we know (KIP-511).
+pub(in crate::broker) fn dispatch(shard: &mut Shard, api_key: i16, request: Request, effects: &mut Effects) {
+    let Some(api) = APIS.iter().find(|api| api.key == api_key) else {
+        let why = format!("API {api_key} is not served");
+        return shard.close_connection(request.asker, &why, effects);
+    };
+    let version = request.asker.version;
+    if api_key == key::API_VERSIONS && !(api.served_from..=api.versions.1).contains(&version) {
+        return api_versions::refuse_version(shard, request, effects);
+    }
+    if !(api.served_from..=api.versions.1).contains(&version) {
+        let why =
+            format!("{} version {version} is not served ({} to {} are)", api.name, api.served_from, api.versions.1);
+        return shard.close_connection(request.asker, &why, effects);
+    }
+    (api.handle)(shard, request, effects);
+}
+
+/// Decodes a whole request body. A body that is not exactly one message of its version closes the connection: what
+/// the client meant cannot be known, and the bytes after it cannot be trusted.
+pub(in crate::broker) fn decode<M: Message>(
+    shard: &mut Shard,
+    request: &mut Request,
+    name: &str,
+    effects: &mut Effects,
+) -> Option<M> {
+    match frame::decode_body(&mut request.body, request.asker.version) {
+        Ok(message) => Some(message),
+        Err(error) => {
+            shard.close_connection(request.asker, &format!("{name} request: {error}"), effects);
+            None
+        }
+    }
+}
+
+/// Passes the end of a control order to the API that gave it.
+pub(in crate::broker) fn on_controlled(
+    shard: &mut Shard,
+    key: Key,
+    outcome: ControlOutcome,
+    now: Now,
+    effects: &mut Effects,
+) {
+    if let ControlOutcome::ProducerIds { .. } | ControlOutcome::Failed(_) = outcome
+        && shard.producer_ids.is_waiting_as(key)
+    {
+        return init_producer_id::on_block(shard, outcome, effects);
+    }
+    let Some(Job { asker, work }) = shard.jobs.remove(key) else { return };
+    match work {
+        Work::CreateTopics(work) => create_topics::on_outcome(shard, asker, work, outcome, effects),
+        Work::DeleteTopics(work) => delete_topics::on_outcome(shard, asker, work, outcome, effects),
+        Work::CreatePartitions(work) => create_partitions::on_outcome(shard, asker, work, outcome, effects),
+        Work::Metadata(request) => metadata::on_outcome(shard, asker, &request, outcome, now, effects),
+        Work::Produce(_) | Work::Fetch(_) | Work::ListOffsets(_) | Work::EpochEnds(_) | Work::InitProducerId => {
+            unreachable!("only changes of metadata are ordered under a job's own key")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_ordered_and_its_ranges_are_sound() {
+        assert!(APIS.is_sorted_by(|a, b| a.key < b.key));
+        for api in APIS {
+            assert!(api.versions.0 <= api.served_from && api.served_from <= api.versions.1, "{}", api.name);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! A job: a request that waits for something, with what is already known of its reply.
+//!
+//! *Owns*: the common part of every waiting request. *Never*: decides; the handler of the API does.
+//! *Runs on*: the core whose client asked.
+
+use crate::broker::api::{create_partitions, create_topics, delete_topics, epoch_ends, fetch, list_offsets, produce};
+use crate::broker::effect::ListenerKind;
+use crate::broker::session::ReplyTo;
+use crate::wire::messages::metadata::MetadataRequest;
+
+/// Which request a reply belongs to, and in which form it must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    pub to: ReplyTo,
+    pub listener: ListenerKind,
+    pub version: i16,
+    pub correlation_id: i32,
+}
+
+#[derive(Debug)]
+pub struct Job {
+    pub asker: Asker,
+    pub work: Work,
+}
+
+#[derive(Debug)]
+pub enum Work {
+    Produce(produce::ProduceWork),
+    Fetch(Box<fetch::FetchWork>),
+    ListOffsets(list_offsets::ListOffsetsWork),
+    EpochEnds(epoch_ends::EpochEndsWork),
+    CreateTopics(create_topics::CreateTopicsWork),
+    DeleteTopics(delete_topics::DeleteTopicsWork),
+    CreatePartitions(create_partitions::CreatePartitionsWork),
+    /// Waits for topics to be created on first use, then is answered as if it had just come.
+    Metadata(MetadataRequest),
+    /// Waits for a block of producer ids.
+    InitProducerId,
+}

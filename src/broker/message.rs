@@ -1,0 +1,211 @@
+//! What the cores of one process say to each other.
+//!
+//! *Owns*: the vocabulary of the mesh. *Never*: leaves the process: there is no binary form. *Runs on*: every core.
+
+use bytes::Bytes;
+
+use crate::base::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId};
+use crate::base::slab::Key;
+use crate::meta::MetaRecord;
+use crate::meta::controller::NewTopic;
+use crate::replica::partition::{AckResult, AckTo};
+use crate::wire::errors::ErrorCode;
+
+/// One partition, wherever it lives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TopicPartition {
+    pub topic: TopicId,
+    pub partition: PartitionIndex,
+}
+
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// Append these batches; each is answered by its own [`Acked`].
+    Append(Vec<AppendEntry>),
+    Acked(Vec<Acked>),
+    /// Read for a fetch; answered by [`ShardMessage::ReadDone`].
+    Read(ReadOrder),
+    ReadDone {
+        job: Key,
+        round: u32,
+        results: Vec<(u32, ReadResult)>,
+    },
+    /// Say [`ShardMessage::Wake`] once when any of these has a high watermark beyond the one given.
+    Watch {
+        job: Key,
+        round: u32,
+        entries: Vec<(TopicPartition, Offset)>,
+    },
+    Unwatch {
+        job: Key,
+        entries: Vec<TopicPartition>,
+    },
+    Wake {
+        job: Key,
+        round: u32,
+    },
+    /// A question to the owner of a partition; answered by [`ShardMessage::Answer`].
+    Ask {
+        job: Key,
+        at: u32,
+        to: TopicPartition,
+        question: Question,
+    },
+    Answer {
+        job: Key,
+        at: u32,
+        answer: Answer,
+    },
+    /// To core 0: decide on a change of metadata; answered by [`ShardMessage::Controlled`].
+    Control {
+        job: Key,
+        order: ControlOrder,
+    },
+    Controlled {
+        job: Key,
+        outcome: ControlOutcome,
+    },
+    /// From core 0: these records are committed; apply them, and say [`ShardMessage::MetaApplied`].
+    Meta {
+        sequence: u64,
+        records: Vec<MetaRecord>,
+    },
+    MetaApplied {
+        sequence: u64,
+    },
+    /// From core 0: every core has recovered.
+    AllReady,
+    /// This core has answered everything its clients had asked, and asks nothing of others any more.
+    SessionsDone,
+}
+
+#[derive(Debug)]
+pub struct AppendEntry {
+    pub to: TopicPartition,
+    pub ack_to: AckTo,
+    pub records: Bytes,
+    /// Version of the client's Produce request: some checks depend on it.
+    pub version: i16,
+}
+
+#[derive(Debug)]
+pub struct Acked {
+    pub ack_to: AckTo,
+    pub result: AckResult,
+}
+
+#[derive(Debug)]
+pub struct ReadOrder {
+    pub job: Key,
+    pub round: u32,
+    pub bytes_max: usize,
+    /// The first partition that has anything gives one batch even beyond `bytes_max`.
+    pub at_least_one: bool,
+    pub entries: Vec<ReadEntry>,
+}
+
+/// One partition of a fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadEntry {
+    /// Position in the fetch, returned with the result.
+    pub at: u32,
+    pub of: TopicPartition,
+    pub from: Offset,
+    pub bytes_max: usize,
+    pub current_leader_epoch: LeaderEpoch,
+    /// −1: the client does not ask whether its log has diverged (KIP-595).
+    pub last_fetched_epoch: LeaderEpoch,
+}
+
+#[derive(Debug, Clone)]
+pub struct ReadResult {
+    pub error: ErrorCode,
+    pub high_watermark: Offset,
+    pub log_start: Offset,
+    pub slices: Vec<Bytes>,
+    pub bytes: usize,
+    /// The client's log ends differently: the epoch and end offset to truncate to.
+    pub diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+impl ReadResult {
+    pub fn error(error: ErrorCode) -> ReadResult {
+        ReadResult {
+            error,
+            high_watermark: Offset(-1),
+            log_start: Offset(-1),
+            slices: Vec::new(),
+            bytes: 0,
+            diverging: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Question {
+    /// ListOffsets: a timestamp in ms, or one of its special values.
+    Offset {
+        timestamp: i64,
+        current_leader_epoch: LeaderEpoch,
+    },
+    EpochEnd {
+        epoch: LeaderEpoch,
+        current_leader_epoch: LeaderEpoch,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Answer {
+    Error(ErrorCode),
+    /// No record at or after the timestamp: all −1.
+    Offset {
+        offset: i64,
+        timestamp: i64,
+        leader_epoch: i32,
+    },
+    /// −1, −1 when the epoch is older than the log or unknown.
+    EpochEnd {
+        epoch: LeaderEpoch,
+        end: Offset,
+    },
+}
+
+#[derive(Debug)]
+pub enum ControlOrder {
+    CreateTopics { topics: Vec<NewTopic>, validate_only: bool },
+    DeleteTopics { topics: Vec<TopicName> },
+    CreatePartitions { topics: Vec<NewPartitions>, validate_only: bool },
+    TakeProducerIds,
+}
+
+/// A topic somebody wants to grow.
+#[derive(Debug)]
+pub struct NewPartitions {
+    pub name: String,
+    /// Partitions afterwards.
+    pub count: i32,
+    /// Brokers of each new partition, where the client says.
+    pub assignments: Option<Vec<Vec<BrokerId>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicName {
+    Name(String),
+    Id(TopicId),
+}
+
+/// How a control order ended; one result for each topic of the order, in its order.
+#[derive(Debug)]
+pub enum ControlOutcome {
+    Topics(Vec<TopicOutcome>),
+    ProducerIds { first: ProducerId, count: i64 },
+    Failed(ErrorCode),
+}
+
+#[derive(Debug, Clone)]
+pub struct TopicOutcome {
+    pub name: String,
+    pub id: TopicId,
+    pub error: ErrorCode,
+    pub message: Option<String>,
+}

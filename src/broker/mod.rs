@@ -1,0 +1,17 @@
+//! The broker's decisions: requests in, replies and disk work out.
+//!
+//! *Owns*: the seam (`effect`), the shard of each core, the API table and its handlers. *Never*: performs an effect.
+//! *Runs on*: every core, one `Shard` each.
+
+pub mod api;
+pub mod control;
+pub mod effect;
+pub mod errors;
+pub mod job;
+pub mod message;
+pub mod partitions;
+pub mod reads;
+pub mod route;
+pub mod session;
+pub mod shard;
+pub mod shutdown;

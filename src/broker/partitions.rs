@@ -1,0 +1,373 @@
+//! The partitions a core owns, and the traffic between them and the disk.
+//!
+//! *Owns*: which partition a disk completion belongs to, how many open at once. *Never*: looks inside a log.
+//! *Runs on*: every core, for its own partitions.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::path::PathBuf;
+
+use crate::base::disk::{DiskOp, DiskResult};
+use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
+use crate::base::limits;
+use crate::base::slab::{Key, Slab};
+use crate::base::time::{Instant, Now};
+use crate::broker::control::Control;
+use crate::broker::effect::{DiskToken, Effect, Effects};
+use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition};
+use crate::broker::shard::{DeadlineKey, Shard, Todo};
+use crate::config::TopicSettings;
+use crate::log::cache::TailCache;
+use crate::log::log::LogOp;
+use crate::meta::MetaOp;
+use crate::meta::MetaRecord;
+use crate::replica::partition::{AckResult, Partition, PartitionOut, Refusal, StateChange, Watch};
+
+/// The partitions of one core, by a number that is never used twice: it also names their files and cache rows.
+#[derive(Debug, Default)]
+pub struct Partitions {
+    rows: Vec<Option<Row>>,
+    by_name: BTreeMap<TopicPartition, u32>,
+    /// Waiting to be opened, so that a start with thousands does not open all their files at the same time.
+    to_open: VecDeque<ToOpen>,
+    opening: usize,
+    tokens: Slab<TokenOf>,
+    out: PartitionOut,
+    applying: Option<Applying>,
+    /// Partitions that are closing or being deleted.
+    leaving: usize,
+}
+
+#[derive(Debug)]
+struct Row {
+    name: TopicPartition,
+    partition: Partition,
+    deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct ToOpen {
+    name: TopicPartition,
+    dir: PathBuf,
+    settings: TopicSettings,
+}
+
+/// Who asked for a disk operation.
+#[derive(Clone, Copy, Debug)]
+enum TokenOf {
+    Partition {
+        owner: u32,
+        op: LogOp,
+    },
+    Meta(MetaOp),
+    /// The rest of a topic whose deletion a stop interrupted.
+    Leftover,
+}
+
+/// Metadata records this core is putting into effect.
+#[derive(Debug)]
+struct Applying {
+    sequence: u64,
+    left: usize,
+}
+
+impl Partitions {
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    pub fn owner_number(&self, name: TopicPartition) -> Option<u32> {
+        self.by_name.get(&name).copied()
+    }
+
+    pub fn get(&self, name: TopicPartition) -> Option<&Partition> {
+        self.rows[*self.by_name.get(&name)? as usize].as_ref().map(|row| &row.partition)
+    }
+
+    pub fn get_mut(&mut self, name: TopicPartition) -> Option<&mut Partition> {
+        self.rows[*self.by_name.get(&name)? as usize].as_mut().map(|row| &mut row.partition)
+    }
+
+    /// A token for a disk operation of the metadata store.
+    pub fn meta_token(&mut self, op: MetaOp) -> DiskToken {
+        self.tokens.insert(TokenOf::Meta(op))
+    }
+
+    /// Nothing is open, opening or leaving.
+    pub fn is_closed(&self) -> bool {
+        self.leaving == 0 && self.opening == 0
+    }
+}
+
+impl Shard {
+    /// Calls one partition and passes on what it leaves to be done.
+    pub(in crate::broker) fn on_partition<R>(
+        &mut self,
+        owner: u32,
+        now: Now,
+        effects: &mut Effects,
+        call: impl FnOnce(&mut Partition, &mut TailCache, &mut PartitionOut) -> R,
+    ) -> Option<R> {
+        let mut out = mem::take(&mut self.partitions.out);
+        let row = self.partitions.rows.get_mut(owner as usize)?.as_mut()?;
+        let answer = call(&mut row.partition, &mut self.cache, &mut out);
+        self.settle_partition(owner, &mut out, now, effects);
+        self.partitions.out = out;
+        Some(answer)
+    }
+
+    pub(in crate::broker) fn append_here(&mut self, entry: AppendEntry, now: Now, effects: &mut Effects) {
+        let AppendEntry { to, ack_to, records, version } = entry;
+        let Some(owner) = self.partitions.owner_number(to) else {
+            return self.ack(ack_to, AckResult::Refused(Refusal::Deleted));
+        };
+        self.on_partition(owner, now, effects, |partition, cache, out| {
+            partition.append(records, version, ack_to, cache, now, out);
+        });
+    }
+
+    pub(in crate::broker) fn watch_here(
+        &mut self,
+        watch: Watch,
+        entries: &[(TopicPartition, Offset)],
+        effects: &mut Effects,
+    ) {
+        let mut already = false;
+        for &(name, seen) in entries {
+            already |= match self.partitions.get_mut(name) {
+                Some(partition) => partition.watch(watch, seen),
+                None => true,
+            };
+        }
+        if already {
+            self.wake(watch, effects);
+        }
+    }
+
+    pub(in crate::broker) fn unwatch_here(&mut self, core: CoreId, job: Key, entries: &[TopicPartition]) {
+        for &name in entries {
+            if let Some(partition) = self.partitions.get_mut(name) {
+                partition.unwatch(core, job);
+            }
+        }
+    }
+
+    pub(in crate::broker) fn on_disk(&mut self, token: DiskToken, result: DiskResult, now: Now, effects: &mut Effects) {
+        let of = self.partitions.tokens.remove(token).expect("the shell answers each operation once");
+        match of {
+            TokenOf::Partition { owner, op } => {
+                let called = self.on_partition(owner, now, effects, |partition, cache, out| {
+                    partition.on_disk(op, result, cache, now, out);
+                });
+                assert!(called.is_some(), "a partition outlives its disk operations");
+            }
+            TokenOf::Meta(op) => Control::on_disk(self, op, result, now, effects),
+            TokenOf::Leftover => {
+                if let Err(error) = result {
+                    tracing::error!("cannot remove the rest of a deleted topic, will try at the next start: {error}");
+                }
+                self.applied_one(effects);
+            }
+        }
+    }
+
+    pub(in crate::broker) fn on_partition_timeout(&mut self, owner: u32, now: Now, effects: &mut Effects) {
+        if let Some(Some(row)) = self.partitions.rows.get_mut(owner as usize) {
+            row.deadline = None;
+        }
+        self.on_partition(owner, now, effects, |partition, cache, out| partition.on_timeout(cache, now, out));
+    }
+
+    /// Committed metadata: takes it into the image, opens and deletes partitions, and tells core 0 when that is done.
+    pub(in crate::broker) fn on_meta(
+        &mut self,
+        sequence: u64,
+        records: &[MetaRecord],
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        assert!(self.partitions.applying.is_none(), "core 0 sends the next records when these are applied");
+        // Held above zero until everything is counted.
+        self.partitions.applying = Some(Applying { sequence, left: 1 });
+        for record in records {
+            self.image.apply(record).expect("committed records fit each other");
+        }
+        for record in records {
+            match record {
+                MetaRecord::TopicCreated { id, .. } | MetaRecord::PartitionsAdded { id, .. } => self.queue_opens(*id),
+                MetaRecord::TopicDeleted { id } => self.delete_topic_here(*id, effects),
+                MetaRecord::TopicSettingsChanged { .. }
+                | MetaRecord::TopicRemoved { .. }
+                | MetaRecord::ClusterCreated { .. }
+                | MetaRecord::ProducerIdsTaken { .. } => {}
+            }
+        }
+        self.open_more(now, effects);
+        self.applied_one(effects);
+    }
+
+    /// Closes every partition for the end of the process.
+    pub(in crate::broker) fn close_partitions(&mut self, now: Now, effects: &mut Effects) {
+        self.partitions.to_open.clear();
+        for owner in 0..self.partitions.rows.len() as u32 {
+            if self.partitions.rows[owner as usize].is_some() {
+                self.partitions.leaving += 1;
+                self.on_partition(owner, now, effects, |partition, cache, out| partition.close(cache, now, out));
+            }
+        }
+    }
+
+    fn queue_opens(&mut self, id: TopicId) {
+        // A topic that was deleted further on in the same records is in the image no more.
+        let Some(topic) = self.image.topic_by_id(id).cloned() else { return };
+        let settings = TopicSettings::resolve(&self.config.settings, &topic.settings)
+            .expect("a topic's settings were checked before they were committed");
+        for partition in 0..topic.partitions {
+            let name = TopicPartition { topic: id, partition: PartitionIndex(partition) };
+            let queued = self.partitions.to_open.iter().rev().any(|open| open.name == name);
+            if self.owner(id, name.partition) != self.core() || self.partitions.by_name.contains_key(&name) || queued {
+                continue;
+            }
+            let dir = PathBuf::from(format!("{}-{partition}", topic.name));
+            self.partitions.to_open.push_back(ToOpen { name, dir, settings: settings.clone() });
+            self.count_to_apply();
+        }
+    }
+
+    fn delete_topic_here(&mut self, id: TopicId, effects: &mut Effects) {
+        let Some(topic) = self.image.deleting().find(|topic| topic.id == id).cloned() else { return };
+        for partition in 0..topic.partitions {
+            let name = TopicPartition { topic: id, partition: PartitionIndex(partition) };
+            if self.owner(id, name.partition) != self.core() {
+                continue;
+            }
+            self.count_to_apply();
+            let now = Now::default();
+            match self.partitions.owner_number(name) {
+                Some(owner) => {
+                    self.partitions.leaving += 1;
+                    self.on_partition(owner, now, effects, |partition, cache, out| partition.delete(cache, out));
+                }
+                None => {
+                    let token = self.partitions.tokens.insert(TokenOf::Leftover);
+                    let dir = PathBuf::from(format!("{}-{partition}", topic.name));
+                    effects.push(Effect::Disk { token, op: DiskOp::DeleteDir { dir } });
+                }
+            }
+        }
+    }
+
+    fn open_more(&mut self, now: Now, effects: &mut Effects) {
+        while self.partitions.opening < limits::PARTITIONS_OPENING_MAX {
+            let Some(ToOpen { name, dir, settings }) = self.partitions.to_open.pop_front() else { return };
+            let owner = u32::try_from(self.partitions.rows.len()).expect("fewer than 2^32 partitions in a run");
+            let mut out = mem::take(&mut self.partitions.out);
+            let partition = Partition::open(owner, dir, settings, now, &mut out);
+            self.partitions.rows.push(Some(Row { name, partition, deadline: None }));
+            self.partitions.by_name.insert(name, owner);
+            self.partitions.opening += 1;
+            self.settle_partition(owner, &mut out, now, effects);
+            self.partitions.out = out;
+        }
+    }
+
+    fn settle_partition(&mut self, owner: u32, out: &mut PartitionOut, now: Now, effects: &mut Effects) {
+        for (op, disk_op) in out.disk.drain(..) {
+            let token = self.partitions.tokens.insert(TokenOf::Partition { owner, op });
+            effects.push(Effect::Disk { token, op: disk_op });
+        }
+        for (to, result) in out.acked.drain(..) {
+            self.ack(to, result);
+        }
+        for watch in out.woken.drain(..) {
+            self.wake(watch, effects);
+        }
+        for (ticket, result) in out.read.drain(..) {
+            // Not now: whoever holds the ticket may have to be told its number first.
+            self.todo.push_back(Todo::LateRead { owner, ticket, result });
+        }
+        for (ticket, result) in out.found.drain(..) {
+            self.todo.push_back(Todo::LateFind { owner, ticket, result });
+        }
+        self.refresh_deadline(owner);
+        if let Some(change) = out.changed.take() {
+            self.on_state_change(owner, change, now, effects);
+        }
+    }
+
+    fn refresh_deadline(&mut self, owner: u32) {
+        let Some(Some(row)) = self.partitions.rows.get_mut(owner as usize) else { return };
+        let next = row.partition.next_deadline();
+        if next == row.deadline {
+            return;
+        }
+        if let Some(old) = row.deadline {
+            self.deadlines.clear(old, DeadlineKey::Partition(owner));
+        }
+        if let Some(new) = next {
+            self.deadlines.set(new, DeadlineKey::Partition(owner));
+        }
+        row.deadline = next;
+    }
+
+    fn on_state_change(&mut self, owner: u32, change: StateChange, now: Now, effects: &mut Effects) {
+        match change {
+            StateChange::Opened => self.on_opened_one(now, effects),
+            StateChange::OpenFailed { message } => {
+                let name = self.partition_title(owner);
+                tracing::error!("{name} is offline, other partitions go on: {message}");
+                self.on_opened_one(now, effects);
+            }
+            StateChange::Closed => {
+                self.forget_partition(owner);
+                self.check_stopped(effects);
+            }
+            StateChange::Deleted => {
+                self.forget_partition(owner);
+                self.applied_one(effects);
+            }
+        }
+    }
+
+    fn on_opened_one(&mut self, now: Now, effects: &mut Effects) {
+        assert!(self.partitions.opening > 0);
+        self.partitions.opening -= 1;
+        self.applied_one(effects);
+        self.open_more(now, effects);
+    }
+
+    fn forget_partition(&mut self, owner: u32) {
+        assert!(self.partitions.leaving > 0);
+        self.partitions.leaving -= 1;
+        let row = self.partitions.rows[owner as usize].take().expect("a partition leaves once");
+        if let Some(deadline) = row.deadline {
+            self.deadlines.clear(deadline, DeadlineKey::Partition(owner));
+        }
+        self.partitions.by_name.remove(&row.name);
+    }
+
+    fn partition_title(&self, owner: u32) -> String {
+        let Some(Some(row)) = self.partitions.rows.get(owner as usize) else { return String::from("a partition") };
+        let topic = self.image.topic_by_id(row.name.topic).map_or("?", |topic| topic.name.as_str());
+        format!("{topic}-{}", row.name.partition)
+    }
+
+    fn count_to_apply(&mut self) {
+        let applying = self.partitions.applying.as_mut().expect("partitions come and go by metadata records");
+        applying.left += 1;
+    }
+
+    fn applied_one(&mut self, effects: &mut Effects) {
+        let Some(applying) = self.partitions.applying.as_mut() else { return };
+        applying.left -= 1;
+        if applying.left == 0 {
+            let sequence = applying.sequence;
+            self.partitions.applying = None;
+            self.send(CoreId(0), ShardMessage::MetaApplied { sequence }, effects);
+        }
+    }
+}

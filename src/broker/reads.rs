@@ -1,0 +1,287 @@
+//! Reads on behalf of fetches and look-ups, of this core or another.
+//!
+//! *Owns*: what one core reads for one round of one fetch, and look-ups that wait for the disk. *Never*: knows when
+//! a fetch is answered. *Runs on*: the core that owns the partitions read.
+
+use std::collections::BTreeMap;
+
+use crate::base::ids::{CoreId, LeaderEpoch, Offset};
+use crate::base::slab::{Key, Slab};
+use crate::base::time::Now;
+use crate::broker::effect::Effects;
+use crate::broker::errors;
+use crate::broker::message::{Answer, Question, ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition};
+use crate::broker::shard::Shard;
+use crate::log::log::{Find, FoundOffset, LogSlices, Read, ReadError, ReadTicket};
+use crate::wire::errors::ErrorCode;
+
+/// ListOffsets' special timestamps (Kafka: `ListOffsetsRequest`, KIP-734, KIP-405, KIP-1005).
+pub const LATEST_TIMESTAMP: i64 = -1;
+pub const EARLIEST_TIMESTAMP: i64 = -2;
+pub const MAX_TIMESTAMP: i64 = -3;
+pub const EARLIEST_LOCAL_TIMESTAMP: i64 = -4;
+pub const LATEST_TIERED_TIMESTAMP: i64 = -5;
+
+#[derive(Debug, Default)]
+pub struct Reads {
+    groups: Slab<Group>,
+    late: BTreeMap<(u32, ReadTicket), Late>,
+}
+
+/// What is read here for one round of a fetch.
+#[derive(Debug)]
+struct Group {
+    for_core: CoreId,
+    job: Key,
+    round: u32,
+    results: Vec<(u32, ReadResult)>,
+    /// Results still to come from the disk.
+    pending: usize,
+}
+
+#[derive(Debug)]
+enum Late {
+    Read { group: Key, index: usize },
+    Find { for_core: CoreId, job: Key, at: u32 },
+}
+
+impl Shard {
+    /// Reads partitions in the order given until `bytes_max` is used up; the first that has anything gives at least
+    /// one batch, however large (KIP-74).
+    pub(in crate::broker) fn read_here(&mut self, for_core: CoreId, order: ReadOrder, now: Now, effects: &mut Effects) {
+        let mut room = order.bytes_max;
+        let mut nothing_yet = order.at_least_one;
+        let group = Group {
+            for_core,
+            job: order.job,
+            round: order.round,
+            results: Vec::with_capacity(order.entries.len()),
+            pending: 0,
+        };
+        let key = self.reads.groups.insert(group);
+        for entry in &order.entries {
+            let (result, expected) = self.read_one(key, entry, room, nothing_yet, now, effects);
+            room = room.saturating_sub(expected);
+            nothing_yet &= expected == 0;
+            let group = self.reads.groups.get_mut(key).expect("a group lives until its last read is done");
+            group.results.push((entry.at, result));
+        }
+        self.finish_group(key, effects);
+    }
+
+    /// One partition of a fetch: its result, and the bytes it takes or may take once the disk answers.
+    fn read_one(
+        &mut self,
+        group: Key,
+        entry: &ReadEntry,
+        room: usize,
+        nothing_yet: bool,
+        now: Now,
+        effects: &mut Effects,
+    ) -> (ReadResult, usize) {
+        let Some(owner) = self.partitions.owner_number(entry.of) else {
+            return (ReadResult::error(ErrorCode::UnknownTopicOrPartition), 0);
+        };
+        let Some(partition) = self.partitions.get(entry.of) else {
+            return (ReadResult::error(ErrorCode::UnknownTopicOrPartition), 0);
+        };
+        if !partition.is_online() {
+            return (ReadResult::error(ErrorCode::KafkaStorageError), 0);
+        }
+        if let Err(refusal) = partition.check_epoch(entry.current_leader_epoch) {
+            return (ReadResult::error(errors::of_refusal(&refusal)), 0);
+        }
+        let mut result = ReadResult {
+            high_watermark: partition.high_watermark(),
+            log_start: partition.log_start(),
+            ..ReadResult::error(ErrorCode::None)
+        };
+        if entry.last_fetched_epoch != LeaderEpoch::UNKNOWN {
+            result.diverging = diverging(partition.epoch_end(entry.last_fetched_epoch), entry);
+            if result.diverging.is_some() {
+                return (result, 0);
+            }
+        }
+        let bytes_max = entry.bytes_max.min(room);
+        if bytes_max == 0 && !nothing_yet {
+            return (result, 0);
+        }
+        let read = self.on_partition(owner, now, effects, |partition, cache, out| {
+            partition.read(entry.from, bytes_max, nothing_yet, cache, out)
+        });
+        match read {
+            Some(Ok(Read::Ready(slices))) => {
+                let bytes = slices.bytes;
+                take_slices(&mut result, slices);
+                (result, bytes)
+            }
+            Some(Ok(Read::Later(ticket))) => {
+                let group_row = self.reads.groups.get_mut(group).expect("a group lives until its last read is done");
+                group_row.pending += 1;
+                let late = Late::Read { group, index: group_row.results.len() };
+                self.reads.late.insert((owner, ticket), late);
+                (result, bytes_max)
+            }
+            Some(Err(error)) => {
+                result.error = errors::of_read(&error);
+                (result, 0)
+            }
+            None => (ReadResult::error(ErrorCode::UnknownTopicOrPartition), 0),
+        }
+    }
+
+    pub(in crate::broker) fn on_late_read(
+        &mut self,
+        owner: u32,
+        ticket: ReadTicket,
+        read: Result<LogSlices, ReadError>,
+        effects: &mut Effects,
+    ) {
+        let Some(Late::Read { group, index }) = self.reads.late.remove(&(owner, ticket)) else { return };
+        let row = self.reads.groups.get_mut(group).expect("a group lives until its last read is done");
+        let result = &mut row.results[index].1;
+        match read {
+            Ok(slices) => take_slices(result, slices),
+            Err(error) => result.error = errors::of_read(&error),
+        }
+        row.pending -= 1;
+        self.finish_group(group, effects);
+    }
+
+    fn finish_group(&mut self, key: Key, effects: &mut Effects) {
+        if self.reads.groups.get(key).is_none_or(|group| group.pending > 0) {
+            return;
+        }
+        let Some(Group { for_core, job, round, results, .. }) = self.reads.groups.remove(key) else { return };
+        self.send(for_core, ShardMessage::ReadDone { job, round, results }, effects);
+    }
+
+    /// Answers a question about a partition of this core.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    pub(in crate::broker) fn answer_here(
+        &mut self,
+        for_core: CoreId,
+        job: Key,
+        at: u32,
+        of: TopicPartition,
+        question: Question,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let answer = match question {
+            Question::EpochEnd { epoch, current_leader_epoch } => {
+                Some(self.epoch_end_here(of, epoch, current_leader_epoch))
+            }
+            Question::Offset { timestamp, current_leader_epoch } => {
+                self.offset_here(for_core, job, at, of, timestamp, current_leader_epoch, now, effects)
+            }
+        };
+        if let Some(answer) = answer {
+            self.send(for_core, ShardMessage::Answer { job, at, answer }, effects);
+        }
+    }
+
+    fn epoch_end_here(&self, of: TopicPartition, epoch: LeaderEpoch, current: LeaderEpoch) -> Answer {
+        let Some(partition) = self.partitions.get(of) else {
+            return Answer::Error(ErrorCode::UnknownTopicOrPartition);
+        };
+        if !partition.is_online() {
+            return Answer::Error(ErrorCode::KafkaStorageError);
+        }
+        if let Err(refusal) = partition.check_epoch(current) {
+            return Answer::Error(errors::of_refusal(&refusal));
+        }
+        match partition.epoch_end(epoch) {
+            Some((epoch, end)) => Answer::EpochEnd { epoch, end },
+            None => Answer::EpochEnd { epoch: LeaderEpoch::UNKNOWN, end: Offset(-1) },
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    fn offset_here(
+        &mut self,
+        for_core: CoreId,
+        job: Key,
+        at: u32,
+        of: TopicPartition,
+        timestamp: i64,
+        current: LeaderEpoch,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Option<Answer> {
+        let Some((owner, partition)) = self.partitions.owner_number(of).zip(self.partitions.get(of)) else {
+            return Some(Answer::Error(ErrorCode::UnknownTopicOrPartition));
+        };
+        if !partition.is_online() {
+            return Some(Answer::Error(ErrorCode::KafkaStorageError));
+        }
+        if let Err(refusal) = partition.check_epoch(current) {
+            return Some(Answer::Error(errors::of_refusal(&refusal)));
+        }
+        let leader_epoch = partition.epoch().0;
+        match timestamp {
+            LATEST_TIMESTAMP => {
+                let offset = partition.high_watermark().0;
+                return Some(Answer::Offset { offset, timestamp: -1, leader_epoch });
+            }
+            EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => {
+                let offset = partition.log_start().0;
+                return Some(Answer::Offset { offset, timestamp: -1, leader_epoch });
+            }
+            LATEST_TIERED_TIMESTAMP => {
+                return Some(Answer::Offset { offset: -1, timestamp: -1, leader_epoch: -1 });
+            }
+            _ => {}
+        }
+        let found = self.on_partition(owner, now, effects, |partition, cache, out| match timestamp {
+            MAX_TIMESTAMP => partition.find_max_timestamp(cache, out),
+            _ => partition.find_timestamp(timestamp, cache, out),
+        })?;
+        match found {
+            Ok(Find::Ready(found)) => Some(offset_answer(found)),
+            Ok(Find::Later(ticket)) => {
+                self.reads.late.insert((owner, ticket), Late::Find { for_core, job, at });
+                None
+            }
+            Err(error) => Some(Answer::Error(errors::of_read(&error))),
+        }
+    }
+
+    pub(in crate::broker) fn on_late_find(
+        &mut self,
+        owner: u32,
+        ticket: ReadTicket,
+        found: Result<Option<FoundOffset>, ReadError>,
+        effects: &mut Effects,
+    ) {
+        let Some(Late::Find { for_core, job, at }) = self.reads.late.remove(&(owner, ticket)) else { return };
+        let answer = match found {
+            Ok(found) => offset_answer(found),
+            Err(error) => Answer::Error(errors::of_read(&error)),
+        };
+        self.send(for_core, ShardMessage::Answer { job, at, answer }, effects);
+    }
+}
+
+fn take_slices(result: &mut ReadResult, slices: LogSlices) {
+    result.bytes = slices.bytes;
+    result.slices = slices.slices;
+}
+
+fn offset_answer(found: Option<FoundOffset>) -> Answer {
+    match found {
+        Some(FoundOffset { offset, timestamp_ms, leader_epoch }) => {
+            Answer::Offset { offset: offset.0, timestamp: timestamp_ms, leader_epoch: leader_epoch.0 }
+        }
+        None => Answer::Offset { offset: -1, timestamp: -1, leader_epoch: -1 },
+    }
+}
+
+/// Whether a client that fetched `last_fetched_epoch` up to `from` holds records this log does not (KIP-595).
+fn diverging(end: Option<(LeaderEpoch, Offset)>, entry: &ReadEntry) -> Option<(LeaderEpoch, Offset)> {
+    match end {
+        None => None,
+        Some((epoch, end)) if epoch < entry.last_fetched_epoch || end < entry.from => Some((epoch, end)),
+        Some(_) => None,
+    }
+}

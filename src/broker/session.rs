@@ -1,0 +1,371 @@
+//! Sessions: one per connection, holding the order of replies and the memory that requests and replies take.
+//!
+//! Requests of one connection run concurrently; their replies leave in request order. A session is therefore a row
+//! of reply slots: a request takes the last one, its reply fills it, and filled slots leave from the front.
+//!
+//! *Owns*: reply slots, the core's request-memory budget, who waits to be read again. *Never*: knows what a request
+//! asks. *Runs on*: every core, for the connections it accepted.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::base::ids::ConnId;
+use crate::base::limits;
+use crate::base::slab::Key;
+use crate::broker::effect::{Admission, Effect, Effects, ListenerKind};
+
+/// Where a reply goes: the connection and the number of the request on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplyTo {
+    pub conn: ConnId,
+    pub request: u64,
+}
+
+/// All sessions of one core.
+#[derive(Debug)]
+pub struct Sessions {
+    by_conn: BTreeMap<ConnId, Session>,
+    /// Connections that wait for memory, longest first. May hold closed ones.
+    waiting: VecDeque<ConnId>,
+    request_bytes: usize,
+    request_bytes_max: usize,
+    frame_bytes_max: usize,
+    /// Reply bytes handed to the shell and not yet taken by a socket.
+    output_bytes: usize,
+    /// Reply bytes that reads under way may still bring.
+    reserved_bytes: usize,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+struct Session {
+    listener: ListenerKind,
+    /// Number of the request in the first slot.
+    first: u64,
+    slots: VecDeque<Slot>,
+    /// Reserved by `admit` for a frame that has not come yet.
+    promised_bytes: usize,
+    output_bytes: usize,
+    waits_for: Option<WaitsFor>,
+    closing: bool,
+}
+
+/// Why a connection is not read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum WaitsFor {
+    /// Its own replies to leave.
+    Itself,
+    /// The core's request memory.
+    Memory,
+}
+
+#[derive(Debug)]
+struct Slot {
+    frame_bytes: usize,
+    job: Option<Key>,
+    reply: Option<Reply>,
+}
+
+/// What a request ends with.
+#[derive(Debug)]
+pub enum Reply {
+    Frame(Vec<Bytes>),
+    /// Produce with acks=0: the client expects nothing.
+    Nothing,
+    /// The request cannot be answered in any form the client would understand.
+    CloseConnection,
+}
+
+impl Sessions {
+    /// `request_bytes_max` bounds the frames being read or worked on; one frame larger than all of it is still
+    /// let in when nothing else is, so that a budget smaller than a frame delays and does not deadlock.
+    pub fn new(request_bytes_max: usize, frame_bytes_max: usize) -> Sessions {
+        assert!(request_bytes_max > 0);
+        assert!(frame_bytes_max > 0);
+        Sessions {
+            by_conn: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            request_bytes: 0,
+            request_bytes_max,
+            frame_bytes_max,
+            output_bytes: 0,
+            reserved_bytes: 0,
+            stopping: false,
+        }
+    }
+
+    pub fn on_opened(&mut self, conn: ConnId, listener: ListenerKind) {
+        let session = Session {
+            listener,
+            first: 0,
+            slots: VecDeque::new(),
+            promised_bytes: 0,
+            output_bytes: 0,
+            waits_for: None,
+            closing: false,
+        };
+        let before = self.by_conn.insert(conn, session);
+        assert!(before.is_none(), "{conn} is opened once");
+    }
+
+    /// Forgets the connection and returns the jobs that were under way for it.
+    pub fn on_closed(&mut self, conn: ConnId, effects: &mut Effects) -> Vec<Key> {
+        let Some(session) = self.by_conn.remove(&conn) else { return Vec::new() };
+        let held: usize = session.slots.iter().map(|slot| slot.frame_bytes).sum();
+        self.request_bytes -= held + session.promised_bytes;
+        self.output_bytes -= session.output_bytes;
+        self.resume_waiting(effects);
+        session.slots.into_iter().filter(|slot| slot.reply.is_none()).filter_map(|slot| slot.job).collect()
+    }
+
+    pub fn admit(&mut self, conn: ConnId, frame_bytes: usize) -> Admission {
+        if frame_bytes > self.frame_bytes_max {
+            return Admission::Refuse;
+        }
+        let fits = self.request_bytes == 0 || self.request_bytes + frame_bytes <= self.request_bytes_max;
+        let Some(session) = self.by_conn.get_mut(&conn) else { return Admission::Refuse };
+        assert!(session.promised_bytes == 0, "one frame of a connection is read at a time");
+        if session.is_full() {
+            session.waits_for = Some(WaitsFor::Itself);
+            return Admission::Wait;
+        }
+        if self.stopping || !fits {
+            session.waits_for = Some(WaitsFor::Memory);
+            self.waiting.push_back(conn);
+            return Admission::Wait;
+        }
+        session.promised_bytes = frame_bytes;
+        self.request_bytes += frame_bytes;
+        Admission::Read
+    }
+
+    /// Takes the next reply slot for a frame that was admitted. None when the connection is gone or closing.
+    pub fn on_frame(&mut self, conn: ConnId, frame_bytes: usize) -> Option<(ReplyTo, ListenerKind)> {
+        let session = self.by_conn.get_mut(&conn)?;
+        assert!(session.promised_bytes == frame_bytes, "the frame that comes is the one admitted");
+        session.promised_bytes = 0;
+        if session.closing {
+            self.request_bytes -= frame_bytes;
+            return None;
+        }
+        let request = session.first + session.slots.len() as u64;
+        session.slots.push_back(Slot { frame_bytes, job: None, reply: None });
+        Some((ReplyTo { conn, request }, session.listener))
+    }
+
+    /// Notes which job works on a request, so that it can be dropped when the connection closes.
+    pub fn set_job(&mut self, to: ReplyTo, job: Key) {
+        if let Some(slot) = self.slot_mut(to) {
+            slot.job = Some(job);
+        }
+    }
+
+    /// Fills a reply slot and sends whatever is now complete from the front.
+    pub fn fill(&mut self, to: ReplyTo, reply: Reply, effects: &mut Effects) {
+        let Some(slot) = self.slot_mut(to) else { return };
+        assert!(slot.reply.is_none(), "a request is answered once");
+        slot.reply = Some(reply);
+        let Some(session) = self.by_conn.get_mut(&to.conn) else { return };
+        let mut freed = 0;
+        while session.slots.front().is_some_and(|slot| slot.reply.is_some()) {
+            let Some(Slot { frame_bytes, reply: Some(reply), .. }) = session.slots.pop_front() else { break };
+            session.first += 1;
+            freed += frame_bytes;
+            match reply {
+                Reply::Frame(data) if !session.closing => {
+                    let bytes: usize = data.iter().map(Bytes::len).sum();
+                    session.output_bytes += bytes;
+                    self.output_bytes += bytes;
+                    effects.push(Effect::Send { conn: to.conn, data });
+                }
+                Reply::Frame(_) | Reply::Nothing => {}
+                Reply::CloseConnection => {
+                    session.closing = true;
+                    effects.push(Effect::Close { conn: to.conn });
+                }
+            }
+        }
+        session.resume_itself(to.conn, effects);
+        if freed > 0 {
+            self.request_bytes -= freed;
+            self.resume_waiting(effects);
+        }
+    }
+
+    pub fn on_drained(&mut self, conn: ConnId, bytes: usize, effects: &mut Effects) {
+        let Some(session) = self.by_conn.get_mut(&conn) else { return };
+        assert!(session.output_bytes >= bytes, "a socket takes no more than was sent");
+        session.output_bytes -= bytes;
+        self.output_bytes -= bytes;
+        session.resume_itself(conn, effects);
+    }
+
+    /// From here on nothing new is read.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Requests without a reply yet, on all connections.
+    pub fn is_idle(&self) -> bool {
+        self.by_conn.values().all(|session| session.slots.is_empty())
+    }
+
+    /// Reply bytes that may still be taken on before the core's share is used up.
+    pub fn output_room(&self) -> usize {
+        self.request_bytes_max.saturating_sub(self.output_bytes + self.reserved_bytes)
+    }
+
+    pub fn reserve_output(&mut self, bytes: usize) {
+        self.reserved_bytes += bytes;
+    }
+
+    pub fn release_output(&mut self, bytes: usize) {
+        assert!(self.reserved_bytes >= bytes, "what is released was reserved");
+        self.reserved_bytes -= bytes;
+    }
+
+    pub fn request_bytes(&self) -> usize {
+        self.request_bytes
+    }
+
+    pub fn connections(&self) -> usize {
+        self.by_conn.len()
+    }
+
+    fn slot_mut(&mut self, to: ReplyTo) -> Option<&mut Slot> {
+        let session = self.by_conn.get_mut(&to.conn)?;
+        let index = to.request.checked_sub(session.first)?;
+        session.slots.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// Lets connections that wait for memory be read again, longest waiting first, while there is any. They ask
+    /// again, and the one whose frame does not fit goes to the end of the row.
+    fn resume_waiting(&mut self, effects: &mut Effects) {
+        if self.stopping || self.request_bytes >= self.request_bytes_max {
+            return;
+        }
+        while let Some(conn) = self.waiting.pop_front() {
+            let Some(session) = self.by_conn.get_mut(&conn) else { continue };
+            session.waits_for = None;
+            effects.push(Effect::Resume { conn });
+        }
+    }
+}
+
+impl Session {
+    fn resume_itself(&mut self, conn: ConnId, effects: &mut Effects) {
+        if self.waits_for == Some(WaitsFor::Itself) && !self.is_full() {
+            self.waits_for = None;
+            effects.push(Effect::Resume { conn });
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.len() >= limits::REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX
+            || self.output_bytes >= limits::OUTPUT_PER_CONNECTION_BYTES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONN: ConnId = ConnId(1);
+
+    fn sessions(request_bytes_max: usize) -> Sessions {
+        let mut sessions = Sessions::new(request_bytes_max, 1000);
+        sessions.on_opened(CONN, ListenerKind::Shared);
+        sessions
+    }
+
+    fn request(sessions: &mut Sessions, bytes: usize) -> ReplyTo {
+        assert_eq!(sessions.admit(CONN, bytes), Admission::Read);
+        sessions.on_frame(CONN, bytes).unwrap().0
+    }
+
+    fn sent(effects: &mut Effects) -> Vec<String> {
+        effects
+            .drain()
+            .map(|effect| match effect {
+                Effect::Send { data, .. } => String::from_utf8(data.concat()).unwrap(),
+                Effect::Close { .. } => "close".into(),
+                Effect::Resume { conn } => format!("resume {conn}"),
+                other => panic!("unexpected {other:?}"),
+            })
+            .collect()
+    }
+
+    fn frame(text: &'static str) -> Reply {
+        Reply::Frame(vec![Bytes::from_static(text.as_bytes())])
+    }
+
+    #[test]
+    fn replies_leave_in_request_order() {
+        let mut sessions = sessions(1000);
+        let mut effects = Effects::default();
+        let (a, b, c) = (request(&mut sessions, 1), request(&mut sessions, 1), request(&mut sessions, 1));
+        sessions.fill(c, frame("c"), &mut effects);
+        sessions.fill(b, Reply::Nothing, &mut effects);
+        assert!(effects.is_empty());
+        sessions.fill(a, frame("a"), &mut effects);
+        assert_eq!(sent(&mut effects), ["a", "c"]);
+        assert_eq!(sessions.request_bytes(), 0);
+        assert!(sessions.is_idle());
+    }
+
+    #[test]
+    fn nothing_is_sent_after_a_close() {
+        let mut sessions = sessions(1000);
+        let mut effects = Effects::default();
+        let (a, b) = (request(&mut sessions, 1), request(&mut sessions, 1));
+        sessions.fill(b, frame("b"), &mut effects);
+        sessions.fill(a, Reply::CloseConnection, &mut effects);
+        assert_eq!(sent(&mut effects), ["close"]);
+        assert_eq!(sessions.on_closed(CONN, &mut effects), []);
+    }
+
+    #[test]
+    fn memory_is_reserved_before_the_body_and_given_back_with_the_reply() {
+        let mut sessions = sessions(100);
+        let mut effects = Effects::default();
+        let a = request(&mut sessions, 80);
+        assert_eq!(sessions.admit(CONN, 30), Admission::Wait);
+        assert_eq!(sessions.admit(CONN, 1001), Admission::Refuse);
+        sessions.fill(a, Reply::Nothing, &mut effects);
+        assert_eq!(sent(&mut effects), ["resume 1"]);
+        let big = request(&mut sessions, 500);
+        assert_eq!(sessions.admit(CONN, 1), Admission::Wait);
+        sessions.fill(big, Reply::Nothing, &mut effects);
+        assert_eq!(sent(&mut effects), ["resume 1"]);
+    }
+
+    #[test]
+    fn a_closed_connection_gives_everything_back_and_names_its_jobs() {
+        let mut sessions = sessions(100);
+        let mut effects = Effects::default();
+        let a = request(&mut sessions, 10);
+        let mut slab = crate::base::slab::Slab::default();
+        let job = slab.insert(());
+        sessions.set_job(a, job);
+        assert_eq!(sessions.admit(CONN, 20), Admission::Read);
+        assert_eq!(sessions.on_closed(CONN, &mut effects), [job]);
+        assert_eq!(sessions.request_bytes(), 0);
+        sessions.fill(a, frame("late"), &mut effects);
+        assert!(effects.is_empty());
+    }
+
+    #[test]
+    fn a_connection_with_much_unread_output_is_not_read() {
+        let mut sessions = sessions(100 << 20);
+        let mut effects = Effects::default();
+        let a = request(&mut sessions, 10);
+        let big = Bytes::from(vec![0; limits::OUTPUT_PER_CONNECTION_BYTES_MAX]);
+        sessions.fill(a, Reply::Frame(vec![big]), &mut effects);
+        effects.drain();
+        assert_eq!(sessions.admit(CONN, 10), Admission::Wait);
+        sessions.on_drained(CONN, 1, &mut effects);
+        assert_eq!(sent(&mut effects), ["resume 1"]);
+        assert_eq!(sessions.admit(CONN, 10), Admission::Read);
+    }
+}

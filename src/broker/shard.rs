@@ -1,0 +1,332 @@
+//! The shard: all decisions of one core. Inputs in, effects out, nothing else.
+//!
+//! A step handles its input, then everything the input set free (acks, wake-ups, answers to itself), and last hands
+//! out what it has gathered for other cores, one message per kind and core.
+//!
+//! *Owns*: the order in which things happen on a core. *Never*: waits, reads a clock, talks to another shard except
+//! by message. *Runs on*: every core, one each.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::deadlines::Deadlines;
+use crate::base::ids::{ConnId, CoreId};
+use crate::base::rng::Rng;
+use crate::base::slab::{Key, Slab};
+use crate::base::time::{Instant, Now};
+use crate::broker::api::{self, produce};
+use crate::broker::control::Control;
+use crate::broker::effect::{Admission, Effect, Effects, Input};
+use crate::broker::job::{Asker, Job, Work};
+use crate::broker::message::{Acked, AppendEntry, ShardMessage};
+use crate::broker::partitions::Partitions;
+use crate::broker::reads::Reads;
+use crate::broker::session::{Reply, Sessions};
+use crate::broker::shutdown::Life;
+use crate::config::{Address, Settings};
+use crate::log::cache::TailCache;
+use crate::log::log::{FoundOffset, LogSlices, ReadError, ReadTicket};
+use crate::meta::Image;
+use crate::replica::partition::{AckResult, AckTo, Watch};
+use crate::wire::codec::Message;
+use crate::wire::frame;
+use crate::wire::reader::Reader;
+
+/// What each kind of listener advertises.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    pub shared: Address,
+    /// Empty, or one for each core.
+    pub per_core: Vec<Address>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    pub core: CoreId,
+    pub cores: u16,
+    pub settings: Arc<Settings>,
+    pub listeners: Listeners,
+    pub seed: u64,
+}
+
+#[derive(Debug)]
+pub struct Shard {
+    pub(in crate::broker) config: ShardConfig,
+    pub(in crate::broker) rng: Rng,
+    pub(in crate::broker) life: Life,
+    pub(in crate::broker) image: Image,
+    pub(in crate::broker) sessions: Sessions,
+    pub(in crate::broker) jobs: Slab<Job>,
+    pub(in crate::broker) partitions: Partitions,
+    pub(in crate::broker) cache: TailCache,
+    pub(in crate::broker) reads: Reads,
+    pub(in crate::broker) fetch_sessions: api::fetch_session::FetchSessions,
+    pub(in crate::broker) producer_ids: api::init_producer_id::ProducerIds,
+    pub(in crate::broker) deadlines: Deadlines<DeadlineKey>,
+    /// Core 0 alone decides on metadata.
+    pub(in crate::broker) control: Option<Control>,
+    /// What the current step set free and has not handled yet.
+    pub(in crate::broker) todo: VecDeque<Todo>,
+    /// Cores that have answered their clients and are about to close.
+    pub(in crate::broker) cores_done: u16,
+    outbox: Vec<Outbox>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DeadlineKey {
+    Fetch(Key),
+    Partition(u32),
+    /// Metadata that found no space.
+    MetaRetry,
+    Stop,
+}
+
+/// Consequences inside one step, handled in order instead of by recursion.
+#[derive(Debug)]
+pub enum Todo {
+    Acked { job: Key, at: u32, result: AckResult },
+    Wake { job: Key, round: u32 },
+    LateRead { owner: u32, ticket: ReadTicket, result: Result<LogSlices, ReadError> },
+    LateFind { owner: u32, ticket: ReadTicket, result: Result<Option<FoundOffset>, ReadError> },
+    Message { from: CoreId, message: ShardMessage },
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    appends: Vec<AppendEntry>,
+    acks: Vec<Acked>,
+}
+
+/// A request as its handler gets it.
+#[derive(Debug)]
+pub struct Request {
+    pub asker: Asker,
+    pub client_id: Option<crate::wire::text::Text>,
+    pub body: Reader,
+    pub now: Now,
+}
+
+impl Shard {
+    pub fn new(config: ShardConfig) -> Shard {
+        assert!(config.cores > 0);
+        assert!(config.core.0 < config.cores);
+        let settings = &config.settings;
+        let share = |total: u64| usize::try_from(total / u64::from(config.cores)).unwrap_or(usize::MAX).max(1);
+        let frame_bytes_max = settings.socket_request_max_bytes as usize;
+        Shard {
+            rng: Rng::new(config.seed ^ u64::from(config.core.0) << 48),
+            life: Life::Starting,
+            image: Image::default(),
+            sessions: Sessions::new(share(settings.queued_max_request_bytes), frame_bytes_max),
+            jobs: Slab::default(),
+            partitions: Partitions::default(),
+            cache: TailCache::new(share(settings.tail_cache_bytes)),
+            reads: Reads::default(),
+            fetch_sessions: api::fetch_session::FetchSessions::new(
+                settings.max_incremental_fetch_session_cache_slots as usize,
+            ),
+            producer_ids: api::init_producer_id::ProducerIds::default(),
+            deadlines: Deadlines::default(),
+            control: None,
+            todo: VecDeque::new(),
+            cores_done: 0,
+            outbox: (0..config.cores).map(|_| Outbox::default()).collect(),
+            config,
+        }
+    }
+
+    /// Starts recovery. [`Effect::Ready`] follows, or [`Effect::Fatal`].
+    pub fn boot(&mut self, now: Now, effects: &mut Effects) {
+        if self.config.core == CoreId(0) {
+            Control::boot(self, now, effects);
+        }
+        self.finish_step(now, effects);
+    }
+
+    /// Asked with the length of every frame before its body is read.
+    pub fn admit(&mut self, conn: ConnId, frame_bytes: usize) -> Admission {
+        self.sessions.admit(conn, frame_bytes)
+    }
+
+    pub fn step(&mut self, input: Input, now: Now, effects: &mut Effects) {
+        match input {
+            Input::Opened { conn, listener } => self.sessions.on_opened(conn, listener),
+            Input::Frame { conn, frame } => self.on_frame(conn, frame, now, effects),
+            Input::Closed { conn } => {
+                for job in self.sessions.on_closed(conn, effects) {
+                    self.drop_job(job, now, effects);
+                }
+            }
+            Input::Drained { conn, bytes } => self.sessions.on_drained(conn, bytes, effects),
+            Input::FromShard { from, message } => self.on_message(from, message, now, effects),
+            Input::Disk { token, result } => self.on_disk(token, result, now, effects),
+            Input::Timeout => self.on_timeout(now, effects),
+            Input::Stop => self.on_stop(now, effects),
+        }
+        self.finish_step(now, effects);
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Gauges for tests and reports: (connections, request bytes held, tail-cache bytes, partitions).
+    pub fn gauges(&self) -> (usize, usize, usize, usize) {
+        (self.sessions.connections(), self.sessions.request_bytes(), self.cache.bytes(), self.partitions.len())
+    }
+
+    pub(in crate::broker) fn core(&self) -> CoreId {
+        self.config.core
+    }
+
+    pub(in crate::broker) fn send(&mut self, to: CoreId, message: ShardMessage, effects: &mut Effects) {
+        if to == self.config.core {
+            self.todo.push_back(Todo::Message { from: to, message });
+        } else {
+            effects.push(Effect::ToShard { to, message });
+        }
+    }
+
+    pub(in crate::broker) fn send_append(&mut self, to: CoreId, entry: AppendEntry) {
+        assert!(to != self.config.core);
+        self.outbox[usize::from(to.0)].appends.push(entry);
+    }
+
+    pub(in crate::broker) fn ack(&mut self, to: AckTo, result: AckResult) {
+        if to.core == self.config.core {
+            self.todo.push_back(Todo::Acked { job: to.job, at: to.at, result });
+        } else {
+            self.outbox[usize::from(to.core.0)].acks.push(Acked { ack_to: to, result });
+        }
+    }
+
+    pub(in crate::broker) fn wake(&mut self, watch: Watch, effects: &mut Effects) {
+        if watch.core == self.config.core {
+            self.todo.push_back(Todo::Wake { job: watch.job, round: watch.round });
+        } else {
+            let message = ShardMessage::Wake { job: watch.job, round: watch.round };
+            effects.push(Effect::ToShard { to: watch.core, message });
+        }
+    }
+
+    pub(in crate::broker) fn add_job(&mut self, asker: Asker, work: Work) -> Key {
+        let job = self.jobs.insert(Job { asker, work });
+        self.sessions.set_job(asker.to, job);
+        job
+    }
+
+    pub(in crate::broker) fn reply<M: Message>(&mut self, api_key: i16, asker: Asker, body: &M, effects: &mut Effects) {
+        let data = frame::encode_reply(api_key, asker.version, asker.correlation_id, body);
+        self.sessions.fill(asker.to, Reply::Frame(data), effects);
+    }
+
+    pub(in crate::broker) fn close_connection(&mut self, asker: Asker, why: &str, effects: &mut Effects) {
+        tracing::warn!(conn = asker.to.conn.0, "closing a connection: {why}");
+        self.sessions.fill(asker.to, Reply::CloseConnection, effects);
+    }
+
+    fn on_frame(&mut self, conn: ConnId, frame: Bytes, now: Now, effects: &mut Effects) {
+        let Some((to, listener)) = self.sessions.on_frame(conn, frame.len()) else { return };
+        let mut body = Reader::new(frame);
+        let mut asker = Asker { to, listener, version: 0, correlation_id: 0 };
+        let header = match frame::decode_header(&mut body) {
+            Ok(header) => header,
+            Err(error) => return self.close_connection(asker, &format!("request header: {error}"), effects),
+        };
+        asker.version = header.version;
+        asker.correlation_id = header.correlation_id;
+        let request = Request { asker, client_id: header.client_id, body, now };
+        api::dispatch(self, header.api_key, request, effects);
+    }
+
+    fn on_message(&mut self, from: CoreId, message: ShardMessage, now: Now, effects: &mut Effects) {
+        match message {
+            ShardMessage::Append(entries) => {
+                for entry in entries {
+                    self.append_here(entry, now, effects);
+                }
+            }
+            ShardMessage::Acked(acks) => {
+                for acked in acks {
+                    produce::on_acked(self, acked.ack_to.job, acked.ack_to.at, acked.result, effects);
+                }
+            }
+            ShardMessage::Read(order) => self.read_here(from, order, now, effects),
+            ShardMessage::ReadDone { job, round, results } => {
+                api::fetch::on_read_done(self, job, round, results, now, effects);
+            }
+            ShardMessage::Watch { job, round, entries } => {
+                self.watch_here(Watch { core: from, job, round }, &entries, effects);
+            }
+            ShardMessage::Unwatch { job, entries } => self.unwatch_here(from, job, &entries),
+            ShardMessage::Wake { job, round } => api::fetch::on_wake(self, job, round, now, effects),
+            ShardMessage::Ask { job, at, to, question } => {
+                self.answer_here(from, job, at, to, question, now, effects);
+            }
+            ShardMessage::Answer { job, at, answer } => match self.jobs.get(job).map(|job| &job.work) {
+                Some(Work::ListOffsets(_)) => api::list_offsets::on_answer(self, job, at, answer, effects),
+                Some(Work::EpochEnds(_)) => api::epoch_ends::on_answer(self, job, at, answer, effects),
+                _ => {}
+            },
+            ShardMessage::Control { job, order } => Control::on_order(self, from, job, order, now, effects),
+            ShardMessage::Controlled { job, outcome } => {
+                api::on_controlled(self, job, outcome, now, effects);
+            }
+            ShardMessage::Meta { sequence, records } => self.on_meta(sequence, &records, now, effects),
+            ShardMessage::MetaApplied { sequence } => Control::on_applied(self, sequence, now, effects),
+            ShardMessage::AllReady => self.on_all_ready(effects),
+            ShardMessage::SessionsDone => self.on_sessions_done(now, effects),
+        }
+    }
+
+    fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(key) = self.deadlines.pop_due(now.mono) {
+            match key {
+                DeadlineKey::Fetch(job) => api::fetch::on_deadline(self, job, now, effects),
+                DeadlineKey::Partition(owner) => self.on_partition_timeout(owner, now, effects),
+                DeadlineKey::MetaRetry => Control::on_retry(self, now, effects),
+                DeadlineKey::Stop => self.on_stop_deadline(now, effects),
+            }
+        }
+    }
+
+    /// Forgets a job whose client is gone. What it asked of partitions goes on; the answers find nobody.
+    pub(in crate::broker) fn drop_job(&mut self, job: Key, now: Now, effects: &mut Effects) {
+        if matches!(self.jobs.get(job), Some(Job { work: Work::Fetch(_), .. })) {
+            api::fetch::on_dropped(self, job, now, effects);
+        }
+        self.jobs.remove(job);
+    }
+
+    fn finish_step(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(todo) = self.todo.pop_front() {
+            match todo {
+                Todo::Acked { job, at, result } => produce::on_acked(self, job, at, result, effects),
+                Todo::Wake { job, round } => api::fetch::on_wake(self, job, round, now, effects),
+                Todo::LateRead { owner, ticket, result } => self.on_late_read(owner, ticket, result, effects),
+                Todo::LateFind { owner, ticket, result } => self.on_late_find(owner, ticket, result, effects),
+                Todo::Message { from, message } => self.on_message(from, message, now, effects),
+            }
+        }
+        for (to, outbox) in self.outbox.iter_mut().enumerate() {
+            let to = CoreId(to as u16);
+            if !outbox.appends.is_empty() {
+                let message = ShardMessage::Append(mem::take(&mut outbox.appends));
+                effects.push(Effect::ToShard { to, message });
+            }
+            if !outbox.acks.is_empty() {
+                let message = ShardMessage::Acked(mem::take(&mut outbox.acks));
+                effects.push(Effect::ToShard { to, message });
+            }
+        }
+        if self.life == Life::Stopping {
+            self.check_sessions_done(effects);
+            if !self.todo.is_empty() {
+                self.finish_step(now, effects);
+            }
+        }
+    }
+}

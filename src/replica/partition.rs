@@ -1,0 +1,368 @@
+//! A partition replica: the log, the leader epoch, the high watermark, and the two kinds of waiters.
+//!
+//! With one replica the in-sync set is the leader alone, so the high watermark is the end of what the log says is
+//! safe, and acks=1 and acks=all mean the same.
+//!
+//! *Owns*: when an append is acknowledged and who is told that records became visible. *Never*: reads a clock.
+//! *Runs on*: the core that owns the partition.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use crate::base::disk::{DiskOp, DiskResult};
+use crate::base::ids::{CoreId, LeaderEpoch, Offset};
+use crate::base::slab::Key;
+use crate::base::time::{Instant, Now};
+use crate::config::TopicSettings;
+use crate::log::cache::TailCache;
+use crate::log::log::{
+    AppendError, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError, ReadTicket,
+};
+use crate::wire::batch::{self, BatchError, BatchLimits};
+
+/// Who is told how an append ended: a job of a core, and which part of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AckTo {
+    pub core: CoreId,
+    pub job: Key,
+    pub at: u32,
+}
+
+/// How an append ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AckResult {
+    /// Stored as the topic's durability demands. A duplicate is answered like the original.
+    Stored {
+        base: Offset,
+        log_append_time_ms: i64,
+        log_start: Offset,
+    },
+    Refused(Refusal),
+}
+
+/// Why an append was not stored. Nothing of the batch is in the log, and none of it will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    Batch(BatchError),
+    Append(AppendError),
+    /// The write failed. With `full`, sending again later makes sense.
+    NotWritten {
+        full: bool,
+        message: String,
+    },
+    /// The partition is opening, closing, or its log cannot be read.
+    Unavailable,
+    /// The topic was deleted meanwhile.
+    Deleted,
+    /// The leader epoch the client believes in is older, or newer, than this replica's.
+    FencedEpoch,
+    UnknownEpoch,
+}
+
+/// A fetch that waits for the high watermark to move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watch {
+    pub core: CoreId,
+    pub job: Key,
+    pub round: u32,
+}
+
+/// What a call left to be done, filled by every `&mut` method and emptied by the caller.
+#[derive(Debug, Default)]
+pub struct PartitionOut {
+    pub disk: Vec<(LogOp, DiskOp)>,
+    pub acked: Vec<(AckTo, AckResult)>,
+    pub woken: Vec<Watch>,
+    pub read: Vec<(ReadTicket, Result<LogSlices, ReadError>)>,
+    pub found: Vec<(ReadTicket, Result<Option<FoundOffset>, ReadError>)>,
+    pub changed: Option<StateChange>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateChange {
+    Opened,
+    OpenFailed { message: String },
+    Closed,
+    Deleted,
+}
+
+#[derive(Debug)]
+pub struct Partition {
+    log: Log,
+    state: State,
+    epoch: LeaderEpoch,
+    settings: TopicSettings,
+    /// Invariant: start ≤ high watermark = the log's safe end ≤ log end.
+    high_watermark: Offset,
+    /// In the order of appends, so of offsets.
+    acks: VecDeque<PendingAck>,
+    watches: Vec<Watch>,
+    log_out: LogOut,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum State {
+    Opening,
+    Online,
+    Offline,
+    Leaving,
+}
+
+#[derive(Debug)]
+struct PendingAck {
+    last: Offset,
+    to: AckTo,
+    base: Offset,
+    log_append_time_ms: i64,
+}
+
+impl Partition {
+    /// Starts recovery; usable after [`StateChange::Opened`]. `owner` is unique on the core for ever.
+    pub fn open(owner: u32, dir: PathBuf, settings: TopicSettings, now: Now, out: &mut PartitionOut) -> Partition {
+        let mut log_out = LogOut::default();
+        let log = Log::open(owner, dir, settings.clone(), now, &mut log_out);
+        let mut partition = Partition {
+            log,
+            state: State::Opening,
+            epoch: LeaderEpoch(0),
+            settings,
+            high_watermark: Offset(0),
+            acks: VecDeque::new(),
+            watches: Vec::new(),
+            log_out,
+        };
+        partition.settle(out);
+        partition
+    }
+
+    pub fn on_disk(&mut self, op: LogOp, result: DiskResult, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
+        self.log.on_disk(op, result, cache, now, &mut self.log_out);
+        self.settle(out);
+    }
+
+    /// Checks and appends what a Produce request brought for this partition. The answer comes through
+    /// `out.acked`: at once when refused, otherwise when the batch is safe.
+    pub fn append(
+        &mut self,
+        records: Bytes,
+        produce_version: i16,
+        to: AckTo,
+        cache: &mut TailCache,
+        now: Now,
+        out: &mut PartitionOut,
+    ) {
+        match self.try_append(records, produce_version, to, cache, now) {
+            Ok(()) => self.settle(out),
+            Err(refusal) => {
+                self.settle(out);
+                out.acked.push((to, AckResult::Refused(refusal)));
+            }
+        }
+    }
+
+    /// Whole batches from the one that holds `from`, below the high watermark.
+    pub fn read(
+        &mut self,
+        from: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+        cache: &mut TailCache,
+        out: &mut PartitionOut,
+    ) -> Result<Read, ReadError> {
+        let read = self.log.read(from, self.high_watermark, bytes_max, at_least_one, cache, &mut self.log_out);
+        self.settle(out);
+        read
+    }
+
+    /// The first record at or after a time, below the high watermark.
+    pub fn find_timestamp(
+        &mut self,
+        timestamp_ms: i64,
+        cache: &mut TailCache,
+        out: &mut PartitionOut,
+    ) -> Result<Find, ReadError> {
+        let found = self.log.find_timestamp(timestamp_ms, self.high_watermark, cache, &mut self.log_out);
+        self.settle(out);
+        found
+    }
+
+    /// The record with the greatest timestamp, below the high watermark (KIP-734).
+    pub fn find_max_timestamp(&mut self, cache: &mut TailCache, out: &mut PartitionOut) -> Result<Find, ReadError> {
+        let found = self.log.max_timestamp(self.high_watermark, cache, &mut self.log_out);
+        self.settle(out);
+        found
+    }
+
+    /// The largest epoch ≤ `epoch` this log knows and where it ends (KIP-320). None: nothing that old.
+    pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.log.epoch_end(epoch).map(|(epoch, end)| (epoch, end.min(self.high_watermark)))
+    }
+
+    /// Compares the epoch a client believes in (−1: none) with this replica's.
+    pub fn check_epoch(&self, current: LeaderEpoch) -> Result<(), Refusal> {
+        if current == LeaderEpoch::UNKNOWN || current == self.epoch {
+            Ok(())
+        } else if current < self.epoch {
+            Err(Refusal::FencedEpoch)
+        } else {
+            Err(Refusal::UnknownEpoch)
+        }
+    }
+
+    /// Remembers who to wake when the high watermark passes `seen`. True when it already has: nothing is kept.
+    pub fn watch(&mut self, watch: Watch, seen: Offset) -> bool {
+        if self.high_watermark > seen || self.state != State::Online {
+            return true;
+        }
+        self.watches.push(watch);
+        false
+    }
+
+    pub fn unwatch(&mut self, core: CoreId, job: Key) {
+        self.watches.retain(|watch| watch.core != core || watch.job != job);
+    }
+
+    pub fn is_online(&self) -> bool {
+        self.state == State::Online
+    }
+
+    pub fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    pub fn log_start(&self) -> Offset {
+        self.log.start()
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.log.next_deadline()
+    }
+
+    pub fn on_timeout(&mut self, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
+        self.log.on_timeout(now, cache, &mut self.log_out);
+        self.settle(out);
+    }
+
+    /// Flushes and closes the files; [`StateChange::Closed`] follows.
+    pub fn close(&mut self, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
+        self.state = State::Leaving;
+        self.wake_all(out);
+        self.log.close(cache, now, &mut self.log_out);
+        self.settle(out);
+    }
+
+    /// Removes everything; [`StateChange::Deleted`] follows.
+    pub fn delete(&mut self, cache: &mut TailCache, out: &mut PartitionOut) {
+        self.state = State::Leaving;
+        for ack in self.acks.drain(..) {
+            out.acked.push((ack.to, AckResult::Refused(Refusal::Deleted)));
+        }
+        self.wake_all(out);
+        self.log.delete(cache, &mut self.log_out);
+        self.settle(out);
+    }
+
+    fn try_append(
+        &mut self,
+        records: Bytes,
+        produce_version: i16,
+        to: AckTo,
+        cache: &mut TailCache,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        if self.state != State::Online {
+            return Err(Refusal::Unavailable);
+        }
+        let limits = BatchLimits {
+            max_message_bytes: self.settings.max_message_bytes as usize,
+            timestamp_type: self.settings.message_timestamp_type,
+            before_max_ms: self.settings.message_timestamp_before_max_ms,
+            after_max_ms: self.settings.message_timestamp_after_max_ms,
+        };
+        let batch = batch::check_produce(&records, &limits, now.wall_ms).map_err(Refusal::Batch)?;
+        batch.check_version(produce_version).map_err(Refusal::Batch)?;
+        let appended = self.log.append(batch, self.epoch, now, cache, &mut self.log_out).map_err(Refusal::Append)?;
+        assert!(appended.base <= appended.last);
+        assert!(appended.last < self.log.end());
+        self.acks.push_back(PendingAck {
+            last: appended.last,
+            to,
+            base: appended.base,
+            log_append_time_ms: appended.log_append_time_ms,
+        });
+        if appended.duplicate {
+            // Its original may be safe already, and then nothing else would release this ack.
+            self.acks.make_contiguous().sort_by_key(|ack| ack.last);
+        }
+        Ok(())
+    }
+
+    /// Turns what the log says into acks, wake-ups and answers.
+    fn settle(&mut self, out: &mut PartitionOut) {
+        out.disk.append(&mut self.log_out.disk);
+        for index in 0..self.log_out.events.len() {
+            let event = std::mem::replace(&mut self.log_out.events[index], LogEvent::Opened);
+            self.on_log_event(event, out);
+        }
+        self.log_out.events.clear();
+        if self.state == State::Online || self.state == State::Leaving {
+            self.release_acks(out);
+        }
+    }
+
+    fn on_log_event(&mut self, event: LogEvent, out: &mut PartitionOut) {
+        match event {
+            LogEvent::Opened => {
+                assert!(self.state == State::Opening);
+                self.state = State::Online;
+                self.high_watermark = self.log.safe_end();
+                out.changed = Some(StateChange::Opened);
+            }
+            LogEvent::OpenFailed { message } => {
+                self.state = State::Offline;
+                out.changed = Some(StateChange::OpenFailed { message });
+            }
+            LogEvent::Safe { end } => {
+                assert!(end >= self.high_watermark, "what is safe stays safe");
+                self.high_watermark = end;
+                self.wake_all(out);
+            }
+            LogEvent::Failed { from, full, message } => {
+                assert!(from >= self.high_watermark, "what was shown to consumers is never given up");
+                self.fail_acks(from, full, &message, out);
+            }
+            LogEvent::Read { ticket, result } => out.read.push((ticket, result)),
+            LogEvent::Found { ticket, result } => out.found.push((ticket, result)),
+            LogEvent::Closed => out.changed = Some(StateChange::Closed),
+            LogEvent::Deleted => out.changed = Some(StateChange::Deleted),
+        }
+    }
+
+    fn release_acks(&mut self, out: &mut PartitionOut) {
+        let log_start = self.log.start();
+        while self.acks.front().is_some_and(|ack| ack.last < self.high_watermark) {
+            let Some(ack) = self.acks.pop_front() else { break };
+            let stored = AckResult::Stored { base: ack.base, log_append_time_ms: ack.log_append_time_ms, log_start };
+            out.acked.push((ack.to, stored));
+        }
+    }
+
+    fn fail_acks(&mut self, from: Offset, full: bool, message: &str, out: &mut PartitionOut) {
+        self.release_acks(out);
+        while self.acks.back().is_some_and(|ack| ack.last >= from) {
+            let Some(ack) = self.acks.pop_back() else { break };
+            let refusal = Refusal::NotWritten { full, message: message.to_owned() };
+            out.acked.push((ack.to, AckResult::Refused(refusal)));
+        }
+    }
+
+    fn wake_all(&mut self, out: &mut PartitionOut) {
+        out.woken.append(&mut self.watches);
+    }
+}

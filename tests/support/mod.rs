@@ -1,0 +1,332 @@
+//! A broker of several shards in one thread, over a disk in memory: what the tests of decisions stand on.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use corelog::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
+use corelog::base::ids::{ConnId, CoreId};
+use corelog::base::rng::Rng;
+use corelog::base::time::{Instant, Now};
+use corelog::broker::effect::{Admission, Effect, Effects, Input, ListenerKind};
+use corelog::broker::shard::{Listeners, Shard, ShardConfig};
+use corelog::config::{Address, Settings};
+use corelog::wire::codec::Message;
+use corelog::wire::frame::{self, RequestHeader};
+
+/// The wall clock at the start of every test.
+pub const NOW_MS: i64 = 1_700_000_000_000;
+
+/// Files in memory. Every write is whole and durable at once; `space_bytes` makes it full.
+#[derive(Default)]
+pub struct MemDisk {
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+    open: BTreeMap<(u16, FileId), PathBuf>,
+    pub space_bytes: Option<usize>,
+}
+
+impl MemDisk {
+    fn used_bytes(&self) -> usize {
+        self.files.values().map(Vec::len).sum()
+    }
+
+    fn run(&mut self, core: u16, op: DiskOp) -> DiskResult {
+        match op {
+            DiskOp::List { dir } => {
+                let inside = self.files.iter().filter(|(path, _)| path.parent() == Some(&dir));
+                let named = inside
+                    .map(|(path, data)| (path.file_name().unwrap().to_str().unwrap().to_owned(), data.len() as u64));
+                Ok(DiskDone::Listed(named.collect()))
+            }
+            DiskOp::Open { file, path, create } => {
+                if create {
+                    self.files.entry(path.clone()).or_default();
+                }
+                let len = self.files.get(&path).ok_or_else(|| error(DiskErrorKind::NotFound))?.len() as u64;
+                assert!(self.open.insert((core, file), path).is_none(), "file ids are unique");
+                Ok(DiskDone::Opened { len })
+            }
+            DiskOp::Write { file, position, data } => {
+                assert!(position.is_multiple_of(BLOCK_BYTES as u64));
+                let mut bytes = data.concat();
+                bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+                let end = position as usize + bytes.len();
+                let path = self.open[&(core, file)].clone();
+                let grows = end.saturating_sub(self.files[&path].len());
+                self.check_space(grows)?;
+                let content = self.files.get_mut(&path).unwrap();
+                if content.len() < end {
+                    content.resize(end, 0);
+                }
+                content[position as usize..end].copy_from_slice(&bytes);
+                Ok(DiskDone::Done)
+            }
+            DiskOp::Sync { .. } => Ok(DiskDone::Done),
+            DiskOp::Read { file, position, len } => {
+                let content = &self.files[&self.open[&(core, file)]];
+                let start = (position as usize).min(content.len());
+                let end = (start + len).min(content.len());
+                Ok(DiskDone::Read(Bytes::copy_from_slice(&content[start..end])))
+            }
+            DiskOp::Allocate { file, len } => {
+                let path = self.open[&(core, file)].clone();
+                let grows = (len as usize).saturating_sub(self.files[&path].len());
+                self.check_space(grows)?;
+                let content = self.files.get_mut(&path).unwrap();
+                let len = content.len().max(len as usize);
+                content.resize(len, 0);
+                Ok(DiskDone::Done)
+            }
+            DiskOp::Truncate { file, len } => {
+                let path = self.open[&(core, file)].clone();
+                self.files.get_mut(&path).unwrap().resize(len as usize, 0);
+                Ok(DiskDone::Done)
+            }
+            DiskOp::Close { file } => {
+                assert!(self.open.remove(&(core, file)).is_some());
+                Ok(DiskDone::Done)
+            }
+            DiskOp::Rename { from, to } => {
+                let content = self.files.remove(&from).ok_or_else(|| error(DiskErrorKind::NotFound))?;
+                for path in self.open.values_mut().filter(|path| **path == from) {
+                    path.clone_from(&to);
+                }
+                self.files.insert(to, content);
+                Ok(DiskDone::Done)
+            }
+            DiskOp::Delete { path } => {
+                self.files.remove(&path);
+                Ok(DiskDone::Done)
+            }
+            DiskOp::DeleteDir { dir } => {
+                self.files.retain(|path, _| path.parent() != Some(&dir));
+                Ok(DiskDone::Done)
+            }
+            DiskOp::ReadFile { path } => match self.files.get(&path) {
+                Some(content) => Ok(DiskDone::Read(Bytes::copy_from_slice(content))),
+                None => Err(error(DiskErrorKind::NotFound)),
+            },
+            DiskOp::WriteFile { path, data } => {
+                self.check_space(data.len())?;
+                self.files.insert(path, data.to_vec());
+                Ok(DiskDone::Done)
+            }
+        }
+    }
+
+    fn check_space(&self, grows: usize) -> Result<(), DiskError> {
+        match self.space_bytes {
+            Some(space) if grows > 0 && self.used_bytes() + grows > space => Err(error(DiskErrorKind::Full)),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn has_dir(&self, dir: &str) -> bool {
+        self.files.keys().any(|path| path.starts_with(Path::new(dir)))
+    }
+}
+
+fn error(kind: DiskErrorKind) -> DiskError {
+    DiskError { kind, message: format!("{kind:?}") }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Client {
+    pub core: u16,
+    pub conn: ConnId,
+}
+
+/// The shards, the disk, the mesh and the clients.
+pub struct World {
+    pub shards: Vec<Shard>,
+    pub disk: MemDisk,
+    pub now: Now,
+    pub ready: BTreeSet<u16>,
+    pub stopped: BTreeSet<u16>,
+    pub closed: BTreeSet<Client>,
+    /// While set, disk operations wait instead of completing.
+    pub disk_held: bool,
+    held: Vec<(u16, Effect)>,
+    inputs: VecDeque<(u16, Input)>,
+    replies: BTreeMap<Client, Vec<u8>>,
+    /// Disk operations that wait for their turn, which `rng` decides.
+    disk_queue: Vec<(u16, corelog::broker::effect::DiskToken, DiskOp)>,
+    rng: Rng,
+    next_conn: u64,
+    next_correlation: i32,
+}
+
+impl World {
+    pub fn start(cores: u16, settings: Settings, disk: MemDisk) -> World {
+        let settings = Arc::new(settings);
+        let address = |port| Address { host: "localhost".into(), port };
+        let listeners =
+            Listeners { shared: address(9092), per_core: (0..cores).map(|core| address(9100 + core)).collect() };
+        let shards = (0..cores).map(|core| {
+            let (settings, listeners) = (settings.clone(), listeners.clone());
+            Shard::new(ShardConfig { core: CoreId(core), cores, settings, listeners, seed: 42 })
+        });
+        let mut world = World {
+            shards: shards.collect(),
+            disk: MemDisk { open: BTreeMap::new(), ..disk },
+            now: Now { mono: Instant(0), wall_ms: NOW_MS },
+            ready: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            disk_held: false,
+            held: Vec::new(),
+            inputs: VecDeque::new(),
+            replies: BTreeMap::new(),
+            disk_queue: Vec::new(),
+            rng: Rng::new(7),
+            next_conn: 0,
+            next_correlation: 0,
+        };
+        for core in 0..cores {
+            let mut effects = Effects::default();
+            world.shards[usize::from(core)].boot(world.now, &mut effects);
+            world.take_effects(core, &mut effects);
+        }
+        world.run();
+        assert_eq!(world.ready.len(), usize::from(cores), "every core is ready");
+        world
+    }
+
+    /// The same data directory after the process is gone; whatever was in flight is lost.
+    pub fn restart(self, cores: u16, settings: Settings) -> World {
+        World::start(cores, settings, self.disk)
+    }
+
+    pub fn connect(&mut self, core: u16, listener: ListenerKind) -> Client {
+        self.next_conn += 1;
+        let client = Client { core, conn: ConnId(self.next_conn) };
+        self.step(core, Input::Opened { conn: client.conn, listener });
+        client
+    }
+
+    pub fn disconnect(&mut self, client: Client) {
+        self.step(client.core, Input::Closed { conn: client.conn });
+        self.run();
+    }
+
+    /// Sends a request without waiting.
+    pub fn send<M: Message>(&mut self, client: Client, api_key: i16, version: i16, request: &M) {
+        self.next_correlation += 1;
+        let header =
+            RequestHeader { api_key, version, correlation_id: self.next_correlation, client_id: Some("test".into()) };
+        let frame = frame::encode_request(&header, request).concat();
+        self.send_frame(client, Bytes::from(frame).slice(4..));
+    }
+
+    pub fn send_frame(&mut self, client: Client, frame: Bytes) {
+        let admission = self.shards[usize::from(client.core)].admit(client.conn, frame.len());
+        assert_eq!(admission, Admission::Read);
+        self.step(client.core, Input::Frame { conn: client.conn, frame });
+        self.run();
+    }
+
+    /// The oldest reply that has arrived, if any.
+    pub fn reply<M: Message>(&mut self, client: Client, api_key: i16, version: i16) -> Option<M> {
+        let queue = self.replies.get_mut(&client)?;
+        if queue.is_empty() {
+            return None;
+        }
+        let len = u32::from_be_bytes(queue[..4].try_into().unwrap()) as usize;
+        let frame: Vec<u8> = queue.drain(..4 + len).skip(4).collect();
+        let (_, reply) = frame::decode_reply(api_key, version, Bytes::from(frame)).unwrap();
+        Some(reply)
+    }
+
+    pub fn call<Q: Message, R: Message>(&mut self, client: Client, api_key: i16, version: i16, request: &Q) -> R {
+        self.send(client, api_key, version, request);
+        self.reply(client, api_key, version).expect("an answer")
+    }
+
+    pub fn advance_ms(&mut self, ms: u64) {
+        let end = self.now.mono.after_ms(ms);
+        loop {
+            let due = self.shards.iter().filter_map(Shard::next_deadline).min().filter(|due| *due <= end);
+            let Some(due) = due else { break };
+            self.move_time(due.max(self.now.mono));
+            for core in 0..self.shards.len() as u16 {
+                self.step(core, Input::Timeout);
+            }
+            self.run();
+        }
+        self.move_time(end);
+    }
+
+    pub fn stop(&mut self) {
+        for core in 0..self.shards.len() as u16 {
+            self.step(core, Input::Stop);
+        }
+        self.run();
+    }
+
+    /// Lets held disk operations complete.
+    pub fn release_disk(&mut self) {
+        self.disk_held = false;
+        for (core, effect) in std::mem::take(&mut self.held) {
+            self.take_effect(core, effect);
+        }
+        self.run();
+    }
+
+    /// Until nothing is left to happen without time passing. Disk operations complete in a seeded order.
+    pub fn run(&mut self) {
+        loop {
+            if let Some((core, input)) = self.inputs.pop_front() {
+                self.step(core, input);
+            } else if !self.disk_queue.is_empty() {
+                let pick = self.rng.below(self.disk_queue.len() as u64) as usize;
+                let (core, token, op) = self.disk_queue.swap_remove(pick);
+                let result = self.disk.run(core, op);
+                self.step(core, Input::Disk { token, result });
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn move_time(&mut self, to: Instant) {
+        self.now.wall_ms += (to.since_ns(self.now.mono) / 1_000_000) as i64;
+        self.now.mono = to;
+    }
+
+    fn step(&mut self, core: u16, input: Input) {
+        let mut effects = Effects::default();
+        self.shards[usize::from(core)].step(input, self.now, &mut effects);
+        self.take_effects(core, &mut effects);
+    }
+
+    fn take_effects(&mut self, core: u16, effects: &mut Effects) {
+        let list: Vec<Effect> = effects.drain().collect();
+        for effect in list {
+            self.take_effect(core, effect);
+        }
+    }
+
+    fn take_effect(&mut self, core: u16, effect: Effect) {
+        match effect {
+            Effect::Disk { .. } if self.disk_held => self.held.push((core, effect)),
+            Effect::Disk { token, op } => self.disk_queue.push((core, token, op)),
+            Effect::Send { conn, data } => {
+                let bytes = data.concat();
+                self.inputs.push_back((core, Input::Drained { conn, bytes: bytes.len() }));
+                self.replies.entry(Client { core, conn }).or_default().extend(bytes);
+            }
+            Effect::Close { conn } => {
+                self.closed.insert(Client { core, conn });
+                self.inputs.push_back((core, Input::Closed { conn }));
+            }
+            Effect::Resume { .. } => {}
+            Effect::ToShard { to, message } => {
+                self.inputs.push_back((to.0, Input::FromShard { from: CoreId(core), message }));
+            }
+            Effect::Ready => assert!(self.ready.insert(core)),
+            Effect::Stopped => assert!(self.stopped.insert(core)),
+            Effect::Fatal { message } => panic!("fatal: {message}"),
+        }
+    }
+}
