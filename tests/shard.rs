@@ -370,8 +370,7 @@ fn offsets_are_listed_by_name_and_by_time() {
         }
         let mut check = |timestamp: i64, expect: (i64, i64)| {
             for partition_index in 0..2 {
-                let partition =
-                    ListOffsetsPartition { partition_index, timestamp, current_leader_epoch: -1 };
+                let partition = ListOffsetsPartition { partition_index, timestamp, current_leader_epoch: -1 };
                 let topic = ListOffsetsTopic { name: "t".into(), partitions: vec![partition] };
                 let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
                 let reply: ListOffsetsResponse = world.call(client, key::LIST_OFFSETS, 7, &request);

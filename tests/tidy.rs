@@ -220,6 +220,24 @@ fn check_form(source: &Source, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Every name in backquotes in the map, of the form `room` in a row or `room/file` in the text, is really there.
+fn check_map(lib: &str, exists: impl Fn(&str) -> bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, line) in lib.lines().enumerate().filter(|(_, line)| line.starts_with("//!")) {
+        let is_row = map_row(line).is_some();
+        for name in line.split('`').skip(1).step_by(2) {
+            let is_path =
+                name.contains('/') && name.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'/' | b'_'));
+            let there = [format!("{name}.rs"), format!("{name}/mod.rs")].iter().any(|path| exists(path));
+            if (is_path || (is_row && map_row(line).is_some_and(|(room, _)| room == name))) && !there {
+                let message = format!("the map names `{name}`, which is not there");
+                findings.push(Finding { path: "src/lib.rs".into(), line: index + 1, message });
+            }
+        }
+    }
+    findings
+}
+
 /// The rooms and floors in the table of `src/lib.rs`.
 fn read_map(lib: &str) -> Map {
     lib.lines().filter_map(map_row).map(|(room, floor)| (room.to_owned(), floor)).collect()
@@ -595,4 +613,23 @@ fn the_head_and_the_length_of_a_file_are_checked() {
     let long = "fn f() {}\n".repeat(FILE_LINES_MAX);
     check("log/a.rs", &format!("{HEAD}{long}"), &["split it by nouns"]);
     check("log/a.rs", &format!("{HEAD}#[cfg(test)]\nmod tests {{\n{long}\n}}\n"), &[]);
+}
+
+#[test]
+fn a_map_that_names_what_is_not_there_is_found() {
+    let lib = "//! | F2 | `log` | says `x` |\n//! | F2 | `gone` | y |\n//! by `log/log` and `log/gone`, not `a / b`\nfn f() {}";
+    let exists = |path: &str| matches!(path, "log/mod.rs" | "log/log.rs");
+    let found: Vec<String> = check_map(lib, exists).iter().map(Finding::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "src/lib.rs:2: the map names `gone`, which is not there",
+            "src/lib.rs:3: the map names `log/gone`, which is not there"
+        ]
+    );
+}
+
+#[test]
+fn the_map_is_true() {
+    report(&check_map(&read(&src().join("lib.rs")), |path| src().join(path).is_file()));
 }
