@@ -269,6 +269,7 @@ impl Log {
             Ok(_) | Err(_) => None,
         };
         let interval_bytes = self.settings.index_interval_bytes;
+        let end = self.segment_end(self.segment_of(base));
         let segment = self.segment_at(base).expect("a segment stays while its index is read");
         match sealed.filter(|sealed| sealed.len <= segment.len) {
             Some(sealed) => {
@@ -279,7 +280,7 @@ impl Log {
             }
             None => {
                 let index = super::index::Index::new(base, interval_bytes);
-                let scan = Scan::new(0, base, index, (None, i64::MIN), None, segment.len);
+                let scan = Scan::new(0, base, index, (None, i64::MIN), None, segment.len, end);
                 self.cold.rebuilds.push(Rebuild { base, scan, reading: false });
             }
         }

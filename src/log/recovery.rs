@@ -276,7 +276,8 @@ impl Recovery {
         let index = std::mem::replace(&mut state.index, super::index::Index::new(state.segment, 1));
         let timestamps = (state.first_timestamp, state.mark.max_timestamp);
         let latest = state.epochs.latest();
-        self.scan = Some(Scan::new(state.mark.position, state.mark.next, index, timestamps, latest, len));
+        let until = self.found.get(self.at + 1).map_or(Offset(i64::MAX), |(next, _)| *next);
+        self.scan = Some(Scan::new(state.mark.position, state.mark.next, index, timestamps, latest, len, until));
         self.scan_on()
     }
 

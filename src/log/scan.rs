@@ -29,13 +29,15 @@ pub(super) struct Scan {
     have: BytesMut,
     /// No batch can lie at or beyond this.
     file_len: u64,
+    /// The next segment's first offset: what lies beyond is not of this log.
+    until: Offset,
     read_bytes: usize,
     need: usize,
     ended: bool,
 }
 
 impl Scan {
-    /// Goes on at `position`, where the batch with offset `next` belongs.
+    /// Goes on at `position`, where the batch with offset `next` belongs, up to the offset `until`.
     pub(super) fn new(
         position: u64,
         next: Offset,
@@ -43,6 +45,7 @@ impl Scan {
         timestamps: (Option<i64>, i64),
         latest_epoch: Option<LeaderEpoch>,
         file_len: u64,
+        until: Offset,
     ) -> Scan {
         Scan {
             position,
@@ -53,6 +56,7 @@ impl Scan {
             latest_epoch,
             have: BytesMut::new(),
             file_len,
+            until,
             read_bytes: FIRST_READ_BYTES,
             need: 0,
             ended: false,
@@ -63,7 +67,7 @@ impl Scan {
     pub(super) fn next_read(&self) -> Option<(u64, usize)> {
         let from = self.position + self.have.len() as u64;
         let left = self.file_len.saturating_sub(from);
-        if self.ended || left == 0 {
+        if self.ended || left == 0 || self.next >= self.until {
             return None;
         }
         let missing = self.need.saturating_sub(self.have.len());
@@ -84,7 +88,9 @@ impl Scan {
         let mut done = 0;
         self.need = loop {
             match walk.peek() {
-                Walked::Batch { header, start, end } if self.accepts(&have[start..end]) => {
+                Walked::Batch { header, start, end }
+                    if next_offset(&header) <= self.until && self.accepts(&have[start..end]) =>
+                {
                     self.index.on_batch(self.next, self.position, self.max_timestamp);
                     self.first_timestamp.get_or_insert(header.max_timestamp);
                     self.max_timestamp = self.max_timestamp.max(header.max_timestamp);

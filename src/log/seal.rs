@@ -111,13 +111,12 @@ impl Log {
     }
 
     pub(super) fn on_seal(&mut self, result: DiskResult, cache: &mut TailCache, now: Now, out: &mut LogOut) {
-        let seal = self.seals.queue.front_mut().expect("a seal is asked for from the queue");
+        let Some(seal) = self.seals.queue.front_mut() else { return };
         let (base, next) = (seal.base, seal.next);
         match seal.stage {
             Stage::Waiting => unreachable!("nothing was asked for"),
             Stage::Syncing => {
                 if let Err(error) = result {
-                    self.abandon_seals();
                     return self.go_offline(&error, cache, out);
                 }
                 seal.stage = Stage::Cutting;

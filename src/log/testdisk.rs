@@ -237,6 +237,38 @@ impl<T: Copy> TestDisk<T> {
                 }
                 Ok(DiskDone::Done)
             }
+            DiskOp::Read { .. } | DiskOp::Allocate { .. } | DiskOp::Truncate { .. } | DiskOp::Close { .. } => {
+                self.carry_out_more(op)
+            }
+            DiskOp::Rename { .. } => unreachable!("a log renames nothing"),
+            DiskOp::Delete { path } => {
+                self.files.remove(&path);
+                Ok(DiskDone::Done)
+            }
+            DiskOp::DeleteDir { dir } => {
+                assert!(self.open.is_empty());
+                self.files.retain(|path, _| path.parent() != Some(&dir));
+                self.dirs.retain(|other| *other != dir);
+                Ok(DiskDone::Done)
+            }
+            DiskOp::ReadFile { path } => match self.files.get(&path) {
+                Some(file) => Ok(DiskDone::Read(Bytes::copy_from_slice(&file.now))),
+                None => error(DiskErrorKind::NotFound),
+            },
+            DiskOp::WriteFile { path, data } => {
+                let old = self.files.get(&path).map_or(0, |file| file.now.len());
+                if self.used() - old + data.len() > self.capacity {
+                    return error(DiskErrorKind::Full);
+                }
+                let now = data.to_vec();
+                self.files.insert(path, File { synced: now.clone(), now, unsynced: Vec::new() });
+                Ok(DiskDone::Done)
+            }
+        }
+    }
+
+    fn carry_out_more(&mut self, op: DiskOp) -> DiskResult {
+        match op {
             DiskOp::Read { file, position, len } => {
                 assert!(len > 0 && len <= DISK_READ_BYTES_MAX);
                 let bytes = &self.files[&self.open[&file]].now;
@@ -266,30 +298,7 @@ impl<T: Copy> TestDisk<T> {
                 assert!(!busy, "a file is closed when nothing of it is in flight");
                 Ok(DiskDone::Done)
             }
-            DiskOp::Rename { .. } => unreachable!("a log renames nothing"),
-            DiskOp::Delete { path } => {
-                self.files.remove(&path);
-                Ok(DiskDone::Done)
-            }
-            DiskOp::DeleteDir { dir } => {
-                assert!(self.open.is_empty());
-                self.files.retain(|path, _| path.parent() != Some(&dir));
-                self.dirs.retain(|other| *other != dir);
-                Ok(DiskDone::Done)
-            }
-            DiskOp::ReadFile { path } => match self.files.get(&path) {
-                Some(file) => Ok(DiskDone::Read(Bytes::copy_from_slice(&file.now))),
-                None => error(DiskErrorKind::NotFound),
-            },
-            DiskOp::WriteFile { path, data } => {
-                let old = self.files.get(&path).map_or(0, |file| file.now.len());
-                if self.used() - old + data.len() > self.capacity {
-                    return error(DiskErrorKind::Full);
-                }
-                let now = data.to_vec();
-                self.files.insert(path, File { synced: now.clone(), now, unsynced: Vec::new() });
-                Ok(DiskDone::Done)
-            }
+            _ => unreachable!("the others are handled by the caller"),
         }
     }
 }

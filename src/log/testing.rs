@@ -230,6 +230,15 @@ pub(super) fn batch(count: usize, value_bytes: usize, timestamp_ms: i64) -> Batc
     builder.build()
 }
 
+/// A batch of one record by an idempotent producer; its value tells it from any other.
+pub(super) fn batch_of(producer_id: i64, epoch: i16, sequence: i32, value_bytes: usize) -> Batch {
+    let mut builder = BatchBuilder::new(Compression::None).producer(producer_id, epoch, sequence);
+    let mut value = format!("{producer_id}/{epoch}/{sequence}/").into_bytes();
+    value.resize(value.len().max(value_bytes), b'.');
+    builder.push(i64::from(sequence), None, Some(&value));
+    builder.build()
+}
+
 /// Segments so small that a few batches fill one.
 pub(super) fn small_segments() -> TopicSettings {
     TopicSettings { segment_bytes: 20_000, index_interval_bytes: 1000, ..TopicSettings::default() }

@@ -208,7 +208,7 @@ impl Writer {
     fn reserve_to(&self, from: u64, segment_bytes: u64) -> u64 {
         let most = segment_bytes.min(SEGMENT_BYTES_MAX).next_multiple_of(BLOCK);
         let least = from.next_multiple_of(BLOCK);
-        (self.allocated.max(least) + self.reserve_bytes).min(most).max(least)
+        (self.allocated + self.reserve_bytes).min(most).max(least)
     }
 }
 
@@ -226,16 +226,17 @@ impl Log {
         if self.segments.is_empty() {
             self.segments.push_back(Segment::active(first.base, self.settings.index_interval_bytes));
         }
+        let Some(file) = self.open_segment(self.segments.len() - 1, out) else { return };
+        if self.writer.must_cut {
+            return self.cut(file, out);
+        }
         if self.rolls_before_first() {
             if self.writer.allocating_ahead || self.seals.are_many() {
                 return;
             }
             self.roll(out);
-        }
-        let active = self.segments.len() - 1;
-        let Some(file) = self.open_segment(active, out) else { return };
-        if self.writer.must_cut {
-            return self.cut(file, out);
+            self.open_segment(self.segments.len() - 1, out);
+            return;
         }
         let ahead = self.writer.pending_bytes.min((DISK_WRITE_BYTES_MAX - BLOCK_BYTES) as u64);
         let end = self.writer.written.position + ahead;
@@ -397,6 +398,7 @@ impl Log {
         let message = format!("a sync failed, and the log takes no more writes: {}", error.message);
         self.offline = Some(message.clone());
         self.writer.sync_due = None;
+        self.abandon_seals();
         self.forget_unsafe(cache);
         out.events.push(LogEvent::Failed { from: self.end, full: false, message });
     }

@@ -2,6 +2,10 @@
 //!
 //! *Owns*: the tests that need more than one file of the room. *Runs on*: tests.
 
+mod crash;
+mod faults;
+mod reads;
+
 use super::testing::{Rig, batch, small_segments};
 use crate::base::ids::Offset;
 use crate::base::rng::Rng;
