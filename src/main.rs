@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use corelog::cli::{self, Action, CliError};
+use corelog::shell::run;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os(), std::env::vars_os()) {
@@ -12,9 +13,15 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Ok(Action::Serve(_)) => {
-            eprintln!("error: this build has no broker yet");
-            ExitCode::FAILURE
+        Ok(Action::Serve(settings)) => {
+            run::start_logging();
+            match run::serve(*settings) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("{error}");
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(CliError::Usage(error)) => error.exit(),
         Err(error) => {

@@ -39,7 +39,9 @@ const SENDS_PER_TURN: usize = 256;
 pub enum End {
     /// Everything is flushed and closed.
     Stopped,
-    Fatal { message: String },
+    Fatal {
+        message: String,
+    },
 }
 
 #[derive(Debug)]

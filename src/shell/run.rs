@@ -4,7 +4,6 @@
 //! each core's thread.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -26,31 +25,11 @@ use crate::broker::shard::{Listeners, Shard, ShardConfig};
 use crate::config::{Address, Settings};
 use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
-use crate::shell::host::DataDir;
+use crate::shell::host::{DataDir, ServeError};
 use crate::shell::mesh::{Lanes, Mesh};
 use crate::shell::net::Net;
 use crate::shell::reactor::{End, Reactor};
 use crate::shell::{executor, host, signals, socket};
-
-/// Why the broker did not start, or could not go on: for the user to read, with what to do about it.
-#[derive(Debug)]
-pub struct ServeError {
-    message: String,
-}
-
-impl ServeError {
-    pub(super) fn new(message: String) -> ServeError {
-        ServeError { message }
-    }
-}
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for ServeError {}
 
 /// Sends log lines to the standard error output: `info` and above, or what `RUST_LOG` says.
 pub fn start_logging() {
@@ -185,11 +164,15 @@ fn bind_error(address: SocketAddr, error: &io::Error) -> ServeError {
     let port = address.port();
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("Another process listens there (`ss -ltnp 'sport = :{port}'` shows which): stop it, or choose \
-                     another port with --listen or --per-core-port.")
+            format!(
+                "Another process listens there (`ss -ltnp 'sport = :{port}'` shows which): stop it, or choose \
+                     another port with --listen or --per-core-port."
+            )
         }
         io::ErrorKind::AddrNotAvailable => "This machine has no such address: choose another with --listen.".to_owned(),
-        io::ErrorKind::PermissionDenied => "Ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one.".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "Ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one.".to_owned()
+        }
         _ => "Choose another address with --listen.".to_owned(),
     };
     ServeError::new(format!("cannot listen on {address}: {error}. {remedy}"))
@@ -218,8 +201,10 @@ fn say_what_starts(settings: &Settings, processors: &[usize], memlock: u64, data
         1 => "every acknowledged record is written and synced (log.flush.interval.messages=1)".to_owned(),
         _ => "acknowledged records are written with direct I/O, not synced".to_owned(),
     };
-    let alignment = data.direct_io_alignment.map_or("not told by the kernel".to_owned(), |bytes| format!("{bytes} bytes"));
-    let memlock = if memlock == libc::RLIM_INFINITY { "unlimited".to_owned() } else { format!("{} KiB", memlock >> 10) };
+    let alignment =
+        data.direct_io_alignment.map_or("not told by the kernel".to_owned(), |bytes| format!("{bytes} bytes"));
+    let memlock =
+        if memlock == libc::RLIM_INFINITY { "unlimited".to_owned() } else { format!("{} KiB", memlock >> 10) };
     tracing::info!("corelog {}", env!("CARGO_PKG_VERSION"));
     tracing::info!("  cores       {} on processors {processors:?}", processors.len());
     tracing::info!("  listen      {}", sockets.shared);
@@ -279,7 +264,7 @@ async fn serve_core(plan: CorePlan) -> Result<(), ServeError> {
     let listening = Rc::new(RefCell::new(Vec::new()));
     let open = open_listeners(reactor.clone(), net.clone(), plan.sockets, listening.clone(), plan.cores_starting);
     glommio::spawn_local(open).detach();
-    glommio::spawn_local(stop_on_signal(reactor.clone(), net.clone(), plan.stops, listening)).detach();
+    glommio::spawn_local(stop_on_signal(core, reactor.clone(), net.clone(), plan.stops, listening)).detach();
     glommio::spawn_local(net.clone().close_idle(settings.connections_max_idle_ms)).detach();
     reactor.start(plan.wakes);
     match reactor.end().await {
@@ -313,6 +298,7 @@ async fn open_listeners(
 }
 
 async fn stop_on_signal(
+    core: CoreId,
     reactor: Rc<Reactor>,
     net: Rc<Net>,
     stops: UnixStream,
@@ -323,7 +309,9 @@ async fn stop_on_signal(
     if read.is_err() {
         return;
     }
-    tracing::info!("stopping; a second signal ends the process at once");
+    if core == CoreId(0) {
+        tracing::info!("stopping; a second signal ends the process at once");
+    }
     net.stop();
     for socket in listening.borrow_mut().drain(..) {
         socket::shut_down(socket.as_raw_fd());
