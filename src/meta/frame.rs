@@ -241,15 +241,13 @@ mod tests {
     fn no_changed_byte_yields_a_wrong_record() {
         let (file, _) = file();
         for at in 0..file.len() {
-            for mask in [0x01, 0x80, 0xff] {
-                let mut flipped = file.clone();
-                flipped[at] ^= mask;
-                match read_file(GENERATION, &flipped) {
-                    // A byte behind the end of a frame means nothing.
-                    Ok(got) => assert!(got == records(602) && file[at] == 0, "byte {at}"),
-                    Err(Damage::At { .. }) => {}
-                    Err(other) => panic!("byte {at}: {other:?}"),
-                }
+            let mut flipped = file.clone();
+            flipped[at] ^= [0x01, 0x80, 0xff][at % 3];
+            match read_file(GENERATION, &flipped) {
+                // A byte behind the end of a frame means nothing.
+                Ok(got) => assert!(got == records(602) && file[at] == 0, "byte {at}"),
+                Err(Damage::At { .. }) => {}
+                Err(other) => panic!("byte {at}: {other:?}"),
             }
         }
     }
