@@ -447,12 +447,14 @@ fn sources() -> Vec<Source> {
     mark_tests(sources)
 }
 
-/// Empties the product of what other files declare as tests.
+/// Empties the product of what other files declare as tests, and of what lies below.
 fn mark_tests(sources: Vec<Source>) -> Vec<Source> {
     let tests: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
     let marked = sources.into_iter().map(|source| {
         let module = source.path.trim_end_matches(".rs").trim_end_matches("/mod");
-        if tests.iter().any(|test| test == module) { source.into_tests() } else { source }
+        let within =
+            |test: &String| module.strip_prefix(test.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+        if tests.iter().any(within) { source.into_tests() } else { source }
     });
     marked.collect()
 }
@@ -568,13 +570,15 @@ fn files_of_tests_are_known_by_their_declaration() {
         file("log/mod.rs", "#[cfg(test)]\npub(crate) mod disk;\nmod log;\n#[cfg(test)]\nmod inline {\n mod x; }"),
         file("log/log.rs", "fn f() {}\n#[cfg(test)]\nmod tests;"),
         file("log/disk.rs", "fn f() { x.unwrap() }"),
-        file("log/log/tests.rs", "fn f() { x.unwrap() }"),
+        file("log/log/tests.rs", "mod more;\nfn f() { x.unwrap() }"),
+        file("log/log/tests/more.rs", "fn f() { x.unwrap() }"),
+        file("log/log/tests_of.rs", "fn f() { x.unwrap() }"),
         file("log/tests.rs", "fn f() { x.unwrap() }"),
         file("log/x.rs", "fn f() { x.unwrap() }"),
     ]);
     let found = |source: &Source| check_file(&read_map(MAP), source).iter().any(|f| f.message.contains("unwrap"));
     let unwrapping: Vec<&str> = sources.iter().filter(|source| found(source)).map(|s| s.path.as_str()).collect();
-    assert_eq!(unwrapping, ["log/tests.rs", "log/x.rs"]);
+    assert_eq!(unwrapping, ["log/log/tests_of.rs", "log/tests.rs", "log/x.rs"]);
 }
 
 #[test]
