@@ -47,21 +47,7 @@ impl MemDisk {
                 assert!(self.open.insert((core, file), path).is_none(), "file ids are unique");
                 Ok(DiskDone::Opened { len })
             }
-            DiskOp::Write { file, position, data } => {
-                assert!(position.is_multiple_of(BLOCK_BYTES as u64));
-                let mut bytes = data.concat();
-                bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
-                let end = position as usize + bytes.len();
-                let path = self.open[&(core, file)].clone();
-                let grows = end.saturating_sub(self.files[&path].len());
-                self.check_space(grows)?;
-                let content = self.files.get_mut(&path).unwrap();
-                if content.len() < end {
-                    content.resize(end, 0);
-                }
-                content[position as usize..end].copy_from_slice(&bytes);
-                Ok(DiskDone::Done)
-            }
+            DiskOp::Write { file, position, data } => self.write((core, file), position as usize, data.concat()),
             DiskOp::Sync { .. } => Ok(DiskDone::Done),
             DiskOp::Read { file, position, len } => {
                 let content = &self.files[&self.open[&(core, file)]];
@@ -113,6 +99,21 @@ impl MemDisk {
                 Ok(DiskDone::Done)
             }
         }
+    }
+
+    fn write(&mut self, file: (u16, FileId), position: usize, mut bytes: Vec<u8>) -> DiskResult {
+        assert!(position.is_multiple_of(BLOCK_BYTES));
+        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+        let end = position + bytes.len();
+        let path = self.open[&file].clone();
+        let grows = end.saturating_sub(self.files[&path].len());
+        self.check_space(grows)?;
+        let content = self.files.get_mut(&path).unwrap();
+        if content.len() < end {
+            content.resize(end, 0);
+        }
+        content[position..end].copy_from_slice(&bytes);
+        Ok(DiskDone::Done)
     }
 
     fn check_space(&self, grows: usize) -> Result<(), DiskError> {
