@@ -214,6 +214,7 @@ def derive(result):
     result["cpu_us_per_request"] = cpu * 1e6 / requests if requests else 0
     result["server_cpu_percent"] = 100 * cpu / result["seconds"] if result["seconds"] else 0
     result["generator_cpu_percent"] = 100 * result["generator_cpu_s"] / result["seconds"] if result["seconds"] else 0
+    result["other_cpu_percent"] = 100 * result["other_cpu_s"] / result["seconds"] if result["seconds"] else 0
     return result
 
 
@@ -227,6 +228,8 @@ COLUMNS = [
     ("p99.9 us", "p999_us", "{:.0f}"),
     ("server CPU %", "server_cpu_percent", "{:.0f}"),
     ("generator CPU %", "generator_cpu_percent", "{:.0f}"),
+    # The kernel's own threads, and everything that should not run meanwhile.
+    ("other CPU %", "other_cpu_percent", "{:.0f}"),
 ]
 
 
@@ -247,7 +250,7 @@ def run_scenario(bench, name):
             say(f"{name} {turn + 1}/{bench.options.repeats} {side}: {result['mb_per_s']:.1f} MB/s, "
                 f"{result['requests_per_s']:.0f} requests/s, p50 {result['p50_us']:.0f} us, "
                 f"p99 {result['p99_us']:.0f} us, server {result['server_cpu_percent']:.0f} %, "
-                f"generator {result['generator_cpu_percent']:.0f} %")
+                f"generator {result['generator_cpu_percent']:.0f} %, other {result['other_cpu_percent']:.0f} %")
     return results
 
 

@@ -37,7 +37,7 @@ pub struct Meter {
     errors: BTreeMap<i16, u64>,
     replies: u64,
     server: Option<u32>,
-    cpu_start: Option<(f64, f64)>,
+    cpu_start: Option<Cpu>,
 }
 
 impl Meter {
@@ -102,10 +102,13 @@ impl Meter {
             ("p99_us", at(0.99)),
             ("p999_us", at(0.999)),
             ("max_us", at(1.0)),
-            ("generator_cpu_s", cpu.0 - cpu_start.0),
+            ("generator_cpu_s", cpu.generator - cpu_start.generator),
         ];
         if self.server.is_some() {
-            numbers.push(("server_cpu_s", cpu.1 - cpu_start.1));
+            let [server, all] = [cpu.server - cpu_start.server, cpu.all - cpu_start.all];
+            numbers.push(("server_cpu_s", server));
+            // What the kernel does for both in threads of its own, and whatever else the machine is busy with.
+            numbers.push(("other_cpu_s", (all - server - (cpu.generator - cpu_start.generator)).max(0.0)));
         }
         let mode = match arguments.mode {
             Mode::Produce => "produce",
@@ -115,11 +118,28 @@ impl Meter {
         Report { mode, numbers, errors: self.errors }
     }
 
-    /// Seconds of processor time so far: this process's and the server's.
-    fn cpu(&self) -> (f64, f64) {
+    fn cpu(&self) -> Cpu {
         let server = self.server.map_or(0.0, |pid| process_seconds(&pid.to_string()));
-        (process_seconds("self"), server)
+        Cpu { generator: process_seconds("self"), server, all: machine_seconds() }
     }
+}
+
+/// Seconds of processor time so far.
+#[derive(Clone, Copy)]
+struct Cpu {
+    generator: f64,
+    server: f64,
+    all: f64,
+}
+
+/// What all processors were busy for, with processes and interrupts.
+fn machine_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    // User, nice, system, idle, waiting, interrupts, soft interrupts: proc(5).
+    let busy = fields.take(7).enumerate().filter(|(place, _)| !matches!(place, 3 | 4));
+    let ticks: f64 = busy.filter_map(|(_, field)| field.parse::<f64>().ok()).sum();
+    ticks / TICKS_PER_SECOND
 }
 
 /// User and system time of all threads; 0 if the process is gone.
