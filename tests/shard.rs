@@ -532,3 +532,18 @@ fn garbage_closes_the_connection_and_nothing_else() {
     let (connections, request_bytes, _, _) = world.shards[0].gauges();
     assert_eq!((connections, request_bytes), (1, 0));
 }
+
+#[test]
+fn bytes_after_a_request_are_ignored_as_librdkafka_sends_them() {
+    let mut world = world(1);
+    let client = world.connect(0, Shared);
+    // Metadata version 12 for all topics, flexible header, as librdkafka 2.16 sends it.
+    let mut frame = Vec::new();
+    frame.extend([0, 3, 0, 12, 0, 0, 0, 9, 0xff, 0xff, 0]);
+    frame.extend([0, 1, 0, 0]);
+    frame.extend([0, 0, 0]);
+    world.send_frame(client, Bytes::from(frame));
+    let reply: MetadataResponse = world.reply(client, key::METADATA, 12).expect("an answer");
+    assert_eq!(reply.brokers.len(), 1);
+    assert!(!world.closed.contains(&client));
+}

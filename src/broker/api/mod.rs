@@ -24,7 +24,6 @@ use crate::broker::job::{Job, Work};
 use crate::broker::message::ControlOutcome;
 use crate::broker::shard::{Request, Shard};
 use crate::wire::codec::Message;
-use crate::wire::frame;
 
 /// One API.
 #[derive(Debug)]
@@ -106,15 +105,16 @@ pub(in crate::broker) fn dispatch(shard: &mut Shard, api_key: i16, request: Requ
     (api.handle)(shard, request, effects);
 }
 
-/// Decodes a whole request body. A body that is not exactly one message of its version closes the connection: what
-/// the client meant cannot be known, and the bytes after it cannot be trusted.
+/// Decodes a request body. One that is not a message of its version closes the connection: what the client meant
+/// cannot be known. Bytes after the message are ignored, as Kafka's brokers do: librdkafka sends three after a
+/// Metadata request for all topics.
 pub(in crate::broker) fn decode<M: Message>(
     shard: &mut Shard,
     request: &mut Request,
     name: &str,
     effects: &mut Effects,
 ) -> Option<M> {
-    match frame::decode_body(&mut request.body, request.asker.version) {
+    match M::decode(&mut request.body, request.asker.version) {
         Ok(message) => Some(message),
         Err(error) => {
             shard.close_connection(request.asker, &format!("{name} request: {error}"), effects);
