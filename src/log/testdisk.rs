@@ -211,18 +211,6 @@ impl<T: Copy> TestDisk<T> {
                 assert!(self.open.insert(file, path).is_none(), "a file id is used once");
                 Ok(DiskDone::Opened { len })
             }
-            DiskOp::Write { file, position, data } => {
-                let path = self.open[&file].clone();
-                let bytes = padded(&data);
-                let grows = (position as usize + bytes.len()).saturating_sub(self.files[&path].now.len());
-                if self.used() + grows > self.capacity {
-                    let some = bytes[..bytes.len() / BLOCK_BYTES / 2 * BLOCK_BYTES].to_vec();
-                    self.change(&path, Change::Write { position: position as usize, bytes: some });
-                    return error(DiskErrorKind::Full);
-                }
-                self.change(&path, Change::Write { position: position as usize, bytes });
-                Ok(DiskDone::Done)
-            }
             DiskOp::Sync { file } => {
                 if self.fail_syncs {
                     return error(DiskErrorKind::Failed);
@@ -237,9 +225,11 @@ impl<T: Copy> TestDisk<T> {
                 }
                 Ok(DiskDone::Done)
             }
-            DiskOp::Read { .. } | DiskOp::Allocate { .. } | DiskOp::Truncate { .. } | DiskOp::Close { .. } => {
-                self.carry_out_more(op)
-            }
+            DiskOp::Write { .. }
+            | DiskOp::Read { .. }
+            | DiskOp::Allocate { .. }
+            | DiskOp::Truncate { .. }
+            | DiskOp::Close { .. } => self.on_file(op),
             DiskOp::Rename { .. } => unreachable!("a log renames nothing"),
             DiskOp::Delete { path } => {
                 self.files.remove(&path);
@@ -267,8 +257,20 @@ impl<T: Copy> TestDisk<T> {
         }
     }
 
-    fn carry_out_more(&mut self, op: DiskOp) -> DiskResult {
+    fn on_file(&mut self, op: DiskOp) -> DiskResult {
         match op {
+            DiskOp::Write { file, position, data } => {
+                let path = self.open[&file].clone();
+                let bytes = padded(&data);
+                let grows = (position as usize + bytes.len()).saturating_sub(self.files[&path].now.len());
+                if self.used() + grows > self.capacity {
+                    let some = bytes[..bytes.len() / BLOCK_BYTES / 2 * BLOCK_BYTES].to_vec();
+                    self.change(&path, Change::Write { position: position as usize, bytes: some });
+                    return error(DiskErrorKind::Full);
+                }
+                self.change(&path, Change::Write { position: position as usize, bytes });
+                Ok(DiskDone::Done)
+            }
             DiskOp::Read { file, position, len } => {
                 assert!(len > 0 && len <= DISK_READ_BYTES_MAX);
                 let bytes = &self.files[&self.open[&file]].now;
