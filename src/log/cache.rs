@@ -186,6 +186,11 @@ impl TailCache {
         self.evict();
     }
 
+    /// Whether a chunk can be kept without another making place.
+    pub(super) fn has_room_for_chunk(&self, bytes: usize) -> bool {
+        self.chunks.len() < READ_AHEAD_CHUNKS_MAX && self.chunk_bytes + bytes <= self.budget_bytes / READ_AHEAD_SHARE
+    }
+
     /// Takes the read-ahead of a log that begins at `from`.
     pub(super) fn take_chunk(&mut self, key: TailKey, from: Offset) -> Option<Chunk> {
         let at = self.chunks.iter().position(|owned| owned.key == key && owned.chunk.next == from)?;

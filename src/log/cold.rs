@@ -52,6 +52,8 @@ struct Rebuild {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Goal {
     Batches(Wanted),
+    /// Nobody yet: what a sequential reader will want next.
+    Ahead,
     /// The first record below `until` with this timestamp or a later one.
     Timestamp {
         timestamp_ms: i64,
@@ -132,6 +134,10 @@ impl Cold {
         }
     }
 
+    pub(super) fn is_sequential(&self) -> bool {
+        self.sequential
+    }
+
     pub(super) fn place(&mut self, segment: Offset, position: u64, expect: Offset) {
         self.segment = segment;
         self.position = Some(position);
@@ -142,6 +148,7 @@ impl Cold {
     /// How much to read when nothing says more.
     fn usual_bytes(&self, interval_bytes: u32) -> usize {
         match self.goal {
+            Goal::Ahead => DISK_READ_BYTES_MAX,
             Goal::Batches(_) if self.sequential => DISK_READ_BYTES_MAX,
             Goal::Batches(wanted) => {
                 wanted.bytes_max.saturating_add(interval_bytes as usize).clamp(READ_BYTES_MIN, DISK_READ_BYTES_MAX)
@@ -178,6 +185,21 @@ impl Log {
             self.drive(cold, out);
         }
         ticket
+    }
+
+    /// Starts reading what lies at a place that a sequential reader comes to next.
+    pub(super) fn start_ahead(&mut self, place: Chunk, out: &mut LogOut) {
+        let mut cold = Cold::new(Goal::Ahead, place.segment);
+        cold.go_on_at(Some(place));
+        self.start_cold(cold, out);
+    }
+
+    /// A read for what is being read ahead takes that over.
+    pub(super) fn take_over_ahead(&mut self, wanted: Wanted) -> Option<ReadTicket> {
+        let ahead = |cold: &&mut Cold| matches!(cold.goal, Goal::Ahead) && cold.expect == wanted.from;
+        let cold = self.cold.list.iter_mut().find(ahead)?;
+        cold.goal = Goal::Batches(wanted);
+        Some(cold.ticket)
     }
 
     /// Takes every read that is not waiting for its bytes as far as it goes.
@@ -239,6 +261,7 @@ impl Log {
                 cold.place(segment.base, floor.position, floor.offset);
                 Placed::Yes
             }
+            Goal::Ahead => unreachable!("read-ahead knows its place"),
             Goal::Timestamp { timestamp_ms, until } => self.place_timestamp(cold, timestamp_ms, until, out),
             Goal::MaxTimestamp { until, .. } => self.place_max_timestamp(cold, until, out),
         }
@@ -391,7 +414,8 @@ impl Log {
         let chunk = join(std::mem::take(&mut cold.have));
         cold.have_bytes = 0;
         let progress = match cold.goal {
-            Goal::Batches(wanted) => self.take_batches(&cold, wanted, chunk, cache),
+            Goal::Batches(wanted) => self.take_batches(&cold, wanted, chunk, cache, out),
+            Goal::Ahead => return self.keep_ahead(&cold, chunk, cache),
             Goal::Timestamp { timestamp_ms, until } => self.look_for_timestamp(&cold, timestamp_ms, until, &chunk),
             Goal::MaxTimestamp { until, seen } => self.look_for_max_timestamp(&mut cold, until, seen, &chunk),
         };
@@ -482,6 +506,8 @@ impl Log {
 
 fn fail(cold: &Cold, error: ReadError, out: &mut LogOut) {
     out.events.push(match cold.goal {
+        // Whoever comes to need it reads again, and is told.
+        Goal::Ahead => return,
         Goal::Batches(_) => LogEvent::Read { ticket: cold.ticket, result: Err(error) },
         Goal::Timestamp { .. } | Goal::MaxTimestamp { .. } => {
             LogEvent::Found { ticket: cold.ticket, result: Err(error) }

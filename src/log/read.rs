@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use crate::base::ids::Offset;
+use crate::base::limits::DISK_READ_BYTES_MAX;
 
 use super::cache::{Chunk, TailCache};
 use super::cold::{Cold, Goal, Progress};
@@ -48,17 +49,19 @@ impl Log {
         if let Some(found) = cache.read(key, from, until, bytes_max, at_least_one) {
             return Ok(Read::Ready(found));
         }
+        if let Some(ticket) = self.take_over_ahead(wanted) {
+            return Ok(Read::Later(ticket));
+        }
         let mut cold = Cold::new(Goal::Batches(wanted), self.segments[self.segment_of(from)].base);
         if let Some(chunk) = cache.take_chunk(key, from) {
             let mut walk = Walk::new(&chunk.bytes, from);
             if let Gathered::Batches { end, bytes, next } = gather(&mut walk, wanted) {
                 let slices = vec![chunk.bytes.slice(..end)];
-                self.keep_rest(chunk, end, next, cache);
+                self.keep_rest(chunk, end, next, true, cache, out);
                 return Ok(Read::Ready(LogSlices { slices, bytes, next }));
             }
             // It says where in the file to go on, which is how a sequential reader is known.
-            let len = self.segment_at(chunk.segment).map_or(0, |segment| segment.len);
-            cold.go_on_at((chunk.position < len).then_some(chunk));
+            cold.go_on_at(Some(chunk));
         }
         Ok(Read::Later(self.start_cold(cold, out)))
     }
@@ -70,6 +73,7 @@ impl Log {
         wanted: Wanted,
         chunk: Bytes,
         cache: &mut TailCache,
+        out: &mut LogOut,
     ) -> Progress {
         let mut walk = Walk::new(&chunk, cold.expect);
         if let Some(progress) = skip_to(&mut walk, wanted.from) {
@@ -87,7 +91,7 @@ impl Log {
                     pinned_bytes: chunk.len(),
                     bytes: chunk,
                 };
-                self.keep_rest(chunk, end, next, cache);
+                self.keep_rest(chunk, end, next, cold.is_sequential(), cache, out);
                 Progress::Read(LogSlices { slices, bytes, next })
             }
             Gathered::Nothing => Progress::Read(LogSlices { slices: Vec::new(), bytes: 0, next: wanted.from }),
@@ -96,14 +100,48 @@ impl Log {
         }
     }
 
-    /// Remembers what lies behind the first `end` bytes, and where, for the read that comes next.
-    fn keep_rest(&mut self, chunk: Chunk, end: usize, next: Offset, cache: &mut TailCache) {
+    /// Remembers what lies behind the first `end` bytes, and where, for the read that comes next. Where that is less
+    /// than a batch, and reads follow on each other, the disk is asked for more.
+    fn keep_rest(
+        &mut self,
+        chunk: Chunk,
+        end: usize,
+        next: Offset,
+        sequential: bool,
+        cache: &mut TailCache,
+        out: &mut LogOut,
+    ) {
         let rest = chunk.bytes.slice(end..);
-        let whole = matches!(Walk::new(&rest, next).peek(), Walked::Batch { .. });
+        let (whole, small) = match Walk::new(&rest, next).peek() {
+            Walked::Batch { .. } => (true, true),
+            Walked::Incomplete { need, .. } => (false, need <= DISK_READ_BYTES_MAX / 2),
+            Walked::Corrupt => (false, false),
+        };
         let (bytes, pinned_bytes) = if whole { (rest, chunk.pinned_bytes) } else { (Bytes::new(), 0) };
-        let position = chunk.position + end as u64;
+        let mut place =
+            Chunk { next, segment: chunk.segment, position: chunk.position + end as u64, bytes, pinned_bytes };
+        let at = self.segment_of(place.segment);
+        if place.position >= self.segments[at].len {
+            match self.segments.get(at + 1) {
+                Some(segment) if segment.base == next => (place.segment, place.position) = (next, 0),
+                Some(_) | None => return,
+            }
+        }
         let key = cache.key(&mut self.tail);
-        cache.keep_chunk(key, Chunk { next, segment: chunk.segment, position, bytes, pinned_bytes });
+        let cached = cache.read(key, next, Offset(i64::MAX), 0, true).is_some();
+        if sequential && !whole && small && !cached && cache.has_room_for_chunk(DISK_READ_BYTES_MAX) {
+            self.start_ahead(place, out);
+        } else {
+            cache.keep_chunk(key, place);
+        }
+    }
+
+    /// Keeps what was read ahead until its reader comes.
+    pub(super) fn keep_ahead(&mut self, cold: &Cold, bytes: Bytes, cache: &mut TailCache) {
+        let position = cold.position.expect("it was read at a position");
+        let pinned_bytes = bytes.len();
+        let key = cache.key(&mut self.tail);
+        cache.keep_chunk(key, Chunk { next: cold.expect, segment: cold.segment, position, bytes, pinned_bytes });
     }
 }
 

@@ -23,6 +23,17 @@ use super::segment::Segment;
 const RESERVE_BYTES_MIN: u64 = 256 << 10;
 const RESERVE_BYTES_MAX: u64 = 64 << 20;
 
+/// Zeros written ahead at a time, where every write is synced: a sync after a write into space that is reserved and
+/// was never written waits for the file system's journal, ten times as long as one into written space.
+const ZEROS_BYTES: usize = 1 << 20;
+static ZEROS: [u8; ZEROS_BYTES] = [0; ZEROS_BYTES];
+
+/// Where syncs are rarer, they may wait.
+const ZEROED_FLUSH_MESSAGES_MAX: u64 = 100;
+
+/// Larger writes are not worth writing their space twice.
+const ZEROED_WRITE_BYTES_MAX: u64 = 64 << 10;
+
 /// Positions in a segment fit the index, whatever `segment.bytes` says.
 const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
 
@@ -73,6 +84,17 @@ enum Stage {
     Syncing,
 }
 
+/// What is in flight beside the stage's operation, beyond what is being written: while it is, the file may not be cut
+/// or closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ahead {
+    Nothing,
+    /// The file's length afterwards.
+    Reserving(u64),
+    /// The first and last position.
+    Zeroing(u64, u64),
+}
+
 #[derive(Debug)]
 pub(super) struct Writer {
     pending: VecDeque<Pending>,
@@ -86,8 +108,9 @@ pub(super) struct Writer {
     reserve_bytes: u64,
     /// The length that the reservation in flight asked for.
     reserving: u64,
-    /// A reservation is in flight beside the write: the file may not be cut or closed.
-    allocating_ahead: bool,
+    ahead: Ahead,
+    /// The space up to here was written before.
+    zeroed: u64,
     /// The file system cannot reserve: writes extend the file.
     cannot_reserve: bool,
     /// A failed write left bytes beyond what counts: they must go before the next write.
@@ -119,7 +142,8 @@ impl Writer {
             allocated,
             reserve_bytes: RESERVE_BYTES_MIN,
             reserving: 0,
-            allocating_ahead: false,
+            ahead: Ahead::Nothing,
+            zeroed: 0,
             cannot_reserve: false,
             must_cut: false,
             first_timestamp,
@@ -166,7 +190,7 @@ impl Writer {
 
     /// Nothing pending and nothing in flight.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Idle) && self.pending.is_empty() && !self.allocating_ahead
+        matches!(self.stage, Stage::Idle) && self.pending.is_empty() && self.ahead == Ahead::Nothing
     }
 
     pub(super) fn on_opened(&mut self, done: &DiskDone) {
@@ -198,11 +222,19 @@ impl Writer {
     /// Half of what was reserved last is used up: the length to reserve next, beside the write.
     fn reservation_ahead(&self, end: u64, segment_bytes: u64) -> Option<u64> {
         let left = self.allocated.saturating_sub(end);
-        if self.cannot_reserve || self.allocating_ahead || left > self.reserve_bytes / 4 {
+        if self.cannot_reserve || left > self.reserve_bytes / 4 {
             return None;
         }
         let to = self.reserve_to(self.allocated, segment_bytes);
         (to > self.allocated).then_some(to)
+    }
+
+    /// Where to write zeros ahead of a write that ends at `end`, in pieces of [`ZEROS_BYTES`].
+    fn zeros_ahead(&self, end: u64, bytes: u64) -> Option<(u64, u64)> {
+        let from = self.zeroed.max(end.next_multiple_of(BLOCK));
+        let to = (from + ZEROS_BYTES as u64).min(self.allocated / BLOCK * BLOCK);
+        let soon = from - end < ZEROS_BYTES as u64 / 4;
+        (soon && from < to && bytes <= ZEROED_WRITE_BYTES_MAX).then_some((from, to))
     }
 
     fn reserve_to(&self, from: u64, segment_bytes: u64) -> u64 {
@@ -231,28 +263,43 @@ impl Log {
             return self.cut(file, out);
         }
         if self.rolls_before_first() {
-            if self.writer.allocating_ahead || self.seals.are_many() {
+            if self.writer.ahead != Ahead::Nothing || self.seals.are_many() {
                 return;
             }
             self.roll(out);
             self.open_segment(self.segments.len() - 1, out);
             return;
         }
-        let ahead = self.writer.pending_bytes.min((DISK_WRITE_BYTES_MAX - BLOCK_BYTES) as u64);
-        let end = self.writer.written.position + ahead;
-        if let Some(len) = self.writer.reservation(end, self.settings.segment_bytes) {
-            if !self.writer.allocating_ahead {
-                self.writer.stage = Stage::Allocating;
-                self.writer.reserving = len;
-                self.ask(Step::Allocate, DiskOp::Allocate { file, len }, out);
-            }
+        let bytes = self.writer.pending_bytes.min((DISK_WRITE_BYTES_MAX - BLOCK_BYTES) as u64);
+        let end = self.writer.written.position + bytes;
+        let zeroing = matches!(self.writer.ahead, Ahead::Zeroing(from, _) if end.next_multiple_of(BLOCK) > from);
+        let reservation = self.writer.reservation(end, self.settings.segment_bytes);
+        if zeroing || (reservation.is_some() && self.writer.ahead != Ahead::Nothing) {
             return;
         }
-        self.write(file, out);
-        if let Some(len) = self.writer.reservation_ahead(end, self.settings.segment_bytes) {
-            self.writer.allocating_ahead = true;
+        if let Some(len) = reservation {
+            self.writer.stage = Stage::Allocating;
             self.writer.reserving = len;
-            self.ask(Step::AllocateAhead, DiskOp::Allocate { file, len }, out);
+            return self.ask(Step::Allocate, DiskOp::Allocate { file, len }, out);
+        }
+        self.write(file, out);
+        self.look_ahead(file, end, bytes, out);
+    }
+
+    /// Reserves space, or writes it, before it is needed.
+    fn look_ahead(&mut self, file: FileId, end: u64, bytes: u64, out: &mut LogOut) {
+        if self.writer.ahead != Ahead::Nothing {
+            return;
+        }
+        if let Some(len) = self.writer.reservation_ahead(end, self.settings.segment_bytes) {
+            self.writer.ahead = Ahead::Reserving(len);
+            self.ask(Step::Ahead, DiskOp::Allocate { file, len }, out);
+        } else if self.settings.flush_messages <= ZEROED_FLUSH_MESSAGES_MAX
+            && let Some((from, to)) = self.writer.zeros_ahead(end, bytes)
+        {
+            self.writer.ahead = Ahead::Zeroing(from, to);
+            let data = vec![Bytes::from_static(&ZEROS[..(to - from) as usize])];
+            self.ask(Step::Ahead, DiskOp::Write { file, position: from, data }, out);
         }
     }
 
@@ -429,7 +476,7 @@ impl Log {
     }
 
     fn cut(&mut self, file: FileId, out: &mut LogOut) {
-        if self.writer.allocating_ahead {
+        if self.writer.ahead != Ahead::Nothing {
             return;
         }
         self.writer.stage = Stage::Cutting;
@@ -445,6 +492,7 @@ impl Log {
             Ok(_) => {
                 self.writer.must_cut = false;
                 self.writer.allocated = self.writer.safe.position;
+                self.writer.zeroed = 0;
             }
             Err(error) => self.fail_writes(&error, cache, out),
         }
@@ -456,28 +504,33 @@ impl Log {
         if self.offline.is_some() {
             return;
         }
-        self.reserved(result);
-        // Without a reservation the write itself extends the file, or says why it cannot.
+        let len = self.writer.reserving;
+        self.reserved(len, result);
         if self.writer.pending.is_empty() {
             return;
         }
+        // Without a reservation the write itself extends the file, or says why it cannot.
         match self.segments.back().and_then(Segment::open_file) {
             Some(file) => self.write(file, out),
             None => self.pump(now, out),
         }
     }
 
-    pub(super) fn on_allocated_ahead(&mut self, result: DiskResult, now: Now, out: &mut LogOut) {
-        self.writer.allocating_ahead = false;
-        self.reserved(result);
+    pub(super) fn on_ahead(&mut self, result: DiskResult, now: Now, out: &mut LogOut) {
+        match std::mem::replace(&mut self.writer.ahead, Ahead::Nothing) {
+            Ahead::Nothing => unreachable!("something was in flight"),
+            Ahead::Reserving(len) => self.reserved(len, result),
+            // Zeros that failed may be there or not; the space is as good as before.
+            Ahead::Zeroing(_, to) => self.writer.zeroed = to,
+        }
         self.pump(now, out);
     }
 
-    fn reserved(&mut self, result: DiskResult) {
+    fn reserved(&mut self, len: u64, result: DiskResult) {
         let writer = &mut self.writer;
         match result {
             Ok(_) => {
-                writer.allocated = writer.allocated.max(writer.reserving);
+                writer.allocated = writer.allocated.max(len);
                 writer.reserve_bytes = (writer.reserve_bytes * 2).min(RESERVE_BYTES_MAX);
             }
             Err(error) if error.kind == DiskErrorKind::Full => writer.reserve_bytes = RESERVE_BYTES_MIN,
@@ -489,7 +542,7 @@ impl Log {
     fn roll(&mut self, out: &mut LogOut) {
         let writer = &mut self.writer;
         assert!(writer.safe.next == writer.written.next, "a segment is sealed when all of it is safe");
-        assert!(!writer.allocating_ahead && !writer.must_cut);
+        assert!(writer.ahead == Ahead::Nothing && !writer.must_cut);
         let base = writer.safe.next;
         let reserve_bytes = (writer.reserve_bytes / 4).max(RESERVE_BYTES_MIN);
         self.seal_active(base, out);
@@ -498,6 +551,7 @@ impl Log {
         writer.written = mark.clone();
         writer.safe = mark;
         writer.allocated = 0;
+        writer.zeroed = 0;
         writer.reserve_bytes = reserve_bytes;
         writer.first_timestamp = None;
         writer.unsynced_messages = 0;

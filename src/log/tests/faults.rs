@@ -126,6 +126,25 @@ fn safe_waits_for_the_sync_that_flush_messages_asks_for() {
 }
 
 #[test]
+fn space_is_written_ahead_where_every_write_is_synced() {
+    // 600 writes of little go through more than one piece of 256 KiB or more; large ones would pay twice.
+    let check = |flush_messages: u64, size: usize, count: u64, zeros: bool| {
+        let mut rig = Rig::new(1, TopicSettings { flush_messages, ..TopicSettings::default() });
+        for _ in 0..count {
+            rig.append(&batch(1, size, 0)).unwrap();
+            rig.run();
+        }
+        let writes = rig.disk.counts["write"];
+        assert_eq!(writes > count, zeros, "flush.messages {flush_messages}, size {size}");
+        assert!(writes <= count + 8);
+        rig.check_holds(Offset(count as i64));
+    };
+    check(1, 1000, 600, true);
+    check(1000, 1000, 600, false);
+    check(1, 100_000, 20, false);
+}
+
+#[test]
 fn flush_ms_syncs_when_it_is_due_and_not_again() {
     let mut rig = Rig::new(1, TopicSettings { flush_ms: 50, ..TopicSettings::default() });
     assert_eq!(rig.log.next_deadline(), None);
