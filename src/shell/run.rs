@@ -52,6 +52,7 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
     let data = DataDir::open(&settings.data_dir)?;
     let sockets = Sockets::bind(&settings, cores)?;
     abort_on_panic();
+    socket::keep_freed_memory();
     let start_error = |error: io::Error| ServeError::new(format!("the broker cannot start: {error}."));
     let stops = signals::install(processors.len()).map_err(start_error)?;
     let (lanes, wakes) = Lanes::new(processors.len()).map_err(start_error)?;
