@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskErrorKind, DiskOp, DiskResult, FileId};
+use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::time::Now;
 use crate::config::TopicSettings;
@@ -216,9 +216,7 @@ impl Recovery {
         assert!(name.is_some(), "a state file was being read");
         let state = match result {
             Ok(DiskDone::Read(bytes)) => State::from_file(&bytes),
-            Err(error) if error.kind != DiskErrorKind::NotFound => {
-                return self.failed("cannot read the state", Err(error));
-            }
+            // Batches say the same, and more slowly.
             Ok(_) | Err(_) => None,
         };
         let reaches = self.resumed.then_some(self.state.mark.next);

@@ -83,6 +83,9 @@ impl Scan {
         }
         self.read_bytes = (self.read_bytes * 2).min(DISK_READ_BYTES_MAX);
         self.have.extend_from_slice(bytes);
+        if self.have.len() < self.need {
+            return;
+        }
         let have = std::mem::take(&mut self.have).freeze();
         let mut walk = Walk::new(&have, self.next);
         let mut done = 0;

@@ -193,6 +193,11 @@ impl Writer {
         matches!(self.stage, Stage::Idle) && self.pending.is_empty() && self.ahead == Ahead::Nothing
     }
 
+    /// Bytes the next write may add to the tail block's.
+    fn room(&self) -> usize {
+        DISK_WRITE_BYTES_MAX - self.written.tail.len()
+    }
+
     pub(super) fn on_opened(&mut self, done: &DiskDone) {
         if let DiskDone::Opened { len } = done {
             self.allocated = *len;
@@ -270,7 +275,7 @@ impl Log {
             self.open_segment(self.segments.len() - 1, out);
             return;
         }
-        let bytes = self.writer.pending_bytes.min((DISK_WRITE_BYTES_MAX - BLOCK_BYTES) as u64);
+        let bytes = self.writer.pending_bytes.min(self.writer.room() as u64);
         let end = self.writer.written.position + bytes;
         let zeroing = matches!(self.writer.ahead, Ahead::Zeroing(from, _) if end.next_multiple_of(BLOCK) > from);
         let reservation = self.writer.reservation(end, self.settings.segment_bytes);
@@ -316,7 +321,7 @@ impl Log {
         let active = self.segments.back_mut().expect("a write has a segment");
         let index = active.index.as_mut().expect("the active segment has its index");
         let mut after = Mark { next: writer.written.next, tail: Bytes::new(), ..writer.written };
-        let room = DISK_WRITE_BYTES_MAX - writer.written.tail.len();
+        let room = writer.room();
         let mut bytes = 0;
         let mut data = Vec::with_capacity(1 + 2 * writer.pending.len().min(512));
         if !writer.written.tail.is_empty() {
