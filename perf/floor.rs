@@ -77,6 +77,8 @@ struct Connection {
 
 fn main() {
     let arguments = Arguments::parse();
+    // As the broker does: otherwise a third of the floor would be page faults.
+    socket::keep_freed_memory();
     let executor = executor::builder("floor", arguments.cpu).spawn(move || run(arguments)).expect("start an executor");
     executor.join().expect("the executor ran");
 }
