@@ -9,7 +9,8 @@ ratios of one invocation say anything: the figures themselves belong to the mach
     perf/run.py --repeats 4 --json perf/results/NAME.json large small
 
 Scenarios:
-  large        256 KiB batches, 16 partitions, 8 requests in flight: broker against floor
+  large        256 KiB batches, 16 partitions, 8 requests in flight: broker against floor, both into fresh space
+  recycled     the same, but the floor writes over small files again and again: what recycled space could bring
   small        one record of 1 KB a request, 64 partitions, 64 requests in flight: broker against floor
   single       one record, one request in flight: broker against floor
   fetch-tail   what was just written is read again and again: broker against a plain loop of vectored sends
@@ -31,9 +32,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SERVER_CPU, GENERATOR_CPU = 0, 1
 MIB = 1 << 20
 
-# What the producing scenarios ask of the generator, and the size of the floor's files.
+# What the producing scenarios ask of the generator, and the size of the floor's files. Writing where nothing was
+# written since the file was allocated costs a file system much more than writing over something: files must be so
+# large that the floor does not come round within a run, or so small that it does within the warm-up.
 PRODUCE = {
-    "large": dict(partitions=16, batch_bytes=256 << 10, record_bytes=1000, in_flight=8, file_mib=256),
+    "large": dict(partitions=16, batch_bytes=256 << 10, record_bytes=1000, in_flight=8, file_mib=1024),
+    "recycled": dict(partitions=16, batch_bytes=256 << 10, record_bytes=1000, in_flight=8, file_mib=64),
     "small": dict(partitions=64, batch_bytes=1, record_bytes=1000, in_flight=64, file_mib=64),
     "single": dict(partitions=1, batch_bytes=1, record_bytes=1000, in_flight=1, file_mib=64),
 }
