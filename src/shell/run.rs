@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use futures_lite::AsyncReadExt;
 
@@ -30,6 +31,10 @@ use crate::shell::mesh::{Lanes, Mesh};
 use crate::shell::net::Net;
 use crate::shell::reactor::{End, Reactor};
 use crate::shell::{executor, host, signals, socket};
+
+/// How long a taken port is asked for again.
+const TAKEN_PORT_PATIENCE: Duration = Duration::from_secs(3);
+const TAKEN_PORT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Sends log lines to the standard error output: `info` and above, or what `RUST_LOG` says.
 pub fn start_logging() {
@@ -157,8 +162,18 @@ fn resolve(address: &Address) -> Result<SocketAddr, ServeError> {
     })
 }
 
+/// Binds a port, waiting for one that is taken: the kernel takes the rings of a killed broker apart after the process
+/// is gone, and until then they hold its listeners. They hold its writes too, so nothing may be recovered before.
 fn bind(address: SocketAddr, shared: bool) -> Result<OwnedFd, ServeError> {
-    socket::bind(address, shared).map_err(|error| bind_error(address, &error))
+    let start = Instant::now();
+    loop {
+        match socket::bind(address, shared) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < TAKEN_PORT_PATIENCE => {
+                thread::sleep(TAKEN_PORT_PAUSE);
+            }
+            bound => return bound.map_err(|error| bind_error(address, &error)),
+        }
+    }
 }
 
 fn bind_error(address: SocketAddr, error: &io::Error) -> ServeError {
