@@ -1,97 +1,14 @@
 //! The real binary as a process: start, refusals with their reasons, hostile connections, stop.
 #![cfg(feature = "shell")]
 
+mod binary;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Output;
 
-use tempfile::TempDir;
-
-/// Longer than anything here takes, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Broker {
-    process: Child,
-    lines: Receiver<String>,
-    address: SocketAddr,
-}
-
-impl Broker {
-    fn start(dir: &Path, arguments: &[&str]) -> Broker {
-        let mut process = command(dir, "127.0.0.1:0", arguments).spawn().expect("start the binary");
-        let stderr = BufReader::new(process.stderr.take().expect("a pipe"));
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in stderr.lines() {
-                let Ok(line) = line else { return };
-                eprintln!("{line}");
-                let _ = sender.send(line);
-            }
-        });
-        let mut broker = Broker { process, lines, address: "127.0.0.1:0".parse().expect("an address") };
-        let line = broker.wait_for("listen ");
-        let address = line.split_whitespace().last().expect("a word");
-        broker.address = address.parse().expect("an address");
-        broker.wait_for("ready");
-        broker
-    }
-
-    fn wait_for(&self, text: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line says {text:?}"));
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("connect");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("nodelay");
-        stream
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.process.id().to_string()]).status().expect("kill");
-        assert!(status.success());
-    }
-
-    /// The exit code, after at most [`PATIENCE`].
-    fn exit_code(&mut self) -> Option<i32> {
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if let Some(status) = self.process.try_wait().expect("wait") {
-                return status.code();
-            }
-            thread::yield_now();
-        }
-        panic!("the broker does not end");
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn command(dir: &Path, listen: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
-    command.args(["serve", "--listen", listen, "--data-dir"]).arg(dir).args(arguments);
-    command.stderr(Stdio::piped()).env_remove("RUST_LOG");
-    command
-}
-
-/// On the file system of the sources: that of temporary files may have no direct I/O.
-fn directory() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory")
-}
+use binary::{Broker, command, directory};
 
 /// An ApiVersions v0 request with its length.
 fn api_versions(correlation_id: i32) -> Vec<u8> {
