@@ -1,6 +1,7 @@
 //! What a Fetch could cost at least: a loop that answers each request with the same bytes from memory.
 //!
-//! *Owns*: one batch, sent as often as a reply has room for it. *Never*: reads a log, waits for records.
+//! *Owns*: as many copies of a batch as a broker would have in its cache, sent in turn: one copy sent again and again
+//! would come out of the processor's own cache. *Never*: reads a log, waits for records.
 
 use std::io::{ErrorKind, IoSlice, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,21 +17,29 @@ use crate::{Arguments, control, produce};
 /// Slices of one vectored send: Linux takes no more than 1,024.
 const SLICES_MAX: usize = 1024;
 
+/// What the copies take together.
+const POOL_BYTES: usize = 64 << 20;
+
 /// Serves until it is killed.
 pub fn serve(arguments: &Arguments) -> Result<(), String> {
     let address = &arguments.bootstrap;
     let listener = TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
     println!("listening on {}", listener.local_addr().map_err(|error| error.to_string())?);
-    accept(&listener, &produce::batch(arguments).bytes)
+    accept(&listener, &pool(&produce::batch(arguments).bytes))
+}
+
+/// Copies of a batch, each in memory of its own.
+pub fn pool(batch: &Bytes) -> Vec<Bytes> {
+    (0..POOL_BYTES.div_ceil(batch.len())).map(|_| Bytes::copy_from_slice(batch)).collect()
 }
 
 /// A thread for each connection.
-pub fn accept(listener: &TcpListener, batch: &Bytes) -> Result<(), String> {
+pub fn accept(listener: &TcpListener, pool: &[Bytes]) -> Result<(), String> {
     for stream in listener.incoming() {
         let stream = stream.map_err(|error| format!("cannot accept: {error}"))?;
-        let batch = batch.clone();
+        let pool = pool.to_vec();
         std::thread::spawn(move || {
-            if let Err(why) = answer(stream, &batch) {
+            if let Err(why) = answer(stream, &pool) {
                 eprintln!("generator: {why}");
             }
         });
@@ -38,7 +47,8 @@ pub fn accept(listener: &TcpListener, batch: &Bytes) -> Result<(), String> {
     Ok(())
 }
 
-fn answer(mut stream: TcpStream, batch: &Bytes) -> Result<(), String> {
+fn answer(mut stream: TcpStream, pool: &[Bytes]) -> Result<(), String> {
+    let mut batches = pool.iter().cycle();
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     loop {
         let frame = match control::read_frame(&mut stream) {
@@ -48,7 +58,8 @@ fn answer(mut stream: TcpStream, batch: &Bytes) -> Result<(), String> {
             }
             Err(error) => return Err(format!("cannot read: {error}")),
         };
-        let reply = reply(frame, batch).map_err(|error| format!("only Fetch is answered: {error}"))?;
+        let reply =
+            reply(frame, pool[0].len(), &mut batches).map_err(|error| format!("only Fetch is answered: {error}"))?;
         if send(&mut stream, reply).is_err() {
             return Ok(());
         }
@@ -56,7 +67,11 @@ fn answer(mut stream: TcpStream, batch: &Bytes) -> Result<(), String> {
 }
 
 /// As full as a broker with enough records would make it.
-fn reply(frame: Bytes, batch: &Bytes) -> Result<Vec<Bytes>, DecodeError> {
+fn reply<'a>(
+    frame: Bytes,
+    batch_bytes: usize,
+    batches: &mut impl Iterator<Item = &'a Bytes>,
+) -> Result<Vec<Bytes>, DecodeError> {
     let mut reader = Reader::new(frame);
     let header = decode_header(&mut reader)?;
     let request: FetchRequest = decode_body(&mut reader, header.version)?;
@@ -65,12 +80,12 @@ fn reply(frame: Bytes, batch: &Bytes) -> Result<Vec<Bytes>, DecodeError> {
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
-            let batches = room.min(partition.partition_max_bytes as usize) / batch.len();
-            room -= batches * batch.len();
+            let count = room.min(partition.partition_max_bytes as usize) / batch_bytes;
+            room -= count * batch_bytes;
             partitions.push(PartitionData {
                 partition_index: partition.partition,
                 high_watermark: i64::MAX,
-                records: Some(Records(vec![batch.clone(); batches])),
+                records: Some(Records(batches.take(count).cloned().collect())),
                 ..Default::default()
             });
         }

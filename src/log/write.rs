@@ -21,18 +21,22 @@ use super::segment::Segment;
 /// Space reserved first; doubled with each further reservation of a segment, so that a partition with little
 /// reserves little.
 const RESERVE_BYTES_MIN: u64 = 256 << 10;
-const RESERVE_BYTES_MAX: u64 = 64 << 20;
+const RESERVE_BYTES_MAX: u64 = 256 << 20;
 
-/// Zeros written ahead at a time, where every write is synced: a sync after a write into space that is reserved and
-/// was never written waits for the file system's journal, ten times as long as one into written space.
-const ZEROS_BYTES: usize = 1 << 20;
+/// Zeros written ahead at a time. A small write into space that is reserved and was never written is handed to a kernel
+/// worker, and a sync after it waits for the file system's journal, ten times as long as one into written space.
+/// Larger pieces bring more throughput and hold the writes of other partitions up for longer (tuning.md).
+const ZEROS_BYTES: usize = 128 << 10;
 static ZEROS: [u8; ZEROS_BYTES] = [0; ZEROS_BYTES];
 
-/// Where syncs are rarer, they may wait.
+/// Logs that sync at least this often have their space written ahead whatever their size.
 const ZEROED_FLUSH_MESSAGES_MAX: u64 = 100;
+/// Larger writes of theirs are not worth writing their space twice.
+const ZEROED_SYNCED_WRITE_BYTES_MAX: u64 = 64 << 10;
 
-/// Larger writes are not worth writing their space twice.
-const ZEROED_WRITE_BYTES_MAX: u64 = 64 << 10;
+/// Others only for writes as small as this, and once the segment has grown to `ZEROS_BYTES`: a partition with a
+/// handful of records would have more zeros written than records.
+const ZEROED_WRITE_BYTES_MAX: u64 = 16 << 10;
 
 /// Positions in a segment fit the index, whatever `segment.bytes` says.
 const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
@@ -235,11 +239,16 @@ impl Writer {
     }
 
     /// Where to write zeros ahead of a write that ends at `end`, in pieces of [`ZEROS_BYTES`].
-    fn zeros_ahead(&self, end: u64, bytes: u64) -> Option<(u64, u64)> {
+    fn zeros_ahead(&self, end: u64, bytes: u64, flush_messages: u64) -> Option<(u64, u64)> {
+        let worth_it = if flush_messages <= ZEROED_FLUSH_MESSAGES_MAX {
+            bytes <= ZEROED_SYNCED_WRITE_BYTES_MAX
+        } else {
+            bytes <= ZEROED_WRITE_BYTES_MAX && end >= ZEROS_BYTES as u64
+        };
         let from = self.zeroed.max(end.next_multiple_of(BLOCK));
         let to = (from + ZEROS_BYTES as u64).min(self.allocated / BLOCK * BLOCK);
         let soon = from - end < ZEROS_BYTES as u64 / 4;
-        (soon && from < to && bytes <= ZEROED_WRITE_BYTES_MAX).then_some((from, to))
+        (worth_it && soon && from < to).then_some((from, to))
     }
 
     fn reserve_to(&self, from: u64, segment_bytes: u64) -> u64 {
@@ -299,9 +308,7 @@ impl Log {
         if let Some(len) = self.writer.reservation_ahead(end, self.settings.segment_bytes) {
             self.writer.ahead = Ahead::Reserving(len);
             self.ask(Step::Ahead, DiskOp::Allocate { file, len }, out);
-        } else if self.settings.flush_messages <= ZEROED_FLUSH_MESSAGES_MAX
-            && let Some((from, to)) = self.writer.zeros_ahead(end, bytes)
-        {
+        } else if let Some((from, to)) = self.writer.zeros_ahead(end, bytes, self.settings.flush_messages) {
             self.writer.ahead = Ahead::Zeroing(from, to);
             let data = vec![Bytes::from_static(&ZEROS[..(to - from) as usize])];
             self.ask(Step::Ahead, DiskOp::Write { file, position: from, data }, out);

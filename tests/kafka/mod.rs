@@ -44,12 +44,15 @@ impl Sent {
     }
 }
 
+/// Partition, offset and value of a record that was acknowledged.
+pub type Stored = (i32, i64, Vec<u8>);
+
 /// What became of records: (partition, offset, value) of those stored, and the errors of the others.
 #[derive(Clone, Default)]
 pub struct Acked {
     stored: Arc<Mutex<Vec<(i32, i64)>>>,
     /// Only where the values are wanted.
-    values: Option<Arc<Mutex<Vec<(i32, i64, Vec<u8>)>>>>,
+    values: Option<Arc<Mutex<Vec<Stored>>>>,
     errors: Arc<Mutex<Vec<String>>>,
     count: Arc<AtomicUsize>,
 }
@@ -63,7 +66,7 @@ impl Acked {
     }
 
     /// Everything acknowledged, of a producer that keeps values.
-    pub fn take_values(&self) -> Vec<(i32, i64, Vec<u8>)> {
+    pub fn take_values(&self) -> Vec<Stored> {
         let values = self.values.as_ref().expect("made by `producer_kept`");
         std::mem::take(&mut values.lock().expect("no panic holds it"))
     }

@@ -126,8 +126,7 @@ fn safe_waits_for_the_sync_that_flush_messages_asks_for() {
 }
 
 #[test]
-fn space_is_written_ahead_where_every_write_is_synced() {
-    // 600 writes of little go through more than one piece of 256 KiB or more; large ones would pay twice.
+fn space_is_written_ahead_for_small_writes_once_there_are_many() {
     let check = |flush_messages: u64, size: usize, count: u64, zeros: bool| {
         let mut rig = Rig::new(1, TopicSettings { flush_messages, ..TopicSettings::default() });
         for _ in 0..count {
@@ -135,13 +134,18 @@ fn space_is_written_ahead_where_every_write_is_synced() {
             rig.run();
         }
         let writes = rig.disk.counts["write"];
-        assert_eq!(writes > count, zeros, "flush.messages {flush_messages}, size {size}");
+        assert_eq!(writes > count, zeros, "flush.messages {flush_messages}, size {size}, {count} writes");
         assert!(writes <= count + 8);
         rig.check_holds(Offset(count as i64));
     };
     check(1, 1000, 600, true);
-    check(1000, 1000, 600, false);
+    check(1, 1000, 20, true);
+    check(1, 50_000, 20, true);
     check(1, 100_000, 20, false);
+    // Not synced: only for less, and not for the first 128 KiB.
+    check(1000, 1000, 600, true);
+    check(1000, 1000, 100, false);
+    check(1000, 50_000, 20, false);
 }
 
 #[test]
