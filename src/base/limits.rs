@@ -22,6 +22,9 @@ pub const REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX: usize = 1024;
 /// Reply bytes queued on one connection before it is not read any more.
 pub const OUTPUT_PER_CONNECTION_BYTES_MAX: usize = 4 << 20;
 
+/// How long a connection may leave its replies unread while others wait for the memory they take.
+pub const UNREAD_REPLIES_MS: u64 = 10_000;
+
 /// One read from a device.
 pub const DISK_READ_BYTES_MAX: usize = 1 << 20;
 

@@ -52,6 +52,10 @@ pub enum Effect {
     Close {
         conn: ConnId,
     },
+    /// Close at once, whatever is queued.
+    Abort {
+        conn: ConnId,
+    },
     /// Connections for which `Shard::admit` said wait may be asked about again.
     Resume {
         conn: ConnId,

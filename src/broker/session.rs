@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::base::ids::ConnId;
 use crate::base::limits;
 use crate::base::slab::Key;
+use crate::base::time::Instant;
 use crate::broker::effect::{Admission, Effect, Effects, ListenerKind};
 
 /// Where a reply goes: the connection and the number of the request on it.
@@ -31,10 +32,12 @@ pub struct Sessions {
     request_bytes: usize,
     request_bytes_max: usize,
     frame_bytes_max: usize,
-    /// Reply bytes handed to the shell and not yet taken by a socket.
+    /// Reply bytes that no socket has taken yet.
     output_bytes: usize,
     /// Reply bytes that reads under way may still bring.
     reserved_bytes: usize,
+    /// When connections that have taken nothing since they were marked are ended. `None`: none is marked.
+    sweep_at: Option<Instant>,
     stopping: bool,
 }
 
@@ -46,7 +49,10 @@ struct Session {
     slots: VecDeque<Slot>,
     /// Reserved by `admit` for a frame that has not come yet.
     promised_bytes: usize,
+    /// Reply bytes that its socket has not taken, those included that wait for an earlier reply.
     output_bytes: usize,
+    /// Had output at the last sweep, and its socket has taken nothing since.
+    marked: bool,
     waits_for: Option<WaitsFor>,
     closing: bool,
 }
@@ -91,6 +97,7 @@ impl Sessions {
             frame_bytes_max,
             output_bytes: 0,
             reserved_bytes: 0,
+            sweep_at: None,
             stopping: false,
         }
     }
@@ -102,6 +109,7 @@ impl Sessions {
             slots: VecDeque::new(),
             promised_bytes: 0,
             output_bytes: 0,
+            marked: false,
             waits_for: None,
             closing: false,
         };
@@ -124,9 +132,11 @@ impl Sessions {
             return Admission::Refuse;
         }
         let fits = self.request_bytes == 0 || self.request_bytes + frame_bytes <= self.request_bytes_max;
+        let output_is_full = self.output_bytes >= self.request_bytes_max;
         let Some(session) = self.by_conn.get_mut(&conn) else { return Admission::Refuse };
         assert!(session.promised_bytes == 0, "one frame of a connection is read at a time");
-        if session.is_full() {
+        // Whoever has taken all its replies may ask for the next: so clients that read get on beside those that don't.
+        if session.is_full() || (output_is_full && session.output_bytes > 0) {
             session.waits_for = Some(WaitsFor::Itself);
             return Admission::Wait;
         }
@@ -165,21 +175,24 @@ impl Sessions {
     pub fn fill(&mut self, to: ReplyTo, reply: Reply, effects: &mut Effects) {
         let Some(slot) = self.slot_mut(to) else { return };
         assert!(slot.reply.is_none(), "a request is answered once");
+        let bytes = reply.bytes();
         slot.reply = Some(reply);
         let Some(session) = self.by_conn.get_mut(&to.conn) else { return };
+        session.output_bytes += bytes;
+        self.output_bytes += bytes;
         let mut freed = 0;
         while session.slots.front().is_some_and(|slot| slot.reply.is_some()) {
             let Some(Slot { frame_bytes, reply: Some(reply), .. }) = session.slots.pop_front() else { break };
             session.first += 1;
             freed += frame_bytes;
+            let bytes = reply.bytes();
             match reply {
-                Reply::Frame(data) if !session.closing => {
-                    let bytes: usize = data.iter().map(Bytes::len).sum();
-                    session.output_bytes += bytes;
-                    self.output_bytes += bytes;
-                    effects.push(Effect::Send { conn: to.conn, data });
+                Reply::Frame(data) if !session.closing => effects.push(Effect::Send { conn: to.conn, data }),
+                Reply::Frame(_) => {
+                    session.output_bytes -= bytes;
+                    self.output_bytes -= bytes;
                 }
-                Reply::Frame(_) | Reply::Nothing => {}
+                Reply::Nothing => {}
                 Reply::CloseConnection => {
                     session.closing = true;
                     effects.push(Effect::Close { conn: to.conn });
@@ -197,8 +210,29 @@ impl Sessions {
         let Some(session) = self.by_conn.get_mut(&conn) else { return };
         assert!(session.output_bytes >= bytes, "a socket takes no more than was sent");
         session.output_bytes -= bytes;
+        session.marked = false;
         self.output_bytes -= bytes;
         session.resume_itself(conn, effects);
+    }
+
+    /// There is no room for a reply: ends the connections that have left theirs unread for `UNREAD_REPLIES_MS` of
+    /// such need. A client that lives connects again, and asks again.
+    pub fn on_starved(&mut self, now: Instant, effects: &mut Effects) {
+        if self.sweep_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.sweep_at = Some(now.after_ms(limits::UNREAD_REPLIES_MS));
+        for (conn, session) in &mut self.by_conn {
+            if session.marked && session.output_bytes > 0 {
+                tracing::warn!(
+                    conn = conn.0,
+                    "ending a connection: its client leaves {} bytes unread, and others wait for the memory",
+                    session.output_bytes
+                );
+                effects.push(Effect::Abort { conn: *conn });
+            }
+            session.marked = session.output_bytes > 0;
+        }
     }
 
     /// From here on nothing new is read.
@@ -249,6 +283,15 @@ impl Sessions {
             let Some(session) = self.by_conn.get_mut(&conn) else { continue };
             session.waits_for = None;
             effects.push(Effect::Resume { conn });
+        }
+    }
+}
+
+impl Reply {
+    fn bytes(&self) -> usize {
+        match self {
+            Reply::Frame(data) => data.iter().map(Bytes::len).sum(),
+            Reply::Nothing | Reply::CloseConnection => 0,
         }
     }
 }
@@ -353,6 +396,69 @@ mod tests {
         assert_eq!(sessions.request_bytes(), 0);
         sessions.fill(a, frame("late"), &mut effects);
         assert!(effects.is_empty());
+    }
+
+    #[test]
+    fn replies_that_wait_for_an_earlier_one_count_as_output() {
+        let mut sessions = sessions(100);
+        let mut effects = Effects::default();
+        let (a, b) = (request(&mut sessions, 1), request(&mut sessions, 1));
+        sessions.fill(b, frame("held back"), &mut effects);
+        assert_eq!(sessions.output_room(), 100 - 9);
+        sessions.fill(a, frame("a"), &mut effects);
+        assert_eq!(sent(&mut effects), ["a", "held back"]);
+        assert_eq!(sessions.output_room(), 100 - 10);
+        sessions.on_drained(CONN, 4, &mut effects);
+        let (c, d) = (request(&mut sessions, 1), request(&mut sessions, 1));
+        sessions.fill(d, frame("never sent"), &mut effects);
+        sessions.fill(c, Reply::CloseConnection, &mut effects);
+        assert_eq!(sessions.output_room(), 100 - 6);
+        sessions.on_closed(CONN, &mut effects);
+        assert_eq!(sessions.output_room(), 100);
+    }
+
+    #[test]
+    fn when_output_is_full_only_those_who_have_read_theirs_are_read() {
+        const OTHER: ConnId = ConnId(2);
+        let mut sessions = sessions(10);
+        sessions.on_opened(OTHER, ListenerKind::Shared);
+        let mut effects = Effects::default();
+        let a = request(&mut sessions, 1);
+        sessions.fill(a, frame("ten bytes."), &mut effects);
+        assert_eq!(sent(&mut effects), ["ten bytes."]);
+        assert_eq!(sessions.admit(CONN, 1), Admission::Wait);
+        assert_eq!(sessions.admit(OTHER, 1), Admission::Read);
+        sessions.on_drained(CONN, 10, &mut effects);
+        assert_eq!(sent(&mut effects), ["resume 1"]);
+        assert_eq!(sessions.admit(CONN, 1), Admission::Read);
+    }
+
+    #[test]
+    fn those_who_leave_replies_unread_are_ended_when_others_need_the_memory() {
+        let mut effects = Effects::default();
+        let mut sessions = sessions(100);
+        let conns = [ConnId(1), ConnId(2), ConnId(3)];
+        for conn in &conns[1..] {
+            sessions.on_opened(*conn, ListenerKind::Shared);
+        }
+        for conn in &conns[..2] {
+            assert_eq!(sessions.admit(*conn, 1), Admission::Read);
+            let (to, _) = sessions.on_frame(*conn, 1).unwrap();
+            sessions.fill(to, frame("unread"), &mut effects);
+        }
+        effects.drain();
+        let at = |ms| Instant(0).after_ms(ms);
+        sessions.on_starved(at(0), &mut effects);
+        sessions.on_starved(at(limits::UNREAD_REPLIES_MS - 1), &mut effects);
+        sessions.on_drained(conns[1], 1, &mut effects);
+        assert!(effects.is_empty());
+        sessions.on_starved(at(limits::UNREAD_REPLIES_MS), &mut effects);
+        let ended: Vec<Effect> = effects.drain().collect();
+        assert!(matches!(ended[..], [Effect::Abort { conn: ConnId(1) }]), "{ended:?}");
+        sessions.on_closed(conns[0], &mut effects);
+        sessions.on_starved(at(2 * limits::UNREAD_REPLIES_MS), &mut effects);
+        let ended: Vec<Effect> = effects.drain().collect();
+        assert!(matches!(ended[..], [Effect::Abort { conn: ConnId(2) }]), "{ended:?}");
     }
 
     #[test]

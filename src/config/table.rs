@@ -124,8 +124,9 @@ settings! {
         /// Largest request.
         socket_request_max_bytes: u32 = 100 << 20 => int("socket.request.max.bytes", Unit::Bytes).within(1024, i32::MAX as i64);
         /// Memory for requests that are being received or worked on, of the whole broker; each core has an equal
-        /// share. A connection for whose next request there is no room is not read until there is. Kafka's default
-        /// is no bound.
+        /// share. A connection for whose next request there is no room is not read until there is. Replies have
+        /// as much again; when they need more, clients that leave theirs unread are disconnected. Kafka's default is
+        /// no bound.
         queued_max_request_bytes: u64 = 512 << 20 => long("queued.max.request.bytes", Unit::Bytes).within(1 << 20, i64::MAX);
         /// Memory for the newest records of all partitions, from which consumers at the tail are served; each core
         /// has an equal share.

@@ -273,7 +273,7 @@ fn io_error(error: GlommioError<()>) -> io::Error {
 fn disk_error(what: &str, error: &io::Error) -> DiskError {
     let kind = match error.raw_os_error() {
         Some(libc::ENOENT) => DiskErrorKind::NotFound,
-        Some(libc::ENOSPC | libc::EDQUOT) => DiskErrorKind::Full,
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => DiskErrorKind::Full,
         Some(libc::EMFILE | libc::ENFILE) => DiskErrorKind::TooManyFiles,
         _ => DiskErrorKind::Failed,
     };

@@ -273,7 +273,7 @@ impl Connection {
     }
 
     /// Shuts the socket down; its reader finds that out and takes leave of the shard.
-    fn end(&self) {
+    pub(super) fn end(&self) {
         if !self.ended.replace(true) {
             socket::shut_down(self.stream.borrow().as_raw_fd());
             self.resumed.give();

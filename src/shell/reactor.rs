@@ -177,6 +177,11 @@ impl Reactor {
                         self.mark_dirty(connection);
                     }
                 }
+                Effect::Abort { conn } => {
+                    if let Some(connection) = self.connections.borrow().get(&conn) {
+                        connection.end();
+                    }
+                }
                 Effect::Resume { conn } => {
                     if let Some(connection) = self.connections.borrow().get(&conn) {
                         connection.resumed.give();

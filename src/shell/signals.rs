@@ -1,4 +1,4 @@
-//! Signals: the first SIGTERM or SIGINT stops the broker in order, the second at once.
+//! Signals: the first SIGTERM or SIGINT stops the broker in order, the second at once. SIGXFSZ does nothing.
 //!
 //! *Owns*: the handlers. *Never*: does anything in one but write a byte. *Runs on*: every core reads its own byte.
 
@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level::pipe};
 
 /// Exit status after a second signal: that of a process killed by SIGINT, as shells show it.
@@ -22,6 +22,8 @@ pub fn install(cores: usize) -> io::Result<Vec<UnixStream>> {
         flag::register_conditional_shutdown(signal, STATUS_AT_ONCE, stopping.clone())?;
         flag::register(signal, stopping.clone())?;
     }
+    // A file that may not grow further is a full disk to its partition, and no reason to end: the write says so too.
+    flag::register(SIGXFSZ, Arc::default())?;
     for _ in 0..cores {
         let (ours, theirs) = UnixStream::pair()?;
         for signal in [SIGTERM, SIGINT] {

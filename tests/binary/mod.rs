@@ -26,7 +26,18 @@ impl Broker {
     }
 
     pub fn start_on(dir: &Path, listen: &str, arguments: &[&str]) -> Broker {
-        let mut process = command(dir, listen, arguments).spawn().expect("start the binary");
+        Broker::start_as(command(dir, listen, arguments))
+    }
+
+    /// Without a line for each connection that is closed because of what it sent.
+    pub fn start_quiet(dir: &Path, arguments: &[&str]) -> Broker {
+        let mut command = command(dir, "127.0.0.1:0", arguments);
+        command.env("RUST_LOG", "corelog::shell::run=info,error");
+        Broker::start_as(command)
+    }
+
+    fn start_as(mut command: Command) -> Broker {
+        let mut process = command.spawn().expect("start the binary");
         let stderr = BufReader::new(process.stderr.take().expect("a pipe"));
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -58,6 +69,23 @@ impl Broker {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_nodelay(true).expect("nodelay");
         stream
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A line of `/proc/PID/status` that is in kB, as bytes: `VmRSS` is the memory in use, `VmHWM` the most there was.
+    pub fn memory_bytes(&self, name: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of that name");
+        let kilobytes = line.trim_start_matches(':').trim().trim_end_matches(" kB");
+        kilobytes.parse::<usize>().expect("a number") << 10
+    }
+
+    /// Lets `VmHWM` begin anew.
+    pub fn forget_memory_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5").expect("the process is ours");
     }
 
     pub fn signal(&self, name: &str) {

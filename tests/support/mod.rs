@@ -321,6 +321,10 @@ impl World {
                 self.closed.insert(Client { core, conn });
                 self.inputs.push_back((core, Input::Closed { conn }));
             }
+            Effect::Abort { conn } => {
+                self.closed.insert(Client { core, conn });
+                self.inputs.push_back((core, Input::Closed { conn }));
+            }
             Effect::Resume { .. } => {}
             Effect::ToShard { to, message } => {
                 self.inputs.push_back((to.0, Input::FromShard { from: CoreId(core), message }));

@@ -29,6 +29,8 @@ use crate::wire::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicRe
 const TOPIC_ID_VERSION: i16 = 13;
 /// From this version a wrong leader is answered with the right one (KIP-951).
 const LEADER_HINT_VERSION: i16 = 16;
+/// A fetch takes at most this part of the reply memory that is left, so that many slow clients leave some for others.
+const ROOM_SHARE: usize = 4;
 /// How soon a fetch that found no reply memory asks again.
 const STARVED_RETRY_MS: u64 = 10;
 
@@ -43,6 +45,8 @@ pub struct FetchWork {
     alarm: Option<Instant>,
     round: u32,
     cores_pending: usize,
+    /// Record bytes this round may bring, but for a first batch that is larger.
+    room: usize,
     /// Reply bytes set aside for this round.
     reserved: usize,
     parked: bool,
@@ -83,6 +87,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
         alarm: None,
         round: 0,
         cores_pending: 0,
+        room: 0,
         reserved: 0,
         parked: false,
         starved: false,
@@ -191,6 +196,7 @@ fn target(shard: &Shard, asker: Asker, wanted: Wanted) -> Target {
 /// Sends every core that owns some of the partitions its part of the reading.
 fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     let (cores, room) = (shard.config.cores, shard.sessions.output_room());
+    let batch_max = shard.config.settings.message_max_bytes as usize;
     let own = shard.core();
     let Some(work) = work_mut(shard, job) else { return };
     work.parked = false;
@@ -199,9 +205,12 @@ fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     if readable == 0 {
         return finish(shard, job, effects);
     }
-    let bytes_max = work.bytes_max.min(room);
+    let bytes_max = work.bytes_max.min((room / ROOM_SHARE).max(room.min(batch_max)));
     work.starved = room == 0;
-    work.reserved = bytes_max;
+    // The first batch comes however large it is.
+    let reserved = if work.starved { 0 } else { bytes_max.max(batch_max) };
+    work.reserved = reserved;
+    work.room = bytes_max;
     let mut orders: Vec<(CoreId, ReadOrder)> = Vec::new();
     for (at, target) in work.targets.iter().enumerate() {
         let Some(of) = target.of else { continue };
@@ -229,7 +238,7 @@ fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
         order.bytes_max = bytes_max * order.entries.len() / readable;
     }
     work.cores_pending = orders.len();
-    shard.sessions.reserve_output(bytes_max);
+    shard.sessions.reserve_output(reserved);
     for (core, order) in orders {
         if core == own {
             shard.read_here(own, order, now, effects);
@@ -244,14 +253,19 @@ fn judge(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     let stopping = shard.life != Life::Serving;
     let Some(work) = work_mut(shard, job) else { return };
     let reserved = std::mem::take(&mut work.reserved);
+    let starved = work.starved;
     let bytes: usize = work.targets.iter().map(|target| target.result.bytes).sum();
     let urgent = work.targets.iter().any(|target| {
         let result = &target.result;
         target.of.is_some() && (result.error != ErrorCode::None || result.diverging.is_some())
     });
-    let enough = bytes >= work.min_bytes && !work.starved;
+    // What there is memory for is enough when that is less than the client's least.
+    let enough = bytes >= work.min_bytes.min(work.room) && !starved;
     let late = work.deadline <= now.mono;
     shard.sessions.release_output(reserved);
+    if starved {
+        shard.sessions.on_starved(now.mono, effects);
+    }
     if enough || urgent || late || stopping {
         finish(shard, job, effects);
     } else {
