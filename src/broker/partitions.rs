@@ -3,7 +3,7 @@
 //! *Owns*: which partition a disk completion belongs to, how many open at once. *Never*: looks inside a log.
 //! *Runs on*: every core, for its own partitions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::path::PathBuf;
 
@@ -30,6 +30,8 @@ pub struct Partitions {
     by_name: BTreeMap<TopicPartition, u32>,
     /// Waiting to be opened, so that a start with thousands does not open all their files at the same time.
     to_open: VecDeque<ToOpen>,
+    /// The names in `to_open`.
+    queued: BTreeSet<TopicPartition>,
     opening: usize,
     tokens: Slab<TokenOf>,
     out: PartitionOut,
@@ -213,6 +215,7 @@ impl Shard {
     /// Closes every partition for the end of the process.
     pub(in crate::broker) fn close_partitions(&mut self, now: Now, effects: &mut Effects) {
         self.partitions.to_open.clear();
+        self.partitions.queued.clear();
         for owner in 0..self.partitions.rows.len() as u32 {
             if self.partitions.rows[owner as usize].is_some() {
                 self.partitions.leaving += 1;
@@ -228,8 +231,8 @@ impl Shard {
             .expect("a topic's settings were checked before they were committed");
         for partition in 0..topic.partitions {
             let name = TopicPartition { topic: id, partition: PartitionIndex(partition) };
-            let queued = self.partitions.to_open.iter().rev().any(|open| open.name == name);
-            if self.owner(id, name.partition) != self.core() || self.partitions.by_name.contains_key(&name) || queued {
+            let is_mine = self.owner(id, name.partition) == self.core();
+            if !is_mine || self.partitions.by_name.contains_key(&name) || !self.partitions.queued.insert(name) {
                 continue;
             }
             let dir = PathBuf::from(format!("{}-{partition}", topic.name));
@@ -264,6 +267,7 @@ impl Shard {
     fn open_more(&mut self, now: Now, effects: &mut Effects) {
         while self.partitions.opening < limits::PARTITIONS_OPENING_MAX {
             let Some(ToOpen { name, dir, settings }) = self.partitions.to_open.pop_front() else { return };
+            self.partitions.queued.remove(&name);
             let owner = u32::try_from(self.partitions.rows.len()).expect("fewer than 2^32 partitions in a run");
             let mut out = mem::take(&mut self.partitions.out);
             let partition = Partition::open(owner, dir, settings, now, &mut out);

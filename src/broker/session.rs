@@ -3,6 +3,11 @@
 //! Requests of one connection run concurrently; their replies leave in request order. A session is therefore a row
 //! of reply slots: a request takes the last one, its reply fills it, and filled slots leave from the front.
 //!
+//! Replies have a budget of their own, as large as that of requests, and count from when they are made until a socket
+//! has taken them. What a client does not read stays; so that it is never all that there is, a fetch takes only a part
+//! of what is left, a connection with unread replies is not read while the budget is used up, and when fetches still
+//! find nothing the connections that have not moved are ended.
+//!
 //! *Owns*: reply slots, the core's request-memory budget, who waits to be read again. *Never*: knows what a request
 //! asks. *Runs on*: every core, for the connections it accepted.
 
