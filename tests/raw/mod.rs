@@ -119,9 +119,6 @@ impl Client {
         loop {
             let (error, end, mut bytes) = self.fetch(topic, partition, next);
             assert_eq!(error, 0, "{topic}-{partition} from {next}");
-            if next == end {
-                return values;
-            }
             // Nothing comes when a reply finds no memory in time; then the client asks again.
             assert!(start.elapsed() < PATIENCE, "{topic}-{partition} has records from {next} to {end}, and shows none");
             while !bytes.is_empty() {
@@ -133,6 +130,9 @@ impl Client {
                     values.push(Bytes::copy_from_slice(record.record.value.expect("a value")));
                 }
                 next = header.next_offset().0;
+            }
+            if next == end {
+                return values;
             }
         }
     }
