@@ -547,3 +547,21 @@ fn bytes_after_a_request_are_ignored_as_librdkafka_sends_them() {
     assert_eq!(reply.brokers.len(), 1);
     assert!(!world.closed.contains(&client));
 }
+
+#[test]
+fn a_stop_right_after_a_deletion_waits_for_what_the_metadata_log_still_writes() {
+    let mut world = world(1);
+    let client = world.connect(0, Shared);
+    create(&mut world, client, "t", 1);
+    world.hold_disk_on_reply = true;
+    let request = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState { name: Some("t".into()), ..Default::default() }],
+        ..Default::default()
+    };
+    let reply: DeleteTopicsResponse = world.call(client, key::DELETE_TOPICS, 6, &request);
+    assert_eq!(reply.responses[0].error_code, 0);
+    world.stop();
+    assert!(world.stopped.is_empty(), "the note that the files are gone is on its way");
+    world.release_disk();
+    assert_eq!(world.stopped.len(), 1);
+}

@@ -185,9 +185,8 @@ fn on_loaded(shard: &mut Shard, records: Vec<MetaRecord>, now: Now, effects: &mu
 
 fn on_committed(shard: &mut Shard, seq: u64, records: Vec<MetaRecord>, effects: &mut Effects) {
     let Some(control) = shard.control.as_mut() else { return };
-    let Stage::Committing { seq: awaited, group } = &mut control.stage else {
-        unreachable!("records are appended by a group that waits for them");
-    };
+    // Otherwise the broker is stopping, and the records take effect at the next start.
+    let Stage::Committing { seq: awaited, group } = &mut control.stage else { return };
     group.records.extend(records);
     assert!(seq <= *awaited);
     if seq < *awaited {

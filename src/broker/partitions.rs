@@ -217,7 +217,9 @@ impl Shard {
         self.partitions.to_open.clear();
         self.partitions.queued.clear();
         for owner in 0..self.partitions.rows.len() as u32 {
-            if self.partitions.rows[owner as usize].is_some() {
+            // One that is being deleted leaves by itself.
+            let stays = self.partitions.rows[owner as usize].as_ref().is_some_and(|row| !row.partition.is_leaving());
+            if stays {
                 self.partitions.leaving += 1;
                 self.on_partition(owner, now, effects, |partition, cache, out| partition.close(cache, now, out));
             }
@@ -333,6 +335,7 @@ impl Shard {
             StateChange::Deleted => {
                 self.forget_partition(owner);
                 self.applied_one(effects);
+                self.check_stopped(effects);
             }
         }
     }

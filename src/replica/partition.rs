@@ -228,6 +228,11 @@ impl Partition {
         self.state == State::Online
     }
 
+    /// Closing, or being deleted.
+    pub fn is_leaving(&self) -> bool {
+        self.state == State::Leaving
+    }
+
     pub fn epoch(&self) -> LeaderEpoch {
         self.epoch
     }

@@ -148,6 +148,8 @@ pub struct World {
     pub closed: BTreeSet<Client>,
     /// While set, disk operations wait instead of completing.
     pub disk_held: bool,
+    /// Holds the disk from the next reply on.
+    pub hold_disk_on_reply: bool,
     held: Vec<(u16, Effect)>,
     inputs: VecDeque<(u16, Input)>,
     replies: BTreeMap<Client, Vec<u8>>,
@@ -176,6 +178,7 @@ impl World {
             stopped: BTreeSet::new(),
             closed: BTreeSet::new(),
             disk_held: false,
+            hold_disk_on_reply: false,
             held: Vec::new(),
             inputs: VecDeque::new(),
             replies: BTreeMap::new(),
@@ -313,6 +316,7 @@ impl World {
             Effect::Disk { .. } if self.disk_held => self.held.push((core, effect)),
             Effect::Disk { token, op } => self.disk_queue.push((core, token, op)),
             Effect::Send { conn, data } => {
+                self.disk_held |= std::mem::take(&mut self.hold_disk_on_reply);
                 let bytes = data.concat();
                 self.inputs.push_back((core, Input::Drained { conn, bytes: bytes.len() }));
                 self.replies.entry(Client { core, conn }).or_default().extend(bytes);
