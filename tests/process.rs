@@ -85,7 +85,7 @@ fn hostile_connections_are_closed_and_others_are_served_on() {
 #[test]
 fn idle_and_surplus_connections_are_closed() {
     let dir = directory();
-    let arguments = ["--cores", "1", "--max-connections", "2", "--connections-max-idle-ms", "300"];
+    let arguments = ["--cores", "1", "--max-connections", "2", "--connections-max-idle-ms", "3000"];
     let broker = Broker::start(dir.path(), &arguments);
     let (mut first, mut second) = (broker.connect(), broker.connect());
     for stream in [&mut first, &mut second] {

@@ -62,7 +62,7 @@ async fn echo(dir: PathBuf, listener: TcpListener) {
 /// or misses a wake, this takes forever.
 #[test]
 fn thousands_of_requests_on_one_connection_take_a_finite_time() {
-    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let path = dir.path().to_path_buf();
     let processor = core_affinity::get_core_ids().expect("processors")[0].id;
     let (addresses, address) = mpsc::channel();
@@ -90,7 +90,7 @@ fn thousands_of_requests_on_one_connection_take_a_finite_time() {
 /// A task that always finds something to read must not keep completions from being seen.
 #[test]
 fn a_task_that_is_always_ready_lets_the_others_have_their_completions() {
-    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let path = dir.path().to_path_buf();
     let processor = core_affinity::get_core_ids().expect("processors")[0].id;
     let (done, wait) = mpsc::channel();

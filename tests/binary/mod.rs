@@ -132,9 +132,9 @@ pub fn command(dir: &Path, listen: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// On the file system of the sources: that of temporary files may have no direct I/O.
+/// Beside what cargo builds: the file system of temporary files may have no direct I/O.
 pub fn directory() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory")
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
 
 /// The first of `count` ports in a row that nobody listens on.
