@@ -57,6 +57,8 @@ pub struct Connection {
     ended: Cell<bool>,
     pub(super) resumed: Signal,
     active_at: Cell<Instant>,
+    /// Counts this connection until it ends.
+    open: Arc<AtomicU32>,
 }
 
 /// What the connections of one core share.
@@ -153,6 +155,7 @@ impl Net {
             ended: Cell::new(false),
             resumed: Signal::default(),
             active_at: Cell::new(self.reactor.instant()),
+            open: self.open.clone(),
         });
         self.reactor.add_connection(connection.clone());
         self.reactor.on(Input::Opened { conn: id, listener: kind });
@@ -219,7 +222,6 @@ async fn serve(net: Rc<Net>, connection: Rc<Connection>) {
     }
     connection.end();
     net.reactor.remove_connection(connection.id);
-    net.open.fetch_sub(1, Ordering::Relaxed);
     net.reactor.on(Input::Closed { conn: connection.id });
 }
 
@@ -275,6 +277,8 @@ impl Connection {
     /// Shuts the socket down; its reader finds that out and takes leave of the shard.
     pub(super) fn end(&self) {
         if !self.ended.replace(true) {
+            // First, so that whoever sees the end may connect again.
+            self.open.fetch_sub(1, Ordering::Relaxed);
             socket::shut_down(self.stream.borrow().as_raw_fd());
             self.resumed.give();
         }
