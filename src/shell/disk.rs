@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use glommio::io::{DmaFile, OpenOptions};
+use glommio::sync::Semaphore;
 use glommio::{GlommioError, executor};
 
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
@@ -25,7 +26,15 @@ pub struct Disk {
     /// Invariant: absolute.
     root: PathBuf,
     files: RefCell<HashMap<FileId, Rc<DmaFile>>>,
+    /// Large reads take turns: each write that waits for an acknowledgement would otherwise queue at the device
+    /// behind all of them.
+    large_reads: Semaphore,
 }
+
+/// Reads beyond this are large.
+const LARGE_READ_BYTES: usize = 64 << 10;
+/// Large reads of one core at a time.
+const LARGE_READS_MAX: u64 = 1;
 
 impl Disk {
     /// Must run on the executor that will use it, before that opens any other file; `probe` names a file under
@@ -40,13 +49,19 @@ impl Disk {
         let file = OpenOptions::new().read(true).write(true).dma_open(&path).await.map_err(io_error)?;
         file.close().await.map_err(io_error)?;
         fs::remove_file(&path)?;
-        Ok(Disk { root, files: RefCell::default() })
+        Ok(Disk { root, files: RefCell::default(), large_reads: Semaphore::new(LARGE_READS_MAX) })
     }
 
     pub async fn run(&self, op: DiskOp) -> DiskResult {
         match op {
             DiskOp::Write { file, position, data } => self.write(self.file(file)?, position, data).await,
-            DiskOp::Read { file, position, len } => read(&*self.file(file)?, position, len).await,
+            DiskOp::Read { file, position, len } => {
+                let file = self.file(file)?;
+                let turn = if len > LARGE_READ_BYTES { self.large_reads.acquire_permit(1).await.ok() } else { None };
+                let result = read(&file, position, len).await;
+                drop(turn);
+                result
+            }
             DiskOp::Sync { file } => done("sync", self.file(file)?.fdatasync().await),
             DiskOp::Open { file, path, create } => self.open_file(file, &self.root.join(path), create).await,
             DiskOp::Allocate { file, len } => allocate(&*self.file(file)?, len).await,
