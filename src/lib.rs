@@ -6,7 +6,7 @@
 //!
 //! | floor | room | what is decided there |
 //! |---|---|---|
-//! | F0 | `base` | ids, time as a value, limits, deadlines, checksums, the words for disk work |
+//! | F0 | `base` | ids, time as a value, limits, deadlines, checksums, histograms, the words for disk work |
 //! | F1 | `wire` | frames, the message tables and their codec, record batches, compression, error codes |
 //! | F1 | `config` | the settings table and where a value comes from |
 //! | F2 | `log` | one partition's log: layout on disk, append, read, recovery, producer state, tail cache |
@@ -14,7 +14,8 @@
 //! | F3 | `replica` | one partition replica: leader epoch, high watermark, who waits for what |
 //! | F4 | `broker` | `Shard::step`: sessions, the API table, one file per API family, routing between cores |
 //! | F5 | `shell` | glommio: executors, sockets, direct I/O, the mesh between cores, signals |
-//! | F6 | `cli` | the command line: its flags come from the settings table |
+//! | F6 | `bench` | the measuring half: generator, histogram logs, comparison, report; no glommio, only threads |
+//! | F7 | `cli` | the command line: its flags come from the settings table |
 //!
 //! A Produce request's way: `shell/net` reads a frame → `broker/shard` step → `broker/session` admits it →
 //! `broker/api` finds the row → `broker/api/produce` → `broker/route` (this core or another) →
@@ -25,6 +26,8 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+#[cfg(feature = "shell")]
+pub mod bench;
 pub mod broker;
 pub mod cli;
 pub mod config;

@@ -1,12 +1,13 @@
 //! The ground floor: words and small machines that every other floor uses.
 //!
-//! *Owns*: ids, time as a value, the seeded generator, limits, deadlines, checksums, the words for disk work.
+//! *Owns*: ids, time as a value, the seeded generator, limits, deadlines, checksums, histograms, the words for disk work.
 //! *Never*: imports another floor, reads a clock, asks the operating system for anything.
 //! *Runs on*: every core.
 
 pub mod checksum;
 pub mod deadlines;
 pub mod disk;
+pub mod histogram;
 pub mod ids;
 pub mod limits;
 pub mod rng;

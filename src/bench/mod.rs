@@ -1,0 +1,6 @@
+//! The measuring half: an open-loop load generator for any Kafka broker, histogram logs, comparison, report.
+//!
+//! *Owns*: everything a measurement needs from plan to picture. *Never*: knows what is inside a broker; glommio.
+//! *Runs on*: threads of its own, away from a broker's cores.
+
+pub mod result;

@@ -1,0 +1,81 @@
+//! What a run has measured: intervals of histograms, and counts.
+//!
+//! The generator makes it, the capsule keeps it, comparison and report read it back.
+//!
+//! *Owns*: the shape of a result. *Never*: computes a percentile of percentiles. *Runs on*: any thread.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::histogram::Histogram;
+
+/// What records went through, and what became of them. Told from the sequence numbers in the payload.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Counts {
+    /// Records handed to the broker, and their value bytes.
+    pub sent: u64,
+    pub sent_bytes: u64,
+    /// Records the broker acknowledged.
+    pub acked: u64,
+    pub acked_bytes: u64,
+    /// Records consumers got, the same one again counted again.
+    pub received: u64,
+    pub received_bytes: u64,
+    /// Records the broker refused for good, or of which nobody knows.
+    pub errors: u64,
+    /// Requests sent again.
+    pub retries: u64,
+    pub duplicates: u64,
+    pub reordered: u64,
+    /// Acknowledged, and never received although a consumer came past them.
+    pub lost: u64,
+}
+
+/// One interval of a run, after the warm-up.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Interval {
+    /// Since the first interval began.
+    pub start_ns: u64,
+    pub length_ns: u64,
+    /// Why nothing of it may be used: the generator itself was late.
+    pub invalid: Option<String>,
+    /// From when each record was to be sent until its acknowledgement came. In closed loop: from when it was sent.
+    pub produce: Histogram,
+    /// From the same moment until a consumer had the record.
+    pub e2e: Histogram,
+    /// How late the generator handed records over.
+    pub lateness: Histogram,
+    pub counts: Counts,
+}
+
+/// A whole run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RunResult {
+    /// When the first interval began, by the wall clock, milliseconds since 1970.
+    pub started_wall_ms: i64,
+    pub intervals: Vec<Interval>,
+    /// Times to connect, and to get the first metadata.
+    pub connect: Histogram,
+    pub metadata: Histogram,
+    /// Of the whole run, warm-up and drain included.
+    pub totals: Counts,
+    /// What went wrong on the way, each kind of message once, with how often.
+    pub complaints: Vec<(String, u64)>,
+    /// What the broker says of itself.
+    pub broker: BrokerFacts,
+    /// The broker's stage histograms over the same time, where it has any: a histogram log, as it came.
+    pub stages_hlog: Option<String>,
+}
+
+/// What the broker says of itself.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BrokerFacts {
+    pub cluster_id: String,
+    /// `id@host:port` each.
+    pub brokers: Vec<String>,
+    /// From ApiVersions (KIP-511 has no name of the broker's software): the ranges it serves, `name lowest–highest`.
+    pub api_versions: Vec<String>,
+    /// DescribeConfigs of the broker: name and value, sorted by name. Empty when it does not answer that.
+    pub configs: Vec<(String, String)>,
+}
