@@ -3,4 +3,5 @@
 //! *Owns*: everything a measurement needs from plan to picture. *Never*: knows what is inside a broker; glommio.
 //! *Runs on*: threads of its own, away from a broker's cores.
 
+pub mod packed;
 pub mod result;

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::histogram::Histogram;
+use crate::bench::packed::Packed;
 
 /// What records went through, and what became of them. Told from the sequence numbers in the payload.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -31,7 +32,8 @@ pub struct Counts {
     pub lost: u64,
 }
 
-/// One interval of a run, after the warm-up.
+/// One interval of a run, after the warm-up. Its histograms are packed (`Packed::from(&histogram)`), because an hour
+/// of them otherwise takes gigabytes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Interval {
     /// Since the first interval began.
@@ -40,11 +42,11 @@ pub struct Interval {
     /// Why nothing of it may be used: the generator itself was late.
     pub invalid: Option<String>,
     /// From when each record was to be sent until its acknowledgement came. In closed loop: from when it was sent.
-    pub produce: Histogram,
+    pub produce: Packed,
     /// From the same moment until a consumer had the record.
-    pub e2e: Histogram,
+    pub e2e: Packed,
     /// How late the generator handed records over.
-    pub lateness: Histogram,
+    pub lateness: Packed,
     pub counts: Counts,
 }
 
