@@ -4,4 +4,5 @@
 //! *Runs on*: threads of its own, away from a broker's cores.
 
 pub mod packed;
+pub mod payload;
 pub mod result;
