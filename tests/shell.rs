@@ -49,7 +49,7 @@ async fn echo(dir: PathBuf, listener: TcpListener) {
             let mut output = Output::default();
             output.push(Bytes::copy_from_slice(&(frame.len() as u32).to_be_bytes()));
             output.push(frame);
-            assert!(!output.send(stream.as_raw_fd()).expect("send").blocked);
+            assert!(!output.send(stream.as_raw_fd(), usize::MAX).expect("send").blocked);
         }
         let read = poll_fn(|cx| reader.poll_read(cx, &mut stream, &mut scratch)).await;
         if read.expect("read") == 0 {

@@ -4,12 +4,13 @@
 //! *Owns*: the table of open files of one core. *Never*: retries a failed write or sync; decides what a failure means.
 //! *Runs on*: every core.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use glommio::io::{DmaFile, OpenOptions};
@@ -29,12 +30,17 @@ pub struct Disk {
     /// Large reads take turns: each write that waits for an acknowledgement would otherwise queue at the device
     /// behind all of them.
     large_reads: Semaphore,
+    last_write: Cell<Option<Instant>>,
 }
 
 /// Reads beyond this are large.
 const LARGE_READ_BYTES: usize = 64 << 10;
 /// Large reads of one core at a time.
 const LARGE_READS_MAX: u64 = 1;
+/// One turn of a large read on a core that writes: the longest its writes queue behind.
+const TURN_BESIDE_WRITES_BYTES: usize = 256 << 10;
+/// A core whose last write is longer ago does not write at present.
+const WRITES_PAST: Duration = Duration::from_millis(100);
 
 impl Disk {
     /// Must run on the executor that will use it, before that opens any other file; `probe` names a file under
@@ -49,19 +55,18 @@ impl Disk {
         let file = OpenOptions::new().read(true).write(true).dma_open(&path).await.map_err(io_error)?;
         file.close().await.map_err(io_error)?;
         fs::remove_file(&path)?;
-        Ok(Disk { root, files: RefCell::default(), large_reads: Semaphore::new(LARGE_READS_MAX) })
+        Ok(Disk {
+            root,
+            files: RefCell::default(),
+            large_reads: Semaphore::new(LARGE_READS_MAX),
+            last_write: Cell::new(None),
+        })
     }
 
     pub async fn run(&self, op: DiskOp) -> DiskResult {
         match op {
             DiskOp::Write { file, position, data } => self.write(self.file(file)?, position, data).await,
-            DiskOp::Read { file, position, len } => {
-                let file = self.file(file)?;
-                let turn = if len > LARGE_READ_BYTES { self.large_reads.acquire_permit(1).await.ok() } else { None };
-                let result = read(&file, position, len).await;
-                drop(turn);
-                result
-            }
+            DiskOp::Read { file, position, len } => self.read(&*self.file(file)?, position, len).await,
             DiskOp::Sync { file } => done("sync", self.file(file)?.fdatasync().await),
             DiskOp::Open { file, path, create } => self.open_file(file, &self.root.join(path), create).await,
             DiskOp::Allocate { file, len } => allocate(&*self.file(file)?, len).await,
@@ -83,6 +88,11 @@ impl Disk {
                 self.blocking("write", path, move |path| write_file(&path, &data)).await
             }
         }
+    }
+
+    /// Whether somebody waits for writes of this core every now and then.
+    pub fn writes_at_present(&self) -> bool {
+        self.last_write.get().is_some_and(|at| at.elapsed() < WRITES_PAST)
     }
 
     /// Open files at present.
@@ -129,6 +139,7 @@ impl Disk {
 
     async fn write(&self, file: Rc<DmaFile>, position: u64, data: Vec<Bytes>) -> DiskResult {
         assert!(position.is_multiple_of(BLOCK), "direct writes start at a block");
+        self.last_write.set(Some(Instant::now()));
         let bytes: usize = data.iter().map(Bytes::len).sum();
         let end = bytes.next_multiple_of(BLOCK_BYTES);
         let mut written = 0;
@@ -144,6 +155,38 @@ impl Disk {
             written += wrote - wrote % BLOCK_BYTES;
         }
         Ok(DiskDone::Done)
+    }
+
+    async fn read(&self, file: &DmaFile, position: u64, len: usize) -> DiskResult {
+        let mut data = BytesMut::new();
+        while data.len() < len {
+            let from = position + data.len() as u64;
+            let start = from - from % BLOCK;
+            let skip = (from - start) as usize;
+            let rest = (skip + len - data.len()).next_multiple_of(BLOCK_BYTES);
+            let large = rest > LARGE_READ_BYTES;
+            let turn = if large { self.large_reads.acquire_permit(1).await.ok() } else { None };
+            let wanted = rest.min(self.turn_bytes());
+            let read = file.read_at_aligned(start, wanted).await;
+            drop(turn);
+            let read = read.map_err(|error| disk_error("read", &io_error(error)))?;
+            // The buffer behind what was read holds stale bytes of other files: never look there.
+            let fresh = read.get(skip..).unwrap_or_default();
+            let fresh = &fresh[..fresh.len().min(len - data.len())];
+            if data.is_empty() {
+                data.reserve(if read.len() < wanted { fresh.len() } else { len });
+            }
+            data.extend_from_slice(fresh);
+            if read.len() < wanted {
+                break;
+            }
+        }
+        Ok(DiskDone::Read(data.freeze()))
+    }
+
+    /// What a large read may ask the device for in one turn.
+    fn turn_bytes(&self) -> usize {
+        if self.writes_at_present() { TURN_BESIDE_WRITES_BYTES } else { DISK_READ_BYTES_MAX }
     }
 
     async fn blocking(
@@ -171,29 +214,6 @@ fn gather(data: &[Bytes], mut skip: usize, buffer: &mut [u8]) {
         filled += slice.len();
     }
     buffer[filled..].fill(0);
-}
-
-async fn read(file: &DmaFile, position: u64, len: usize) -> DiskResult {
-    let mut data = BytesMut::new();
-    while data.len() < len {
-        let from = position + data.len() as u64;
-        let start = from - from % BLOCK;
-        let skip = (from - start) as usize;
-        let wanted = (skip + len - data.len()).next_multiple_of(BLOCK_BYTES).min(DISK_READ_BYTES_MAX);
-        let read = file.read_at_aligned(start, wanted).await;
-        let read = read.map_err(|error| disk_error("read", &io_error(error)))?;
-        // The buffer behind what was read holds stale bytes of other files: never look there.
-        let fresh = read.get(skip..).unwrap_or_default();
-        let fresh = &fresh[..fresh.len().min(len - data.len())];
-        if wanted >= skip + len && data.is_empty() {
-            return Ok(DiskDone::Read(Bytes::copy_from_slice(fresh)));
-        }
-        data.extend_from_slice(fresh);
-        if read.len() < wanted {
-            break;
-        }
-    }
-    Ok(DiskDone::Read(data.freeze()))
 }
 
 async fn allocate(file: &DmaFile, len: u64) -> DiskResult {

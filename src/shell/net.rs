@@ -244,26 +244,31 @@ impl Connection {
         }
     }
 
-    /// Sends what the socket takes now and leaves the rest to a task that waits.
-    pub(super) fn send(self: &Rc<Self>, reactor: &Rc<Reactor>) {
+    /// Sends what the socket takes now, up to `bytes_max`. What it does not take is left to a task that waits; what
+    /// is beyond the bound makes the connection dirty again. Returns how much was sent.
+    pub(super) fn send(self: &Rc<Self>, reactor: &Rc<Reactor>, bytes_max: usize) -> usize {
         if self.ended.get() || self.blocked.get() {
-            return;
+            return 0;
         }
         let fd = self.stream.borrow().as_raw_fd();
-        let sent = self.output.borrow_mut().send(fd);
+        let sent = self.output.borrow_mut().send(fd, bytes_max);
         match sent {
             Ok(sent) => {
                 if sent.blocked {
                     self.blocked.set(true);
                     glommio::spawn_local(send_blocked(reactor.clone(), self.clone())).detach();
+                } else if !self.output.borrow().is_empty() {
+                    reactor.mark_dirty(self);
                 } else if self.closing.get() {
                     self.end();
                 }
                 self.drained(reactor, sent.bytes);
+                sent.bytes
             }
             Err(error) => {
                 tracing::debug!(peer = ?self.peer, "a connection broke: {error}");
                 self.end();
+                0
             }
         }
     }
@@ -290,16 +295,22 @@ async fn send_blocked(reactor: Rc<Reactor>, connection: Rc<Connection>) {
     loop {
         let front = connection.output.borrow().front().cloned();
         let Some(front) = front else { break };
-        let sent = poll_fn(|cx| Pin::new(&mut *connection.stream.borrow_mut()).poll_write(cx, &front)).await;
+        let front = &front[..front.len().min(executor::SEND_BYTES_PER_TURN_BESIDE_WRITES)];
+        let sent = poll_fn(|cx| Pin::new(&mut *connection.stream.borrow_mut()).poll_write(cx, front)).await;
         match sent {
             Ok(bytes) => {
                 connection.output.borrow_mut().advance(bytes);
                 connection.active_at.set(reactor.instant());
                 connection.drained(&reactor, bytes);
                 let fd = connection.stream.borrow().as_raw_fd();
-                let more = connection.output.borrow_mut().send(fd);
+                let more = connection.output.borrow_mut().send(fd, reactor.send_bytes_per_turn());
                 match more {
-                    Ok(more) => connection.drained(&reactor, more.bytes),
+                    Ok(more) => {
+                        connection.drained(&reactor, more.bytes);
+                        if !more.blocked {
+                            executor::next_turn().await;
+                        }
+                    }
                     Err(_) => connection.end(),
                 }
             }

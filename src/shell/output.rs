@@ -33,11 +33,11 @@ impl Output {
         self.slices.front()
     }
 
-    /// Hands the socket as much as it takes.
-    pub fn send(&mut self, fd: RawFd) -> io::Result<Sent> {
+    /// Hands the socket as much as it takes, up to `bytes_max`.
+    pub fn send(&mut self, fd: RawFd, bytes_max: usize) -> io::Result<Sent> {
         let mut total = Sent { bytes: 0, blocked: false };
-        while !self.slices.is_empty() && !total.blocked {
-            let sent = socket::send(fd, self.slices.iter())?;
+        while !self.slices.is_empty() && !total.blocked && total.bytes < bytes_max {
+            let sent = socket::send(fd, self.slices.iter(), bytes_max - total.bytes)?;
             self.advance(sent.bytes);
             total.bytes += sent.bytes;
             total.blocked = sent.blocked;
@@ -85,7 +85,9 @@ mod tests {
         let mut got = Vec::new();
         let mut sent = 0;
         while !output.is_empty() {
-            sent += output.send(here.as_raw_fd()).expect("send").bytes;
+            let bytes = output.send(here.as_raw_fd(), 7001).expect("send").bytes;
+            assert!(bytes <= 7001);
+            sent += bytes;
             let mut chunk = [0; 5000];
             while let Ok(n) = there.read(&mut chunk) {
                 got.extend_from_slice(&chunk[..n]);

@@ -112,6 +112,15 @@ impl Reactor {
         self.shard.borrow_mut().admit(conn, frame_bytes)
     }
 
+    /// What may be sent before completions have their turn.
+    pub fn send_bytes_per_turn(&self) -> usize {
+        if self.disk.writes_at_present() {
+            executor::SEND_BYTES_PER_TURN_BESIDE_WRITES
+        } else {
+            executor::SEND_BYTES_PER_TURN
+        }
+    }
+
     pub fn instant(&self) -> Instant {
         self.clock.instant()
     }
@@ -218,10 +227,14 @@ async fn send_what_is_due(reactor: Rc<Reactor>) {
     loop {
         reactor.turn.wait().await;
         reactor.mesh.flush();
+        let mut bytes_left = reactor.send_bytes_per_turn();
         for _ in 0..SENDS_PER_TURN {
+            if bytes_left == 0 {
+                break;
+            }
             let Some(connection) = reactor.dirty.borrow_mut().pop_front() else { break };
             connection.dirty.set(false);
-            connection.send(&reactor);
+            bytes_left -= connection.send(&reactor, bytes_left);
         }
         if !reactor.dirty.borrow().is_empty() {
             reactor.turn.give();

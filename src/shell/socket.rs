@@ -98,15 +98,19 @@ pub struct Sent {
     pub blocked: bool,
 }
 
-/// Hands slices to the socket, without waiting. At most [`SLICES_PER_SEND_MAX`] are looked at.
-pub fn send<'a>(fd: RawFd, slices: impl Iterator<Item = &'a Bytes>) -> io::Result<Sent> {
+/// Hands slices to the socket, without waiting: at most `bytes_max`, of at most [`SLICES_PER_SEND_MAX`] slices.
+pub fn send<'a>(fd: RawFd, slices: impl Iterator<Item = &'a Bytes>, bytes_max: usize) -> io::Result<Sent> {
     let mut vector = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SLICES_PER_SEND_MAX];
     let mut count = 0;
     let mut wanted = 0;
     for (entry, slice) in vector.iter_mut().zip(slices) {
-        *entry = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() };
+        if wanted == bytes_max {
+            break;
+        }
+        let length = slice.len().min(bytes_max - wanted);
+        *entry = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: length };
         count += 1;
-        wanted += slice.len();
+        wanted += length;
     }
     // SAFETY: all-zero is a valid msghdr: no name, no control data.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
@@ -274,18 +278,22 @@ mod tests {
     fn slices_arrive_in_order_and_a_full_socket_says_so() {
         let (here, mut there) = UnixStream::pair().expect("pair");
         let slices = [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"two")];
-        let sent = send(here.as_raw_fd(), slices.iter()).expect("send");
+        let sent = send(here.as_raw_fd(), slices.iter(), usize::MAX).expect("send");
         assert_eq!(sent, Sent { bytes: 6, blocked: false });
         let mut read = [0; 6];
         there.read_exact(&mut read).expect("read");
         assert_eq!(&read, b"onetwo");
+        let sent = send(here.as_raw_fd(), slices.iter(), 5).expect("send");
+        assert_eq!(sent, Sent { bytes: 5, blocked: false });
+        there.read_exact(&mut read[..5]).expect("read");
+        assert_eq!(&read[..5], b"onetw");
 
         let large = [Bytes::from(vec![7; 16 << 20])];
-        let sent = send(here.as_raw_fd(), large.iter()).expect("send");
+        let sent = send(here.as_raw_fd(), large.iter(), usize::MAX).expect("send");
         assert!(sent.blocked && sent.bytes > 0 && sent.bytes < 16 << 20);
-        assert_eq!(send(here.as_raw_fd(), large.iter()).expect("send"), Sent { bytes: 0, blocked: true });
+        assert_eq!(send(here.as_raw_fd(), large.iter(), usize::MAX).expect("send"), Sent { bytes: 0, blocked: true });
         shut_down(there.as_raw_fd());
-        assert!(send(here.as_raw_fd(), large.iter()).is_err());
+        assert!(send(here.as_raw_fd(), large.iter(), usize::MAX).is_err());
     }
 
     #[test]
