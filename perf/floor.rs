@@ -161,7 +161,7 @@ async fn send(floor: Rc<Floor>) {
                 continue;
             }
             let fd = connection.stream.borrow().as_raw_fd();
-            let sent = connection.output.borrow_mut().send(fd);
+            let sent = connection.output.borrow_mut().send(fd, usize::MAX);
             if sent.is_ok_and(|sent| sent.blocked) {
                 connection.blocked.set(true);
                 glommio::spawn_local(send_blocked(connection)).detach();
