@@ -179,6 +179,13 @@ impl Packed {
         (mean, (squares.sum::<f64>() / count).sqrt())
     }
 
+    /// How many doublings of the value there are buckets for, and how many buckets in the first.
+    pub fn layout(&self) -> (u32, u32) {
+        let half = u32::from(self.shape.half_count_magnitude);
+        let covered = u32::from(self.shape.unit_magnitude) + half + 1;
+        ((self.shape.highest.ilog2() + 1).saturating_sub(covered) + 1, 2 << half)
+    }
+
     /// A histogram that can be added to. Values beyond what clients measure are counted at the bound.
     pub fn unpack(&self) -> Histogram {
         let mut histogram = Histogram::of_client();
@@ -188,15 +195,17 @@ impl Packed {
 
     /// HdrHistogram's binary form, version 2.
     pub fn to_v2(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + self.counts.len());
+        // Other readers expect at least one bucket.
+        let counts: &[u8] = if self.is_empty() { &[0] } else { &self.counts };
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + counts.len());
         bytes.extend((V2_COOKIE | 0x10).to_be_bytes());
-        bytes.extend((self.counts.len() as u32).to_be_bytes());
+        bytes.extend((counts.len() as u32).to_be_bytes());
         bytes.extend(0u32.to_be_bytes());
         bytes.extend(u32::from(self.shape.digits).to_be_bytes());
         bytes.extend(self.shape.lowest.to_be_bytes());
         bytes.extend(self.shape.highest.to_be_bytes());
         bytes.extend(1f64.to_be_bytes());
-        bytes.extend(&self.counts);
+        bytes.extend(counts);
         bytes
     }
 
