@@ -3,8 +3,11 @@
 //! *Owns*: everything a measurement needs from plan to picture. *Never*: knows what is inside a broker; glommio.
 //! *Runs on*: threads of its own, away from a broker's cores.
 
+pub mod capsule;
+pub mod environment;
 pub mod hgrm;
 pub mod hlog;
 pub mod packed;
 pub mod payload;
 pub mod result;
+pub mod summary;

@@ -69,6 +69,27 @@ pub struct RunResult {
     pub stages_hlog: Option<String>,
 }
 
+impl RunResult {
+    /// Nothing measured yet.
+    pub fn begin(started_wall_ms: i64) -> RunResult {
+        RunResult {
+            started_wall_ms,
+            intervals: Vec::new(),
+            connect: Histogram::of_client(),
+            metadata: Histogram::of_client(),
+            totals: Counts::default(),
+            complaints: Vec::new(),
+            broker: BrokerFacts::default(),
+            stages_hlog: None,
+        }
+    }
+
+    /// The intervals that count.
+    pub fn valid(&self) -> impl Iterator<Item = &Interval> {
+        self.intervals.iter().filter(|interval| interval.invalid.is_none())
+    }
+}
+
 /// What the broker says of itself.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
