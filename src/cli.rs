@@ -1,4 +1,4 @@
-//! The command line: `serve` with every setting as a flag, `settings` that prints the manual.
+//! The command line: `serve` with every setting as a flag, `settings` that prints the manual, and the tools.
 //!
 //! *Owns*: the commands and their flags, which come from the settings table. *Never*: checks a value (the table
 //! does) or runs anything. *Runs on*: the main thread, before the first executor.
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+#[cfg(feature = "shell")]
+use crate::bench::tool::{TOOLS, Tool};
 use crate::config::{Kind, Notation, Origin, Row, SettingError, Settings, TABLE, Unit, nearest};
 use crate::config::{manual_json, manual_text};
 
@@ -31,6 +33,9 @@ pub enum Action {
     Serve(Box<Settings>),
     /// Print this and be done.
     Print(String),
+    /// Hand a tool of the measuring half its part of the command line.
+    #[cfg(feature = "shell")]
+    Tool(Tool, Box<ArgMatches>),
 }
 
 /// What is wrong with the command line, the environment or the file. Says where, and what would be right.
@@ -76,6 +81,11 @@ pub fn parse(
         Some(("settings", matches)) if matches.get_flag("json") => Ok(Action::Print(manual_json())),
         Some(("settings", _)) => Ok(Action::Print(manual_text())),
         Some(("serve", matches)) => Ok(Action::Serve(Box::new(settings(matches, environment)?))),
+        #[cfg(feature = "shell")]
+        Some((name, matches)) => {
+            let tool = TOOLS.iter().find(|tool| (tool.command)().get_name() == name);
+            Ok(Action::Tool(*tool.expect("clap knows no other"), Box::new(matches.clone())))
+        }
         _ => unreachable!("clap asks for one of these"),
     }
 }
@@ -96,13 +106,16 @@ fn command() -> Command {
         serve = serve.arg(argument(row));
     }
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs: an array of objects");
-    Command::new("corelog")
+    let command = Command::new("corelog")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A Kafka-wire-compatible log broker for Linux")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve)
-        .subcommand(Command::new("settings").about("Print the manual of settings").arg(json))
+        .subcommand(Command::new("settings").about("Print the manual of settings").arg(json));
+    #[cfg(feature = "shell")]
+    let command = command.subcommands(TOOLS.iter().map(|tool| (tool.command)()));
+    command
 }
 
 fn argument(row: &'static Row) -> Arg {

@@ -3,7 +3,10 @@
 //! *Owns*: everything a measurement needs from plan to picture. *Never*: knows what is inside a broker; glommio.
 //! *Runs on*: threads of its own, away from a broker's cores.
 
+pub mod bootstrap;
 pub mod capsule;
+pub mod compare;
+pub mod compare_table;
 pub mod environment;
 pub mod hgrm;
 pub mod hlog;
@@ -11,3 +14,4 @@ pub mod packed;
 pub mod payload;
 pub mod result;
 pub mod summary;
+pub mod tool;
