@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Stock clients that are not written in Rust against the debug build: kafka-python, confluent-kafka and kafkajs, in the
-# versions that tests/python/requirements.txt and tests/node/package-lock.json name. They are installed below the target
-# directory. A client that this machine cannot install (no venv, no npm, no way to the registry) is named and left out;
-# one that is installed and fails is a failure.
+# versions that tests/python/requirements.txt and tests/node/package-lock.json name; and HdrHistogram for Python, which
+# reads and writes histogram logs. They are installed below the target directory. One that this machine cannot install
+# (no venv, no npm, no way to the registry) is named and left out; one that is installed and fails is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,9 +22,11 @@ install_node() {
     npm ci --silent --no-audit --no-fund --prefix "$work"
 }
 if install_python; then
+    echo "-- hlog.py"
+    "$work/venv/bin/python" tests/python/hlog.py "$target/debug/corelog"
     clients+=("$work/venv/bin/python tests/python/roundtrip.py" "$work/venv/bin/python tests/python/confluent.py")
 else
-    left_out+=(kafka-python confluent-kafka)
+    left_out+=(kafka-python confluent-kafka hdrhistogram)
 fi
 if command -v node npm >/dev/null && install_node; then
     clients+=("node $work/roundtrip.js")

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::bench::compare_table;
+use crate::bench::{compare_table, convert};
 
 /// A subcommand, and what does it. It prints its errors itself.
 #[derive(Clone, Copy, Debug)]
@@ -15,4 +15,7 @@ pub struct Tool {
     pub run: fn(&ArgMatches) -> ExitCode,
 }
 
-pub static TOOLS: &[Tool] = &[Tool { command: compare_table::command, run: compare_table::run }];
+pub static TOOLS: &[Tool] = &[
+    Tool { command: compare_table::command, run: compare_table::run },
+    Tool { command: convert::command, run: convert::run },
+];
