@@ -112,6 +112,12 @@ impl Index {
         }
     }
 
+    /// Every entry: an offset, and where its batch begins.
+    pub(super) fn places(&self) -> impl Iterator<Item = (Offset, u64)> {
+        let place = |entry: &Entry| (Offset(self.base.0 + i64::from(entry.offset_delta)), u64::from(entry.position));
+        self.entries.iter().map(place)
+    }
+
     pub(super) fn base(&self) -> Offset {
         self.base
     }

@@ -14,6 +14,7 @@ mod epochs;
 mod file;
 mod find;
 mod index;
+pub mod inspect;
 #[allow(clippy::module_inception)]
 pub mod log;
 mod producer;

@@ -178,6 +178,9 @@ impl fmt::Display for StoredError {
             StoredError::Stale { base_offset, epoch } => {
                 write!(f, "a batch of offset {base_offset} and epoch {epoch} does not belong here")
             }
+            StoredError::Damaged(BatchError::Magic { magic }) => {
+                write!(f, "what lies there is no batch: format {magic} instead of 2")
+            }
             StoredError::Damaged(error) => error.fmt(f),
         }
     }

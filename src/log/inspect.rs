@@ -1,0 +1,432 @@
+//! Looking at a log from outside: which batches a segment holds, the first byte that is none, and whether indexes
+//! and snapshots tell the truth.
+//!
+//! *Owns*: the verdicts. *Never*: changes anything; believes an index, a snapshot or a file's length. *Runs on*: a
+//! thread of the command line, while no broker has the files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::base::ids::{LeaderEpoch, Offset};
+use crate::wire::batch::{BatchHeader, HEADER_BYTES, StoredError, check_stored};
+
+use super::index::SealedIndex;
+use super::segment::FileName;
+use super::state::State;
+
+/// The files of a log that count, by the first offset of their segments.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LogFiles {
+    /// Ascending.
+    pub segments: Vec<Offset>,
+    pub indexes: Vec<Offset>,
+    pub snapshots: Vec<Offset>,
+    pub has_checkpoint: bool,
+    /// Names that mean nothing to the broker.
+    pub strangers: Vec<String>,
+}
+
+/// A file of a log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum LogFile {
+    Segment(Offset),
+    Index(Offset),
+    Snapshot(Offset),
+    Checkpoint,
+}
+
+impl LogFile {
+    pub fn path(self, dir: &Path) -> PathBuf {
+        let name = match self {
+            LogFile::Segment(base) => FileName::Segment(base),
+            LogFile::Index(base) => FileName::Index(base),
+            LogFile::Snapshot(base) => FileName::Snapshot(base),
+            LogFile::Checkpoint => FileName::Checkpoint,
+        };
+        name.path(dir)
+    }
+}
+
+impl LogFiles {
+    pub fn of(names: impl IntoIterator<Item = String>) -> LogFiles {
+        let mut files = LogFiles::default();
+        for name in names {
+            match FileName::parse(&name) {
+                Some(FileName::Segment(base)) => files.segments.push(base),
+                Some(FileName::Index(base)) => files.indexes.push(base),
+                Some(FileName::Snapshot(base)) => files.snapshots.push(base),
+                Some(FileName::Checkpoint) => files.has_checkpoint = true,
+                None => files.strangers.push(name),
+            }
+        }
+        for bases in [&mut files.segments, &mut files.indexes, &mut files.snapshots] {
+            bases.sort_unstable();
+        }
+        files.strangers.sort_unstable();
+        files
+    }
+}
+
+/// A whole batch where it belongs.
+#[derive(Clone, Debug)]
+pub struct PlacedBatch {
+    /// Of its first byte in the file.
+    pub position: u64,
+    pub header: BatchHeader,
+    /// All of it, header included.
+    pub bytes: Bytes,
+}
+
+/// What lies after the last good batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// Nothing.
+    None,
+    /// Zeros: space that was reserved and never written. A broker that was killed leaves it, and takes it back when
+    /// it starts.
+    Unused { bytes: u64 },
+    /// Something that is not the batch that belongs there.
+    Bad { bytes: u64, why: StoredError },
+}
+
+/// What a segment's bytes add up to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SegmentEnd {
+    pub base: Offset,
+    /// Bytes of good batches: the first bad or unused byte.
+    pub position: u64,
+    /// Of the batch that would follow.
+    pub next: Offset,
+    pub epoch: LeaderEpoch,
+    pub batches: u64,
+    pub records: u64,
+    pub rest: Rest,
+}
+
+/// Reads one segment from its first byte to its last.
+#[derive(Debug)]
+pub struct SegmentReader {
+    end: SegmentEnd,
+    file_len: u64,
+    /// Bytes from `end.position` on that are no whole batch yet.
+    have: BytesMut,
+    /// Of `have`, before it is worth another look.
+    need: usize,
+    /// Set at the first bad byte.
+    why: Option<StoredError>,
+    /// What came after it: how much, and whether it was nothing but zeros.
+    beyond: u64,
+    all_zeros: bool,
+}
+
+impl SegmentReader {
+    /// The segment that begins with offset `base`, after batches of leader epochs up to `epoch`.
+    pub fn new(base: Offset, epoch: LeaderEpoch, file_len: u64) -> SegmentReader {
+        let end = SegmentEnd { base, position: 0, next: base, epoch, batches: 0, records: 0, rest: Rest::None };
+        SegmentReader { end, file_len, have: BytesMut::new(), need: 0, why: None, beyond: 0, all_zeros: true }
+    }
+
+    /// The first offset of the batch that belongs next, and its place.
+    pub fn next(&self) -> (Offset, u64) {
+        (self.end.next, self.end.position)
+    }
+
+    /// The next bytes of the file. `on_batch` is given each batch that they complete.
+    pub fn push(&mut self, bytes: &[u8], mut on_batch: impl FnMut(&PlacedBatch)) {
+        if self.why.is_some() {
+            return self.pass(bytes);
+        }
+        self.have.extend_from_slice(bytes);
+        while self.have.len() >= self.need {
+            match check_stored(&self.have, self.end.next, self.end.epoch) {
+                Ok(header) => {
+                    let bytes = self.have.split_to(header.size_bytes()).freeze();
+                    let batch = PlacedBatch { position: self.end.position, header, bytes };
+                    on_batch(&batch);
+                    self.end.position += batch.bytes.len() as u64;
+                    self.end.next = header.next_offset();
+                    self.end.epoch = header.epoch();
+                    self.end.batches += 1;
+                    self.end.records += u64::try_from(header.records_count).unwrap_or(0);
+                    self.need = HEADER_BYTES;
+                }
+                // Memory is bounded by the file, whatever a length in it says.
+                Err(StoredError::Cut { wanted }) if wanted as u64 <= self.file_len - self.end.position => {
+                    self.need = wanted;
+                }
+                Err(why) => return self.stop(why),
+            }
+        }
+    }
+
+    /// There are no more bytes.
+    pub fn finish(mut self) -> SegmentEnd {
+        if self.why.is_none() && !self.have.is_empty() {
+            let wanted = self.need.max(HEADER_BYTES);
+            self.stop(StoredError::Cut { wanted });
+        }
+        self.end.rest = match self.why {
+            None => Rest::None,
+            Some(_) if self.all_zeros => Rest::Unused { bytes: self.beyond },
+            Some(why) => Rest::Bad { bytes: self.beyond, why },
+        };
+        self.end
+    }
+
+    fn stop(&mut self, why: StoredError) {
+        self.why = Some(why);
+        let have = std::mem::take(&mut self.have);
+        self.pass(&have);
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        self.beyond += bytes.len() as u64;
+        self.all_zeros &= bytes.iter().all(|byte| *byte == 0);
+    }
+}
+
+/// What has to go so that a log is whole again. Everything before stays.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// The segment that is cut, and where.
+    pub segment: Offset,
+    pub position: u64,
+    /// The first offset that is lost.
+    pub offset: Offset,
+    /// Segments after it, which follow on what is lost.
+    pub later: Vec<Offset>,
+    /// For people.
+    pub why: String,
+}
+
+/// The first place where a log's batches do not go on, if there is one. `ends` are all of its segments, ascending.
+pub fn plan_cut(ends: &[SegmentEnd]) -> Option<Cut> {
+    for (at, end) in ends.iter().enumerate() {
+        let later = || ends[at + 1..].iter().map(|end| end.base).collect();
+        let cut = |why| Cut { segment: end.base, position: end.position, offset: end.next, later: later(), why };
+        match (&end.rest, ends.get(at + 1)) {
+            (Rest::Bad { why, .. }, _) => return Some(cut(why.to_string())),
+            (_, Some(next)) if next.base != end.next => {
+                let why = format!("the next segment begins with offset {}, not {}", next.base, end.next);
+                return Some(cut(why));
+            }
+            (Rest::None | Rest::Unused { .. }, _) => {}
+        }
+    }
+    None
+}
+
+/// What the files beside the segments say about them. Each statement is checked while the segments are read.
+#[derive(Clone, Default, Debug)]
+pub struct Claims {
+    /// By segment and place in it.
+    open: BTreeMap<(Offset, u64), Vec<Claim>>,
+    findings: Vec<(LogFile, String)>,
+}
+
+/// That a batch ends, or the segment begins, at some place.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    by: LogFile,
+    /// The offset after that place, if it is said.
+    next: Option<Offset>,
+}
+
+impl Claims {
+    /// Takes what a file says; `bytes` are all of it.
+    pub fn read(&mut self, file: LogFile, bytes: &[u8]) {
+        match file {
+            LogFile::Segment(_) => {}
+            LogFile::Index(base) => match SealedIndex::from_file(bytes, base) {
+                Some(sealed) => {
+                    for (offset, position) in sealed.index.places() {
+                        self.add(file, base, position, Some(offset));
+                    }
+                    self.add(file, base, sealed.len, None);
+                }
+                None => self.findings.push((file, "is not an index of this segment, or is damaged".to_owned())),
+            },
+            LogFile::Snapshot(_) | LogFile::Checkpoint => match State::from_file(bytes) {
+                Some(state) => {
+                    self.add(file, state.segment, state.mark.position, Some(state.mark.next));
+                    for row in &state.sealed {
+                        self.add(file, row.base, row.len, None);
+                    }
+                }
+                None => self.findings.push((file, "is not a snapshot of a log, or is damaged".to_owned())),
+            },
+        }
+    }
+
+    fn add(&mut self, by: LogFile, segment: Offset, position: u64, next: Option<Offset>) {
+        self.open.entry((segment, position)).or_default().push(Claim { by, next });
+    }
+
+    /// In that segment the batch with offset `next` begins at `position`, or would.
+    pub fn on_place(&mut self, segment: Offset, position: u64, next: Offset) {
+        for claim in self.open.remove(&(segment, position)).unwrap_or_default() {
+            if let Some(claimed) = claim.next.filter(|claimed| *claimed != next) {
+                let what =
+                    format!("says offset {claimed} is at byte {position} of segment {segment}, which has {next}");
+                self.findings.push((claim.by, what));
+            }
+        }
+    }
+
+    /// What is wrong, one finding a file, given that the log's segments are `ends`. A snapshot may tell of segments
+    /// that are gone.
+    pub fn finish(mut self, ends: &[SegmentEnd]) -> Vec<(LogFile, String)> {
+        for ((segment, position), claims) in std::mem::take(&mut self.open) {
+            if !ends.iter().any(|end| end.base == segment) {
+                continue;
+            }
+            for claim in claims {
+                let what = format!("says a batch ends at byte {position} of segment {segment}, where none does");
+                self.findings.push((claim.by, what));
+            }
+        }
+        self.findings.sort_by_key(|(file, _)| *file);
+        self.findings.dedup_by_key(|(file, _)| *file);
+        self.findings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::index::Index;
+    use crate::log::testing::batch;
+
+    /// Batches of two records from `base` on, as they are stored.
+    fn stored(base: i64, batches: i64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for number in 0..batches {
+            for part in batch(2, 50, 5).stamp(Offset(base + 2 * number), LeaderEpoch(3), None).slices() {
+                bytes.extend_from_slice(&part);
+            }
+        }
+        bytes
+    }
+
+    /// Whatever the pieces the file is read in, the answer is the same.
+    fn read(base: i64, bytes: &[u8]) -> SegmentEnd {
+        let ends = [1, 7, 100, 1 << 20].map(|piece| {
+            let mut reader = SegmentReader::new(Offset(base), LeaderEpoch(0), bytes.len() as u64);
+            let mut seen = 0;
+            for piece in bytes.chunks(piece) {
+                reader.push(piece, |batch| {
+                    assert_eq!(batch.position, seen);
+                    seen += batch.bytes.len() as u64;
+                });
+            }
+            assert_eq!(reader.next().1, seen);
+            reader.finish()
+        });
+        assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
+        ends[0].clone()
+    }
+
+    #[test]
+    fn a_segment_is_read_to_its_end() {
+        let bytes = stored(10, 3);
+        let end = read(10, &bytes);
+        assert_eq!((end.next, end.position, end.batches, end.records), (Offset(16), bytes.len() as u64, 3, 6));
+        assert_eq!((end.epoch, end.rest), (LeaderEpoch(3), Rest::None));
+        assert_eq!(read(10, &[]).rest, Rest::None);
+    }
+
+    #[test]
+    fn the_first_bad_byte_is_that_of_the_batch_it_is_in() {
+        let good = stored(0, 2);
+        let one = good.len() as u64 / 2;
+        let check = |bytes: &[u8], position: u64, expect: &str| {
+            let end = read(0, bytes);
+            assert_eq!(end.position, position);
+            match end.rest {
+                Rest::Bad { bytes: rest, why } => {
+                    assert_eq!(rest, bytes.len() as u64 - position);
+                    assert!(why.to_string().contains(expect), "{why}");
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let changed = |at: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[at] ^= byte;
+            bytes
+        };
+        check(&changed(one as usize + 70, 1), one, "checksum");
+        check(&changed(70, 1), 0, "checksum");
+        check(&changed(7, 1), 0, "does not belong here");
+        // A length of 2 GiB.
+        check(&changed(one as usize + 8, 0x7f), one, "more than there are");
+        check(&changed(16, 3), 0, "no batch: format 1");
+        check(&good[..good.len() - 1], one, "more than there are");
+        check(&[&good[..], &stored(0, 1)].concat(), 2 * one, "does not belong here");
+    }
+
+    #[test]
+    fn zeros_at_the_end_are_space_and_not_damage() {
+        let good = stored(0, 2);
+        for zeros in [1, 60, 61, 5000] {
+            let end = read(0, &[good.clone(), vec![0; zeros]].concat());
+            assert_eq!((end.position, end.rest), (good.len() as u64, Rest::Unused { bytes: zeros as u64 }));
+        }
+        let end = read(0, &[good.clone(), vec![0; 5000], vec![1]].concat());
+        assert!(matches!(end.rest, Rest::Bad { bytes: 5001, .. }), "{end:?}");
+    }
+
+    #[test]
+    fn a_cut_takes_what_follows_on_the_bad_place() {
+        let (first, second) = (stored(0, 2), stored(4, 2));
+        let ends = |first: &[u8], second: &[u8], base: i64| vec![read(0, first), read(base, second)];
+        assert_eq!(plan_cut(&ends(&first, &second, 4)), None);
+        // A killed broker's last segment ends in unused space.
+        assert_eq!(plan_cut(&ends(&first, &[second.clone(), vec![0; 100]].concat(), 4)), None);
+        let mut bad = first.clone();
+        bad[first.len() - 1] ^= 1;
+        let cut = plan_cut(&ends(&bad, &second, 4)).unwrap();
+        assert_eq!((cut.segment, cut.position, cut.offset), (Offset(0), first.len() as u64 / 2, Offset(2)));
+        assert_eq!(cut.later, [Offset(4)]);
+        let cut = plan_cut(&ends(&first, &stored(6, 1), 6)).unwrap();
+        assert_eq!((cut.position, cut.offset, cut.later), (first.len() as u64, Offset(4), vec![Offset(6)]));
+        assert_eq!(cut.why, "the next segment begins with offset 6, not 4");
+    }
+
+    #[test]
+    fn an_index_that_points_elsewhere_is_found_out() {
+        let bytes = stored(0, 4);
+        let one = bytes.len() as u64 / 4;
+        let verdict = |offset: i64, position: u64, len: u64| {
+            let mut index = Index::new(Offset(0), 1);
+            index.on_batch(Offset(offset), position, 5);
+            let mut claims = Claims::default();
+            claims.read(LogFile::Index(Offset(0)), &SealedIndex { index, len, max_timestamp: 5 }.to_file());
+            let mut reader = SegmentReader::new(Offset(0), LeaderEpoch(0), bytes.len() as u64);
+            reader.push(&bytes, |batch| claims.on_place(Offset(0), batch.position, batch.header.first_offset()));
+            claims.on_place(Offset(0), reader.next().1, reader.next().0);
+            claims.finish(&[reader.finish()]).into_iter().map(|(_, what)| what).collect::<Vec<_>>()
+        };
+        assert_eq!(verdict(2, one, 4 * one), [""; 0]);
+        assert_eq!(verdict(4, one, 4 * one), [format!("says offset 4 is at byte {one} of segment 0, which has 2")]);
+        let nowhere = format!("says a batch ends at byte {} of segment 0, where none does", one + 1);
+        assert_eq!(verdict(2, one + 1, 4 * one), [nowhere.as_str()]);
+        assert_eq!(verdict(2, one, 4 * one - 1).len(), 1);
+        let mut claims = Claims::default();
+        claims.read(LogFile::Checkpoint, b"nonsense");
+        assert_eq!(claims.finish(&[])[0].1, "is not a snapshot of a log, or is damaged");
+    }
+
+    #[test]
+    fn files_are_known_by_their_names() {
+        let names =
+            ["00000000000000000007.log", "00000000000000000000.log", "checkpoint", "00000000000000000000.index"];
+        let files = LogFiles::of(names.into_iter().chain(["notes.txt"]).map(str::to_owned));
+        assert_eq!(files.segments, [Offset(0), Offset(7)]);
+        assert_eq!((files.indexes, files.snapshots), (vec![Offset(0)], vec![]));
+        assert!(files.has_checkpoint);
+        assert_eq!(files.strangers, ["notes.txt"]);
+    }
+}
