@@ -1,16 +1,19 @@
 //! The command line: `serve` with every setting as a flag, `settings` that prints the manual, and the tools.
 //!
-//! *Owns*: the commands and their flags, which come from the settings table. *Never*: checks a value (the table
+//! *Owns*: the flags of `serve`, which come from the settings table, and THE table of tools. *Never*: checks a value (the table
 //! does) or runs anything. *Runs on*: the main thread, before the first executor.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 #[cfg(feature = "shell")]
-use crate::bench::tool::{TOOLS, Tool};
+use crate::admin;
+#[cfg(feature = "shell")]
+use crate::bench::{compare_table, convert};
 use crate::config::{Kind, Notation, Origin, Row, SettingError, Settings, TABLE, Unit, nearest};
 use crate::config::{manual_json, manual_text};
 
@@ -33,10 +36,30 @@ pub enum Action {
     Serve(Box<Settings>),
     /// Print this and be done.
     Print(String),
-    /// Hand a tool of the measuring half its part of the command line.
-    #[cfg(feature = "shell")]
-    Tool(Tool, Box<ArgMatches>),
+    /// Call `run` with these and end with its exit code.
+    Tool {
+        run: fn(&ArgMatches) -> ExitCode,
+        matches: Box<ArgMatches>,
+    },
 }
+
+/// A subcommand with flags of its own, which prints its errors itself.
+struct Tool {
+    command: fn() -> Command,
+    run: fn(&ArgMatches) -> ExitCode,
+}
+
+/// THE table of tools.
+#[cfg(feature = "shell")]
+const TOOLS: &[Tool] = &[
+    Tool { command: compare_table::command, run: compare_table::run },
+    Tool { command: convert::command, run: convert::run },
+    Tool { command: admin::log::command, run: admin::log::run },
+];
+
+/// They all need files, threads or sockets.
+#[cfg(not(feature = "shell"))]
+const TOOLS: &[Tool] = &[];
 
 /// What is wrong with the command line, the environment or the file. Says where, and what would be right.
 #[derive(Debug)]
@@ -81,12 +104,12 @@ pub fn parse(
         Some(("settings", matches)) if matches.get_flag("json") => Ok(Action::Print(manual_json())),
         Some(("settings", _)) => Ok(Action::Print(manual_text())),
         Some(("serve", matches)) => Ok(Action::Serve(Box::new(settings(matches, environment)?))),
-        #[cfg(feature = "shell")]
         Some((name, matches)) => {
             let tool = TOOLS.iter().find(|tool| (tool.command)().get_name() == name);
-            Ok(Action::Tool(*tool.expect("clap knows no other"), Box::new(matches.clone())))
+            let run = tool.expect("clap knows the tools from this table").run;
+            Ok(Action::Tool { run, matches: Box::new(matches.clone()) })
         }
-        _ => unreachable!("clap asks for one of these"),
+        None => unreachable!("clap asks for one"),
     }
 }
 
@@ -106,16 +129,14 @@ fn command() -> Command {
         serve = serve.arg(argument(row));
     }
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("For programs: an array of objects");
-    let command = Command::new("corelog")
+    Command::new("corelog")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A Kafka-wire-compatible log broker for Linux")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve)
-        .subcommand(Command::new("settings").about("Print the manual of settings").arg(json));
-    #[cfg(feature = "shell")]
-    let command = command.subcommands(TOOLS.iter().map(|tool| (tool.command)()));
-    command
+        .subcommand(Command::new("settings").about("Print the manual of settings").arg(json))
+        .subcommands(TOOLS.iter().map(|tool| (tool.command)()))
 }
 
 fn argument(row: &'static Row) -> Arg {

@@ -15,6 +15,7 @@
 //! | F4 | `broker` | `Shard::step`: sessions, the API table, one file per API family, routing between cores |
 //! | F5 | `shell` | glommio: executors, sockets, direct I/O, the mesh between cores, signals |
 //! | F6 | `bench` | the measuring half: generator, histogram logs, comparison, report; no glommio, only threads |
+//! | F6 | `admin` | tools for those who look after a broker and its files; no glommio |
 //! | F7 | `cli` | the command line: its flags come from the settings table |
 //!
 //! A Produce request's way: `shell/net` reads a frame → `broker/shard` step → `broker/session` admits it →
@@ -25,6 +26,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "shell")]
+pub mod admin;
 pub mod base;
 #[cfg(feature = "shell")]
 pub mod bench;

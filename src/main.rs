@@ -13,7 +13,7 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Ok(Action::Tool(tool, matches)) => (tool.run)(&matches),
+        Ok(Action::Tool { run, matches }) => run(&matches),
         Ok(Action::Serve(settings)) => {
             run::start_logging();
             match run::serve(*settings) {

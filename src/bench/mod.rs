@@ -16,4 +16,3 @@ pub mod packed;
 pub mod payload;
 pub mod result;
 pub mod summary;
-pub mod tool;

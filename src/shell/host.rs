@@ -21,7 +21,8 @@ const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 /// Each of an executor's three rings registers the executor's direct I/O memory.
 const RINGS: u64 = 3;
 
-const LOCK_NAME: &str = ".lock";
+/// The file in a data directory that the broker using it has locked.
+pub const LOCK_NAME: &str = ".lock";
 
 /// Why the broker did not start, or could not go on: for the user to read, with what to do about it.
 #[derive(Debug)]

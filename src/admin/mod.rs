@@ -1,0 +1,8 @@
+//! Tools for those who look after brokers and their files.
+//!
+//! *Owns*: their command lines and what they print. *Never*: is part of a running broker. *Runs on*: the main thread
+//! of a process of its own.
+
+pub mod log;
+mod log_dump;
+mod log_files;

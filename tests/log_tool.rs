@@ -1,0 +1,201 @@
+//! `corelog log` on the files of the real broker: what it wrote is found whole, what was damaged is found damaged and
+//! becomes whole by a repair that keeps what it cuts off.
+#![cfg(feature = "shell")]
+
+mod binary;
+mod raw;
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use binary::{Broker, directory};
+use corelog::wire::compression::Compression;
+use corelog::wire::records::BatchBuilder;
+use raw::Client;
+use serde_json::Value;
+
+const TOPIC: &str = "orders";
+
+/// Small segments, so that there are several.
+const ARGUMENTS: [&str; 4] = ["--cores", "1", "--log-segment-bytes", "131072"];
+
+const BATCHES: i64 = 120;
+
+fn tool(arguments: &[&str], path: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
+    command.arg("log").args(arguments).arg(path).output().expect("the binary runs")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// What `--json` says, and whether the exit code says the same.
+fn json(arguments: &[&str], path: &Path) -> Value {
+    let output = tool(&[arguments, &["--json"]].concat(), path);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)));
+    assert_eq!(output.status.code(), Some(if value["whole"] == true { 0 } else { 1 }), "{value}");
+    value
+}
+
+/// A data directory with some segments, two records a batch.
+fn filled(dir: &Path) -> Broker {
+    let broker = Broker::start(dir, &ARGUMENTS);
+    let mut client = Client::connect(&broker);
+    client.create_topic(TOPIC, 1);
+    for number in 0..BATCHES {
+        let mut builder = BatchBuilder::new(Compression::None).producer(5, 0, 2 * number as i32);
+        builder.push(1_000 + number, Some(b"key"), Some(format!("value {number}").as_bytes()));
+        builder.push(1_000 + number, None, Some(&vec![b'x'; 4000]));
+        let row = client.produce(TOPIC, 0, builder.build().bytes);
+        assert_eq!((row.error_code, row.base_offset), (0, 2 * number), "{:?}", row.error_message);
+    }
+    broker
+}
+
+fn segments(partition: &Path, kind: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(partition).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let mut segments: Vec<_> = entries.filter(|path| path.to_string_lossy().ends_with(kind)).collect();
+    segments.sort();
+    segments
+}
+
+fn flip(path: &Path, position: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).expect("open");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, position).expect("read");
+    file.write_all_at(&[byte[0] ^ 1], position).expect("written");
+}
+
+#[test]
+fn what_the_broker_wrote_is_whole() {
+    for clean in [true, false] {
+        let dir = directory();
+        let broker = filled(dir.path());
+        if clean {
+            broker.stop()
+        } else {
+            broker.kill()
+        }
+        let found = json(&["verify"], dir.path());
+        let partition = &found["partitions"][0];
+        assert_eq!(partition["partition"], "orders-0");
+        assert_eq!((partition["batches"].as_i64(), partition["records"].as_i64()), (Some(BATCHES), Some(2 * BATCHES)));
+        assert_eq!((partition["firstOffset"].as_i64(), partition["nextOffset"].as_i64()), (Some(0), Some(2 * BATCHES)));
+        assert!(partition["segments"].as_i64() > Some(3), "{found}");
+        // A broker that was killed leaves the space it had reserved.
+        assert_eq!(partition["unusedBytes"].as_i64() == Some(0), clean, "{found}");
+        let output = tool(&["repair", "--yes"], dir.path());
+        assert!(output.status.success() && text(&output).contains("nothing to repair"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn a_dump_shows_every_batch_and_record() {
+    let dir = directory();
+    filled(dir.path()).stop();
+    let partition = dir.path().join("orders-0");
+    let output = tool(&["dump", "--records"], &partition);
+    let all = text(&output);
+    assert!(output.status.success(), "{all}");
+    assert_eq!(all.lines().filter(|line| line.starts_with("baseOffset: ")).count() as i64, BATCHES);
+    assert_eq!(all.lines().filter(|line| line.starts_with("| offset: ")).count() as i64, 2 * BATCHES);
+    assert!(all.contains("keySize: 3 valueSize: 8 sequence: 34 headerKeys: [] key: key payload: value 17"), "{all}");
+    let output = tool(&["dump", "--json", "--from-offset", "237"], &partition);
+    let lines: Vec<Value> = output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.iter().map(|line| line["baseOffset"].as_i64()).collect::<Vec<_>>(), [Some(236), Some(238)]);
+    let one = &segments(&partition, ".log")[1];
+    let lines = text(&tool(&["dump"], one));
+    let base: i64 = one.file_stem().expect("a name").to_string_lossy().parse().expect("a number");
+    assert!(lines.contains(&format!("Log starting offset: {base}\nbaseOffset: {base} ")), "{lines}");
+}
+
+#[test]
+fn damage_is_found_said_and_cut() {
+    let dir = directory();
+    filled(dir.path()).stop();
+    let partition = dir.path().join("orders-0");
+    let logs = segments(&partition, ".log");
+    let before: u64 = logs.iter().map(|path| fs::metadata(path).expect("there").len()).sum();
+    flip(&logs[1], 5000);
+
+    let output = tool(&["verify"], dir.path());
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("DAMAGED") && said.contains("the checksum does not match"), "{said}");
+    let found = json(&["verify"], dir.path());
+    let cut = &found["partitions"][0]["cut"];
+    assert_eq!(cut["file"], logs[1].display().to_string());
+    assert_eq!(cut["laterSegments"].as_array().map(Vec::len), Some(logs.len() - 2));
+    assert_eq!(cut["knownEnd"], 2 * BATCHES);
+    let (offset, position) = (cut["offset"].as_i64().expect("a number"), cut["position"].as_u64().expect("a number"));
+    assert!((1..=5000).contains(&position), "{cut}");
+
+    let output = tool(&["repair"], dir.path());
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let lost = format!("lost: offsets {offset} to {}", 2 * BATCHES - 1);
+    assert!(said.contains(&lost) && said.contains("Nothing was changed"), "{said}");
+    assert!(segments(&partition, ".cut").is_empty());
+    assert_eq!(json(&["verify"], dir.path()), found);
+
+    let said = text(&tool(&["repair", "--yes"], dir.path()));
+    let found = json(&["verify"], dir.path());
+    assert_eq!(
+        (&found["whole"], found["partitions"][0]["nextOffset"].as_i64()),
+        (&Value::Bool(true), Some(offset)),
+        "{said}"
+    );
+    let kept = [segments(&partition, ".log"), segments(&partition, ".cut")].concat();
+    assert_eq!(kept.iter().map(|path| fs::metadata(path).expect("there").len()).sum::<u64>(), before);
+
+    // The broker goes on where the repair ended, and tells what was before.
+    let broker = Broker::start(dir.path(), &ARGUMENTS);
+    let mut client = Client::connect(&broker);
+    assert_eq!(client.read_all(TOPIC, 0).len() as i64, offset);
+    let row = client.produce(TOPIC, 0, raw::batch(b"after"));
+    assert_eq!((row.error_code, row.base_offset), (0, offset));
+}
+
+#[test]
+fn an_index_that_is_wrong_is_deleted_and_made_again() {
+    let dir = directory();
+    filled(dir.path()).stop();
+    let partition = dir.path().join("orders-0");
+    let index = &segments(&partition, ".index")[0];
+    flip(index, 9);
+    let found = json(&["verify"], dir.path());
+    assert_eq!((&found["whole"], &found["partitions"][0]["cut"]), (&Value::Bool(false), &Value::Null));
+    assert_eq!(found["partitions"][0]["untrueFiles"][0]["file"], index.display().to_string());
+    let output = tool(&["repair", "--yes"], dir.path());
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!index.exists());
+    assert_eq!(json(&["verify"], dir.path())["whole"], true);
+    let broker = Broker::start(dir.path(), &ARGUMENTS);
+    assert_eq!(Client::connect(&broker).read_all(TOPIC, 0).len() as i64, 2 * BATCHES);
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let dir = directory();
+    let check = |arguments: &[&str], path: &Path, expect: &str| {
+        let output = tool(arguments, path);
+        assert!(text(&output).contains(expect), "{arguments:?}: {}", text(&output));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    };
+    check(&["verify"], dir.path(), "holds no partition's log; give the broker's data directory");
+    check(&["verify"], &dir.path().join("nothing"), "nothing: No such file or directory");
+    check(&["dump"], &dir.path().join("x.log"), "holds no partition's log");
+    let _broker = filled(dir.path());
+    for place in [dir.path().to_owned(), dir.path().join("orders-0")] {
+        check(&["repair", "--yes"], &place, "in use; stop it first. Nothing was changed");
+        assert!(text(&tool(&["verify"], &place)).contains("note: a broker has these files"));
+    }
+}
