@@ -16,3 +16,4 @@ pub mod packed;
 pub mod payload;
 pub mod result;
 pub mod summary;
+pub mod tally;
