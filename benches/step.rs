@@ -1,7 +1,6 @@
 //! What one request costs in `Shard::step`, from the frame to the reply, with a disk that answers at once.
 
 #[path = "../tests/support/mod.rs"]
-#[allow(dead_code)]
 mod support;
 
 use std::hint::black_box;

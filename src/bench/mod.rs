@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod capsule;
 pub mod compare;
 pub mod compare_table;
+pub mod consumer;
 pub mod convert;
 pub mod environment;
 pub mod foreign;

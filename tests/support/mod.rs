@@ -1,5 +1,7 @@
 //! A broker of several shards in one thread, over a disk in memory: what the tests of decisions stand on.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -232,14 +234,19 @@ impl World {
 
     /// The oldest reply that has arrived, if any.
     pub fn reply<M: Message>(&mut self, client: Client, api_key: i16, version: i16) -> Option<M> {
+        let frame = self.reply_frame(client)?;
+        let (_, reply) = frame::decode_reply(api_key, version, frame).unwrap();
+        Some(reply)
+    }
+
+    /// The same as it came, without its length.
+    pub fn reply_frame(&mut self, client: Client) -> Option<Bytes> {
         let queue = self.replies.get_mut(&client)?;
         if queue.is_empty() {
             return None;
         }
         let len = u32::from_be_bytes(queue[..4].try_into().unwrap()) as usize;
-        let frame: Vec<u8> = queue.drain(..4 + len).skip(4).collect();
-        let (_, reply) = frame::decode_reply(api_key, version, Bytes::from(frame)).unwrap();
-        Some(reply)
+        Some(queue.drain(..4 + len).skip(4).collect::<Vec<u8>>().into())
     }
 
     pub fn call<Q: Message, R: Message>(&mut self, client: Client, api_key: i16, version: i16, request: &Q) -> R {

@@ -1,0 +1,115 @@
+//! One partition as a consumer sees it.
+//!
+//! *Owns*: the position, and what has to be known before it can move. *Never*: knows how it is asked.
+//! *Runs on*: the consumer's thread.
+
+use super::StartAt;
+
+/// The special timestamps of ListOffsets.
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+
+pub(super) struct Partition {
+    pub index: i32,
+    /// Who leads it: a place among the consumer's links.
+    pub link: Option<usize>,
+    pub leader_epoch: i32,
+    pub stage: Stage,
+    /// The next offset to be received.
+    pub position: i64,
+    pub high_watermark: i64,
+    pub end: End,
+    pub retry_at_ns: u64,
+    /// It is part of the fetches of its link.
+    pub is_fetched: bool,
+    /// The link's session has it, at some position.
+    pub in_session: bool,
+    /// It is among what has changed since the link's last fetch.
+    pub is_marked: bool,
+    /// Offsets that were deleted before they were received.
+    pub skipped_offsets: i64,
+}
+
+/// What has to be asked for before records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// Where to begin.
+    Unplaced,
+    /// Out of range: whether the log begins later by now.
+    AfterStart,
+    /// Out of range, and not deleted: where the log ends.
+    BeforeEnd,
+    Fetching,
+}
+
+/// Up to where it is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    Open,
+    /// To what the log holds at the moment, which is to be asked for.
+    Wanted,
+    At(i64),
+}
+
+impl Partition {
+    pub fn new(index: i32, end: End) -> Partition {
+        Partition {
+            index,
+            link: None,
+            leader_epoch: -1,
+            stage: Stage::Unplaced,
+            position: 0,
+            high_watermark: 0,
+            end,
+            retry_at_ns: 0,
+            is_fetched: false,
+            in_session: false,
+            is_marked: false,
+            skipped_offsets: 0,
+        }
+    }
+
+    /// What ListOffsets is to be asked, if anything.
+    pub fn question(&self, start: StartAt) -> Option<i64> {
+        match (self.stage, start) {
+            (Stage::Unplaced, StartAt::Earliest) | (Stage::AfterStart, _) => Some(EARLIEST),
+            (Stage::Unplaced, StartAt::Latest) | (Stage::BeforeEnd, _) => Some(LATEST),
+            (Stage::Fetching, _) => (self.end == End::Wanted).then_some(LATEST),
+        }
+    }
+
+    /// Takes the answer. Gives what is to be told to people about it.
+    pub fn on_offset(&mut self, offset: i64) -> Option<String> {
+        let (index, position) = (self.index, self.position);
+        // -1 for "no record" is the start of an empty log.
+        let offset = offset.max(0);
+        let stage = std::mem::replace(&mut self.stage, Stage::Fetching);
+        match stage {
+            Stage::Unplaced => {
+                self.position = offset;
+                self.high_watermark = offset;
+            }
+            Stage::AfterStart if offset > position => {
+                self.skipped_offsets = self.skipped_offsets.saturating_add(offset.saturating_sub(position));
+                self.position = offset;
+                return Some(format!("partition {index}: records were deleted before they were read"));
+            }
+            Stage::AfterStart => self.stage = Stage::BeforeEnd,
+            Stage::BeforeEnd if offset < position => {
+                self.position = offset;
+                return Some(format!("partition {index}: the log ends before what had been read from it"));
+            }
+            Stage::BeforeEnd => {}
+            Stage::Fetching => self.end = End::At(offset),
+        }
+        None
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.stage == Stage::Fetching && matches!(self.end, End::At(end) if self.position >= end)
+    }
+
+    pub fn lag_records(&self) -> u64 {
+        u64::try_from(self.high_watermark.saturating_sub(self.position)).unwrap_or(0)
+    }
+}
