@@ -15,6 +15,7 @@ pub mod hgrm;
 pub mod hlog;
 pub mod packed;
 pub mod payload;
+pub mod progress;
 pub mod result;
 pub mod summary;
 pub mod tally;
