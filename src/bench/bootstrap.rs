@@ -4,9 +4,10 @@
 //! as the dependence lasts (the rule of Politis and White 2004, with the correction of 2009). A drawn run's percentile
 //! is that of all its values together. Intervals are of the logarithm of the ratio.
 //!
-//! Three things are added to the textbook, because without them the intervals hold the truth too rarely when a run is
-//! short: each run's draws are spread out by Student's t of its number of blocks, and by the dependence that is longer
-//! than a block, as an autoregression tells it; and half a bucket is added to either side, for a histogram cannot tell
+//! Three things are added to the textbook, because without them the intervals of a short run hold the truth too
+//! rarely: with 60 intervals whose neighbours correlate at 0.6, a median's in 80 of 100 cases instead of 93. Each
+//! run's draws are spread out by Student's t of its number of blocks, and by the dependence that is longer than a
+//! block, as an autoregression tells it; and half a bucket is added to either side, for a histogram cannot tell
 //! values of one bucket apart.
 //!
 //! *Owns*: drawing, block lengths, intervals. *Never*: a percentile of percentiles, or a draw without a seed.
