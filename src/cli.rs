@@ -1,7 +1,7 @@
 //! The command line: `serve` with every setting as a flag, `settings` that prints the manual, and the tools.
 //!
-//! *Owns*: the flags of `serve`, which come from the settings table, and THE table of tools. *Never*: checks a value (the table
-//! does) or runs anything. *Runs on*: the main thread, before the first executor.
+//! *Owns*: the flags of `serve`, which come from the settings table, and THE table of tools. *Never*: checks a value
+//! (the table does) or runs anything. *Runs on*: the main thread, before the first executor.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 #[cfg(feature = "shell")]
 use crate::admin;
 #[cfg(feature = "shell")]
-use crate::bench::{compare_table, convert};
+use crate::bench::{compare_table, convert, report};
 use crate::config::{Kind, Notation, Origin, Row, SettingError, Settings, TABLE, Unit, nearest};
 use crate::config::{manual_json, manual_text};
 
@@ -54,6 +54,7 @@ struct Tool {
 const TOOLS: &[Tool] = &[
     Tool { command: compare_table::command, run: compare_table::run },
     Tool { command: convert::command, run: convert::run },
+    Tool { command: report::command, run: report::run },
     Tool { command: admin::log::command, run: admin::log::run },
 ];
 

@@ -16,6 +16,7 @@ pub mod hlog;
 pub mod packed;
 pub mod payload;
 pub mod progress;
+pub mod report;
 pub mod result;
 pub mod summary;
 pub mod tally;
