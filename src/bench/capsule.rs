@@ -120,14 +120,18 @@ impl Capsule {
     /// Writes the directory and the archive next to it. A directory that has something in it is left alone, and one
     /// with a number behind its name taken.
     pub fn write(&self, directory: &Path) -> Result<Written, CapsuleError> {
+        self.write_by(directory, |path| File::create(path))
+    }
+
+    fn write_by(&self, directory: &Path, create: fn(&Path) -> io::Result<File>) -> Result<Written, CapsuleError> {
         let directory = fresh_directory(directory)?;
         let mut done: Vec<&str> = Vec::new();
         for file in FILES {
             let path = directory.join(file);
-            let written = File::create(&path).and_then(|out| {
+            let written = create(&path).and_then(|out| {
                 let mut out = BufWriter::new(out);
                 let has_content = self.write_file(file, &mut out)?;
-                out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+                finish(out)?;
                 Ok(has_content)
             });
             match written {
@@ -146,7 +150,9 @@ impl Capsule {
             }
         }
         let archive = with_suffix(&directory, ARCHIVE_SUFFIX);
-        pack(&directory, &done, &archive).map_err(|error| {
+        create(&archive).and_then(|out| pack(&directory, &done, out)).map_err(|error| {
+            // Half an archive takes room and can be read by nobody.
+            let _ = fs::remove_file(&archive);
             let directory = directory.display();
             CapsuleError { message: format!("{}: {error}; the run is complete in {directory}", archive.display()) }
         })?;
@@ -430,15 +436,20 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn pack(directory: &Path, files: &[&str], archive: &Path) -> io::Result<()> {
+fn pack(directory: &Path, files: &[&str], archive: File) -> io::Result<()> {
     let name = directory.file_name().unwrap_or("run".as_ref());
-    let out = zstd::Encoder::new(BufWriter::new(File::create(archive)?), 3)?;
-    let mut builder = tar::Builder::new(out);
+    let mut builder = tar::Builder::new(zstd::Encoder::new(BufWriter::new(archive), 3)?);
     for file in files {
         builder.append_path_with_name(directory.join(file), Path::new(name).join(file))?;
     }
-    let out = builder.into_inner()?.finish()?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    finish(builder.into_inner()?.finish()?)
+}
+
+/// Brings everything to the device, so that a full disk is told of here and not by the kernel's log.
+fn finish(out: BufWriter<File>) -> io::Result<()> {
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    // A pipe or a device has nothing to bring there.
+    if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
 }
 
 fn read_directory(path: &Path) -> Result<BTreeMap<String, Vec<u8>>, CapsuleError> {
@@ -638,18 +649,35 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_named_and_what_was_written_kept() {
-        let (dir, _) = written();
-        let place = dir.path().join("full");
-        fs::create_dir_all(&place).expect("made");
-        let mut run = capsule();
         // Every write to it fails as on a full disk.
-        run.result.intervals.clear();
-        let mut full = File::options().write(true).open("/dev/full").expect("there");
-        let error = run.write_file("summary.json", &mut full).expect_err("full");
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        fn full() -> io::Result<File> {
+            File::options().write(true).open("/dev/full")
+        }
+        fn full_at_e2e(path: &Path) -> io::Result<File> {
+            if path.ends_with("e2e.hlog") { full() } else { File::create(path) }
+        }
+        fn full_at_archive(path: &Path) -> io::Result<File> {
+            if path.to_string_lossy().ends_with(ARCHIVE_SUFFIX) { full() } else { File::create(path) }
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = dir.path().join("run");
+        let error = capsule().write_by(&place, full_at_e2e).expect_err("full").to_string();
+        assert!(error.contains("run/e2e.hlog: No space left on device"), "{error}");
+        assert!(error.contains("setup.hlog, produce.hlog, and this file as far as"), "{error}");
+        let kept = Capsule::read(&place).expect("kept");
+        let without_e2e = |interval: Interval| Interval { e2e: Packed::empty(), lateness: Packed::empty(), ..interval };
+        let expect: Vec<Interval> = capsule().result.intervals.into_iter().map(without_e2e).collect();
+        assert_eq!(kept.result.intervals, expect);
+
+        let place = dir.path().join("whole");
+        let error = capsule().write_by(&place, full_at_archive).expect_err("full").to_string();
+        assert!(error.contains("whole.tar.zst: No space left") && error.contains("complete in "), "{error}");
+        assert_eq!(Capsule::read(&place).map(|read| read.result), Ok(capsule().result));
+        assert!(!dir.path().join("whole.tar.zst").exists());
+
         let blocked = dir.path().join("file");
         fs::write(&blocked, "").expect("written");
-        let error = run.write(&blocked.join("run")).expect_err("below a file").to_string();
+        let error = capsule().write(&blocked.join("run")).expect_err("below a file").to_string();
         assert!(error.contains("file/run: ") && error.contains("choose another directory"), "{error}");
     }
 }
