@@ -10,6 +10,9 @@
 //! block, as an autoregression tells it; and half a bucket is added to either side, for a histogram cannot tell
 //! values of one bucket apart.
 //!
+//! A run that was measured in several turns, with another target between them, is drawn turn by turn: what differs
+//! from one turn to the next is the largest part of what chance does, and blocks within turns would not see it.
+//!
 //! *Owns*: drawing, block lengths, intervals. *Never*: a percentile of percentiles, or a draw without a seed.
 //! *Runs on*: any thread.
 
@@ -25,6 +28,9 @@ pub const INTERVALS_MIN: usize = 10;
 /// Values that must lie beyond a percentile, and intervals that must have some, for it to be told with an interval.
 pub const BEYOND_MIN: u64 = 20;
 pub const INTERVALS_BEYOND_MIN: usize = 10;
+
+/// A run of several turns with fewer of them says nothing of how much turns differ.
+pub const TURNS_MIN: usize = 4;
 
 /// Buckets closer than this share of a value are taken together: finer ones cost memory and tell nothing.
 const CELLS_PER_DOUBLING: u64 = 256;
@@ -42,6 +48,8 @@ const Z: f64 = 1.959_964;
 #[derive(Debug)]
 pub struct Series {
     intervals: usize,
+    /// How many intervals each turn has.
+    turns: Vec<usize>,
     /// Ascending.
     cells: Vec<Cell>,
     /// For each cell, `intervals + 1` numbers: values in this cell or below, in all intervals before.
@@ -66,7 +74,6 @@ pub struct Draws {
     pub values: Vec<f64>,
     /// What cannot be told apart: the width of the bucket that the point is in.
     pub width: f64,
-    pub block_length: usize,
 }
 
 /// A ratio, and where it lies with 95 % confidence.
@@ -82,6 +89,8 @@ pub struct Ratio {
 pub enum TooFew {
     /// The run has so many intervals only.
     Intervals(usize),
+    /// The run has so many turns only.
+    Turns(usize),
     /// So many values lie beyond the percentile.
     Values(u64),
     /// The values beyond it come from so many intervals: a few events, not a distribution.
@@ -89,7 +98,9 @@ pub enum TooFew {
 }
 
 impl Series {
-    pub fn of(histograms: &[&Packed]) -> Series {
+    /// `turns` says how many of the histograms are of each turn.
+    pub fn of(histograms: &[&Packed], turns: &[usize]) -> Series {
+        assert_eq!(turns.iter().sum::<usize>(), histograms.len());
         let total = Sum::of(histograms.iter().copied());
         let mut per_doubling = CELLS_PER_DOUBLING;
         let mut cells = cells_of(total.buckets(), per_doubling);
@@ -118,7 +129,7 @@ impl Series {
                 this.iter_mut().zip(below).for_each(|(this, below)| *this += *below);
             }
         }
-        Series { intervals, cells, sums }
+        Series { intervals, turns: turns.to_vec(), cells, sums }
     }
 
     pub fn intervals(&self) -> usize {
@@ -127,9 +138,7 @@ impl Series {
 
     /// Draws of a quantile's logarithm.
     pub fn draw(&self, quantile: f64, draws: usize, rng: &mut Rng) -> Result<Draws, TooFew> {
-        if self.intervals < INTERVALS_MIN {
-            return Err(TooFew::Intervals(self.intervals));
-        }
+        check_length(&self.turns)?;
         let whole = [(0, self.intervals)];
         let count = self.count(&whole);
         let beyond = ((1.0 - quantile) * count as f64).round() as u64;
@@ -157,17 +166,16 @@ impl Series {
             return Err(TooFew::IntervalsBeyond(intervals_beyond));
         }
         let point = self.value(cell, share).ln();
-        let block_length = block_length(&scores);
-        let spread = spread(&scores, block_length);
+        let blocks = Blocks::of(&scores, &self.turns);
         let mut stretches = Vec::new();
         let values = (0..draws).map(|_| {
-            draw_blocks(self.intervals, block_length, rng, &mut stretches);
+            blocks.draw(rng, &mut stretches);
             let (cell, share) = self.place(quantile, &stretches);
-            point + spread * (self.value(cell, share).ln() - point)
+            point + blocks.spread * (self.value(cell, share).ln() - point)
         });
         let values = values.collect();
         let width = (self.cells[cell].bucket_width as f64 / point.exp()).ln_1p();
-        Ok(Draws { point, values, width, block_length })
+        Ok(Draws { point, values, width })
     }
 
     fn count(&self, stretches: &[(usize, usize)]) -> u64 {
@@ -199,33 +207,40 @@ impl Series {
     }
 }
 
-/// Draws of the logarithm of a rate: what was counted, and the time it took, interval by interval.
-pub fn draw_rate(counts: &[f64], lengths: &[f64], draws: usize, rng: &mut Rng) -> Result<Draws, TooFew> {
+/// What was counted, and the time it took, interval by interval.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted<'a> {
+    pub counts: &'a [f64],
+    pub lengths: &'a [f64],
+    /// How many intervals each turn has.
+    pub turns: &'a [usize],
+}
+
+/// Draws of the logarithm of a rate.
+pub fn draw_rate(counted: Counted<'_>, draws: usize, rng: &mut Rng) -> Result<Draws, TooFew> {
+    let Counted { counts, lengths, turns } = counted;
     assert_eq!(counts.len(), lengths.len());
-    let intervals = counts.len();
-    if intervals < INTERVALS_MIN {
-        return Err(TooFew::Intervals(intervals));
-    }
+    assert_eq!(turns.iter().sum::<usize>(), counts.len());
+    check_length(turns)?;
     let (count, length) = (counts.iter().sum::<f64>(), lengths.iter().sum::<f64>());
     if count <= 0.0 || length <= 0.0 {
         return Err(TooFew::Values(0));
     }
     let rate = count / length;
     let scores: Vec<f64> = counts.iter().zip(lengths).map(|(count, length)| count - rate * length).collect();
-    let block_length = block_length(&scores);
-    let spread = spread(&scores, block_length);
+    let blocks = Blocks::of(&scores, turns);
     let (counts, lengths) = (prefix_sums(counts), prefix_sums(lengths));
     let sum = |sums: &[f64], stretches: &[(usize, usize)]| {
         stretches.iter().map(|(from, to)| sums[*to] - sums[*from]).sum::<f64>()
     };
     let mut stretches = Vec::new();
     let values = (0..draws).map(|_| {
-        draw_blocks(intervals, block_length, rng, &mut stretches);
+        blocks.draw(rng, &mut stretches);
         // A drawn run in which nothing went through is as slow as it can be told.
         let rate_drawn = sum(&counts, &stretches).max(0.5) / sum(&lengths, &stretches);
-        rate.ln() + spread * (rate_drawn / rate).ln()
+        rate.ln() + blocks.spread * (rate_drawn / rate).ln()
     });
-    Ok(Draws { point: rate.ln(), values: values.collect(), width: 0.0, block_length })
+    Ok(Draws { point: rate.ln(), values: values.collect(), width: 0.0 })
 }
 
 /// What `b` is of `a`. Both have as many draws.
@@ -259,27 +274,75 @@ fn cells_of(buckets: impl Iterator<Item = Bucket>, per_doubling: u64) -> Vec<Cel
     cells
 }
 
-/// Fills `stretches` with as many intervals as the run has, in blocks from anywhere; one that passes the end goes on
-/// at the beginning, so that every interval is as likely as any other.
-fn draw_blocks(intervals: usize, block_length: usize, rng: &mut Rng, stretches: &mut Vec<(usize, usize)>) {
-    stretches.clear();
-    let mut left = intervals;
-    while left > 0 {
-        let from = rng.below(intervals as u64) as usize;
-        let length = block_length.min(left);
-        let to = from + length;
-        if to <= intervals {
-            stretches.push((from, to));
-        } else {
-            stretches.push((from, intervals));
-            stretches.push((0, to - intervals));
-        }
-        left -= length;
+fn check_length(turns: &[usize]) -> Result<(), TooFew> {
+    let intervals = turns.iter().sum::<usize>();
+    match turns.len() {
+        _ if intervals < INTERVALS_MIN => Err(TooFew::Intervals(intervals)),
+        2..TURNS_MIN => Err(TooFew::Turns(turns.len())),
+        _ => Ok(()),
     }
 }
 
-/// How far draws must be spread out: the variance of `k` blocks is too small by one part in `k`, is known only as well
-/// as `k` numbers tell it, and lacks the dependence that outlasts a block.
+/// How a run is drawn anew.
+struct Blocks {
+    pieces: Pieces,
+    /// How far draws must be spread out.
+    spread: f64,
+}
+
+enum Pieces {
+    /// From anywhere in so many intervals, of this length.
+    Moving { intervals: usize, length: usize },
+    /// Whole turns: the first interval, and the one after the last.
+    Turns(Vec<(usize, usize)>),
+}
+
+impl Blocks {
+    fn of(scores: &[f64], turns: &[usize]) -> Blocks {
+        if turns.len() <= 1 {
+            let length = block_length(scores);
+            let pieces = Pieces::Moving { intervals: scores.len(), length };
+            return Blocks { pieces, spread: spread(scores, length) };
+        }
+        let mut end = 0;
+        let turns = turns.iter().map(|length| {
+            end += length;
+            (end - length, end)
+        });
+        let turns: Vec<(usize, usize)> = turns.collect();
+        let count = turns.len() as f64;
+        Blocks { pieces: Pieces::Turns(turns), spread: student(count - 1.0) / Z * (count / (count - 1.0)).sqrt() }
+    }
+
+    /// Fills `stretches` with about as many intervals as the run has. A moving block that passes the end goes on at
+    /// the beginning, so that every interval is as likely as any other.
+    fn draw(&self, rng: &mut Rng, stretches: &mut Vec<(usize, usize)>) {
+        stretches.clear();
+        match &self.pieces {
+            Pieces::Turns(turns) => {
+                stretches.extend((0..turns.len()).map(|_| turns[rng.below(turns.len() as u64) as usize]));
+            }
+            Pieces::Moving { intervals, length } => {
+                let mut left = *intervals;
+                while left > 0 {
+                    let from = rng.below(*intervals as u64) as usize;
+                    let length = (*length).min(left);
+                    let to = from + length;
+                    if to <= *intervals {
+                        stretches.push((from, to));
+                    } else {
+                        stretches.push((from, *intervals));
+                        stretches.push((0, to - intervals));
+                    }
+                    left -= length;
+                }
+            }
+        }
+    }
+}
+
+/// How far draws of moving blocks must be spread out: the variance of `k` blocks is too small by one part in `k`, is
+/// known only as well as `k` numbers tell it, and lacks the dependence that outlasts a block.
 fn spread(scores: &[f64], block_length: usize) -> f64 {
     let blocks = (scores.len() as f64 / block_length as f64).max(2.5);
     let (drawn, lasting) = (drawn_variance(scores, block_length), lasting_variance(scores));
@@ -423,7 +486,7 @@ mod tests {
     use crate::base::histogram::Histogram;
 
     fn series(run: &[Packed]) -> Series {
-        Series::of(&run.iter().collect::<Vec<_>>())
+        Series::of(&run.iter().collect::<Vec<_>>(), &[run.len()])
     }
 
     /// In how many of so many repetitions the interval holds the true ratio.
@@ -452,6 +515,26 @@ mod tests {
     }
 
     #[test]
+    fn turns_that_differ_are_no_difference_of_targets() {
+        // Each turn is off by as much as its intervals stray; the truth is that nothing differs.
+        let turns = [15; 6];
+        let shape = Wandering { intervals: 15, values: 60, correlation: 0.3, stray: 0.1, scale: 1.0 };
+        let hit = |seed: &u64| {
+            let mut rng = Rng::new(*seed);
+            let mut draws = || {
+                let turn = |rng: &mut Rng| Wandering { scale: (0.1 * normal(rng)).exp(), ..shape }.run(rng);
+                let run: Vec<Packed> = turns.iter().flat_map(|_| turn(&mut rng)).collect();
+                let series = Series::of(&run.iter().collect::<Vec<_>>(), &turns);
+                series.draw(0.9, 200, &mut rng).expect("enough")
+            };
+            let ratio = ratio(&draws(), &draws());
+            ratio.low <= 1.0 && 1.0 <= ratio.high
+        };
+        let share = (0..200).filter(hit).count() as f64 / 200.0;
+        assert!((0.904..=0.996).contains(&share), "{share}");
+    }
+
+    #[test]
     fn rates_hold_the_truth_as_often_as_they_say() {
         for correlation in [0.0, 0.6] {
             let hit = |seed: &u64| {
@@ -465,7 +548,8 @@ mod tests {
                             (rate * (1.0 + 0.1 * level)).max(0.0)
                         })
                         .collect();
-                    draw_rate(&counts, &[1.0; 60], 200, &mut rng).expect("enough")
+                    let counted = Counted { counts: &counts, lengths: &[1.0; 60], turns: &[60] };
+                    draw_rate(counted, 200, &mut rng).expect("enough")
                 };
                 let ratio = ratio(&run(1000.0), &run(1200.0));
                 ratio.low <= 1.2 && 1.2 <= ratio.high
@@ -542,7 +626,12 @@ mod tests {
         let mut run = vec![Packed::from(&quiet); 30];
         run[7] = Packed::from(&stall);
         assert_eq!(series(&run).draw(0.999, 10, &mut rng).map(drop), Err(TooFew::IntervalsBeyond(1)));
-        assert_eq!(draw_rate(&[0.0; 20], &[1.0; 20], 10, &mut rng), Err(TooFew::Values(0)));
+        let mut rate = |counts: &[f64], turns: &[usize]| {
+            draw_rate(Counted { counts, lengths: &[1.0; 20], turns }, 10, &mut rng).map(drop)
+        };
+        assert_eq!(rate(&[0.0; 20], &[20]), Err(TooFew::Values(0)));
+        assert_eq!(rate(&[1.0; 20], &[10, 5, 5]), Err(TooFew::Turns(3)));
+        assert_eq!(rate(&[1.0; 20], &[5; 4]), Ok(()));
     }
 
     #[test]

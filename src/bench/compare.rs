@@ -12,10 +12,12 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::base::rng::Rng;
-use crate::bench::bootstrap::{self, BEYOND_MIN, Draws, INTERVALS_BEYOND_MIN, INTERVALS_MIN, Series, TooFew};
+use crate::bench::bootstrap::{
+    self, BEYOND_MIN, Counted, Draws, INTERVALS_BEYOND_MIN, INTERVALS_MIN, Series, TURNS_MIN, TooFew,
+};
 use crate::bench::capsule::Capsule;
 use crate::bench::packed::{Packed, Sum};
-use crate::bench::result::Interval;
+use crate::bench::result::{Interval, RunResult};
 use crate::bench::summary::{Mode, QUANTILES};
 
 /// So that the same runs always give the same intervals.
@@ -178,7 +180,7 @@ fn latency(name: &str, runs: &[Capsule], of: HistogramOf, draws: usize) -> Optio
     // One at a time in memory: a run of an hour takes 50 MB in this form.
     let drawn: Vec<Vec<Result<Draws, TooFew>>> = (histograms.iter().enumerate())
         .map(|(number, run)| {
-            let series = Series::of(run);
+            let series = Series::of(run, &turns(&runs[number].result));
             let of_quantile = |(at, quantile): (usize, &f64)| {
                 let mut rng = Rng::new(SEED ^ ((number * QUANTILES.len() + at) as u64));
                 series.draw(*quantile, draws, &mut rng)
@@ -217,7 +219,11 @@ fn rate(name: &str, unit: Unit, runs: &[Capsule], of: CountOf, draws: usize) -> 
         return None;
     }
     let drawn: Vec<Result<Draws, TooFew>> = (0..runs.len())
-        .map(|run| bootstrap::draw_rate(&counts[run], &lengths[run], draws, &mut Rng::new(SEED ^ run as u64)))
+        .map(|run| {
+            let turns = turns(&runs[run].result);
+            let counted = Counted { counts: &counts[run], lengths: &lengths[run], turns: &turns };
+            bootstrap::draw_rate(counted, draws, &mut Rng::new(SEED ^ run as u64))
+        })
         .collect();
     let mut against: Vec<Against> = drawn[1..].iter().map(|run| against(&drawn[0], run, Better::More)).collect();
     for (run, against) in against.iter_mut().enumerate() {
@@ -225,6 +231,23 @@ fn rate(name: &str, unit: Unit, runs: &[Capsule], of: CountOf, draws: usize) -> 
     }
     let rows = vec![Row { name: "mean rate".to_owned(), values, against }];
     Some(Metric { name: name.to_owned(), unit, rows })
+}
+
+/// How many valid intervals there are in each turn that has any. Turns are told by the time between them.
+fn turns(result: &RunResult) -> Vec<usize> {
+    let mut turns = vec![0];
+    let mut end_ns = 0u64;
+    for interval in &result.intervals {
+        if interval.start_ns > end_ns.saturating_add(interval.length_ns / 2) {
+            turns.push(0);
+        }
+        end_ns = interval.start_ns.saturating_add(interval.length_ns);
+        if let (None, Some(last)) = (&interval.invalid, turns.last_mut()) {
+            *last += 1;
+        }
+    }
+    turns.retain(|intervals| *intervals > 0);
+    turns
 }
 
 #[derive(Clone, Copy)]
@@ -260,6 +283,7 @@ impl fmt::Display for TooFew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TooFew::Intervals(count) => write!(f, "{count} intervals, and {INTERVALS_MIN} are needed"),
+            TooFew::Turns(count) => write!(f, "{count} turns, and {TURNS_MIN} are needed"),
             TooFew::Values(count) => write!(f, "{count} values beyond it, and {BEYOND_MIN} are needed"),
             TooFew::IntervalsBeyond(count) => {
                 write!(f, "values beyond it in {count} intervals, and {INTERVALS_BEYOND_MIN} are needed")
@@ -360,7 +384,7 @@ mod tests {
     use super::*;
     use crate::bench::bootstrap::testing::Wandering;
     use crate::bench::environment::Environment;
-    use crate::bench::result::{Counts, RunResult};
+    use crate::bench::result::Counts;
 
     const BASE: Wandering = Wandering { intervals: 30, values: 80, correlation: 0.3, stray: 0.1, scale: 1.0 };
 
@@ -499,6 +523,19 @@ mod tests {
         // A log alone has nothing to differ in.
         check(&|run| (run.workload, run.environment) = (String::new(), Environment::default()), &[], Ok((0, 0)));
         check(&|run| run.workload = "rate = \n".to_owned(), &[], Ok((2, 0)));
+    }
+
+    #[test]
+    fn turns_are_told_by_the_time_between_them() {
+        let mut result = run("a", 1.0, 1).result;
+        assert_eq!(turns(&result), [30]);
+        for (number, interval) in result.intervals.iter_mut().enumerate() {
+            interval.start_ns += (number as u64 / 10) * 600_000_000;
+            interval.invalid = (3..12).contains(&number).then(|| "late".to_owned());
+        }
+        assert_eq!(turns(&result), [3, 8, 10]);
+        result.intervals.clear();
+        assert!(turns(&result).is_empty());
     }
 
     #[test]
