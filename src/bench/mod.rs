@@ -18,5 +18,7 @@ pub mod payload;
 pub mod progress;
 pub mod report;
 pub mod result;
+pub mod schedule;
 pub mod summary;
 pub mod tally;
+pub mod workload;
