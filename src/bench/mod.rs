@@ -15,6 +15,8 @@ pub mod hgrm;
 pub mod hlog;
 pub mod packed;
 pub mod payload;
+pub mod pending;
+pub mod producer;
 pub mod progress;
 pub mod report;
 pub mod result;
