@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 #[cfg(feature = "shell")]
 use crate::admin;
 #[cfg(feature = "shell")]
-use crate::bench::{compare_table, convert, report};
+use crate::bench::{command as bench, compare_table, convert, report};
 use crate::config::{Kind, Notation, Origin, Row, SettingError, Settings, TABLE, Unit, nearest};
 use crate::config::{manual_json, manual_text};
 
@@ -52,6 +52,7 @@ struct Tool {
 /// THE table of tools.
 #[cfg(feature = "shell")]
 const TOOLS: &[Tool] = &[
+    Tool { command: bench::command, run: bench::run },
     Tool { command: compare_table::command, run: compare_table::run },
     Tool { command: convert::command, run: convert::run },
     Tool { command: report::command, run: report::run },

@@ -1,0 +1,350 @@
+//! `corelog bench`: the command line of the load generator, and what it prints.
+//!
+//! *Owns*: the flags, which are the keys of a workload, and the summary for people. *Never*: measures.
+//! *Runs on*: the main thread.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::bench::control::BenchError;
+use crate::bench::embedded::Embedded;
+use crate::bench::packed::{Packed, Sum};
+use crate::bench::ramp::{self, Ramp, Step};
+use crate::bench::result::{Counts, Interval};
+use crate::bench::run::{self, Finished};
+use crate::bench::workload::{ROWS, Workload, WorkloadError, parse_time};
+
+const QUANTILES: [(&str, f64); 6] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999), ("p99.999", 0.99999)];
+
+const EXAMPLES: &str = "\
+Open loop (--rate above 0): each record has a time at which it is to be sent, and latency counts from then, so
+that a stall of the broker is seen in full. Closed loop (--rate 0): as fast as the broker takes records; its
+latencies hide stalls and are labelled so.
+
+Examples:
+  corelog bench --bootstrap 127.0.0.1:9092 --rate 100000 --record-size 100 --duration 30s
+  corelog bench --workload perf/workloads/keyed.toml --rate 50000
+  corelog bench --rate 0 --producers 4 --batch-size 64KiB --linger-ms 1";
+
+pub fn command() -> Command {
+    let defaults = Workload::default();
+    let mut command = Command::new("bench")
+        .about("Put load on any Kafka-protocol broker and measure latencies")
+        .after_help(EXAMPLES)
+        .arg(
+            Arg::new("workload")
+                .long("workload")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("A workload: a TOML file with the flags below as keys; flags beat it"),
+        )
+        .arg(
+            Arg::new("embedded")
+                .long("embedded")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("bootstrap")
+                .help("Start a broker for this run, on a directory and a port of its own, and stop it at the end"),
+        )
+        .arg(
+            Arg::new("embedded-dir")
+                .long("embedded-dir")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Where the embedded broker's directory is made [default: that of temporary files]"),
+        )
+        .arg(
+            Arg::new("embedded-arg")
+                .long("embedded-arg")
+                .value_name("FLAG")
+                .action(ArgAction::Append)
+                .allow_hyphen_values(true)
+                .help("A flag of `corelog serve` for the embedded broker, as --embedded-arg=--num-partitions=4"),
+        )
+        .arg(Arg::new("ramp-p99").long("ramp-p99").value_name("TIME").help(
+            "Find the highest rate whose p99 stays within this, beginning at --rate; each step lasts --duration",
+        ));
+    for row in ROWS {
+        command = command.arg(
+            Arg::new(row.key)
+                .long(row.key)
+                .value_name(row.value_name)
+                .help(format!("{} [default: {}]", row.doc, defaults.show(row)))
+                .help_heading("Workload")
+                .allow_hyphen_values(true),
+        );
+    }
+    command
+}
+
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    let workload = match workload(matches) {
+        Ok(workload) => workload,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        if let Err(error) = signal_hook::flag::register(signal, stop.clone()) {
+            eprintln!("error: cannot listen to signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    match carry_out(matches, workload, &stop) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// With a broker of our own, if one is wanted.
+fn carry_out(matches: &ArgMatches, mut workload: Workload, stop: &Arc<AtomicBool>) -> Result<ExitCode, BenchError> {
+    let bound = matches.get_one::<String>("ramp-p99").map(|text| parse_time(text)).transpose();
+    let bound = bound.map_err(|message| BenchError::new(format!("--ramp-p99: {message}")))?;
+    let embedded = match matches.get_flag("embedded") {
+        true => Some(start_embedded(matches, &workload)?),
+        false => None,
+    };
+    if let Some(embedded) = &embedded {
+        workload.bootstrap = embedded.address.clone();
+    }
+    let code = match bound {
+        Some(bound_ns) => search(&workload, bound_ns, stop),
+        None => once(&workload, stop),
+    };
+    if let Some(embedded) = embedded {
+        embedded.stop();
+    }
+    code
+}
+
+fn start_embedded(matches: &ArgMatches, workload: &Workload) -> Result<Embedded, BenchError> {
+    let parent = matches.get_one::<PathBuf>("embedded-dir").cloned().unwrap_or_else(std::env::temp_dir);
+    let settings: Vec<String> = matches.get_many("embedded-arg").into_iter().flatten().cloned().collect();
+    Embedded::start(&parent, &run::processors_left(workload), &settings)
+}
+
+fn once(workload: &Workload, stop: &Arc<AtomicBool>) -> Result<ExitCode, BenchError> {
+    let finished = run::run(workload, stop, &mut |_| {})?;
+    print!("{}", summary(workload, &finished));
+    Ok(match verdict(&finished) {
+        Verdict::Good => ExitCode::SUCCESS,
+        Verdict::Bad(_) => ExitCode::FAILURE,
+    })
+}
+
+/// One run after the other, until the highest rate that holds is known.
+fn search(workload: &Workload, bound_ns: u64, stop: &Arc<AtomicBool>) -> Result<ExitCode, BenchError> {
+    if !workload.is_open_loop() {
+        return Err(BenchError::new("--ramp-p99 needs a --rate to begin at"));
+    }
+    let mut ramp = Ramp::new(workload.rate);
+    while let Some(rate) = ramp.next_rate() {
+        let mut step = workload.clone();
+        step.rate = rate;
+        let finished = run::run(&step, stop, &mut |_| {})?;
+        if stop.load(Ordering::Relaxed) {
+            return Err(BenchError::new(format!(
+                "interrupted; the highest rate that held so far is {:?}",
+                ramp.best()
+            )));
+        }
+        let outcome = ramp::judge(&step, &finished, bound_ns);
+        let text = match &outcome {
+            Step::Held(p99_ns) => format!("held, p99 {}", time(*p99_ns)),
+            Step::Missed(why) => format!("missed: {why}"),
+        };
+        println!("{:>14} records/s: {text}", grouped(rate as u64));
+        ramp.on_step(matches!(outcome, Step::Held(_)));
+    }
+    match ramp.best() {
+        Some(best) => {
+            println!("highest rate with p99 within {}: {} records/s", time(bound_ns), grouped(best as u64));
+            Ok(ExitCode::SUCCESS)
+        }
+        None => {
+            println!("no rate holds a p99 of {}", time(bound_ns));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// From the file and the flags, checked.
+pub fn workload(matches: &ArgMatches) -> Result<Workload, WorkloadError> {
+    let mut workload = Workload::default();
+    if let Some(path) = matches.get_one::<PathBuf>("workload") {
+        workload.set_from_file(path)?;
+    }
+    for row in ROWS {
+        if let Some(text) = matches.get_one::<String>(row.key) {
+            workload.set(row.key, text)?;
+        }
+    }
+    workload.check()?;
+    Ok(workload)
+}
+
+enum Verdict {
+    Good,
+    /// The first line of the summary.
+    Bad(String),
+}
+
+fn verdict(finished: &Finished) -> Verdict {
+    let totals = &finished.result.totals;
+    if totals.lost > 0 {
+        return Verdict::Bad(format!("LOST: {} acknowledged records were never received", totals.lost));
+    }
+    if let Some(why) = &finished.cut_short {
+        return Verdict::Bad(format!("CUT SHORT: {why}; what was measured until then follows"));
+    }
+    if finished.never_sent > 0 {
+        let count = finished.never_sent;
+        return Verdict::Bad(format!(
+            "TOO FAST: {count} records were due and never sent: the broker did not take them"
+        ));
+    }
+    if totals.errors > 0 {
+        return Verdict::Bad(format!("ERRORS: {} records were not acknowledged", totals.errors));
+    }
+    Verdict::Good
+}
+
+/// What people read.
+pub fn summary(workload: &Workload, finished: &Finished) -> String {
+    let result = &finished.result;
+    let mut text = String::new();
+    if let Verdict::Bad(line) = verdict(finished) {
+        text += &line;
+        text.push('\n');
+    }
+    let valid: Vec<&Interval> = result.intervals.iter().filter(|interval| interval.invalid.is_none()).collect();
+    let loop_name = match workload.is_open_loop() {
+        true => format!("open loop, {} records/s due", grouped(workload.rate as u64)),
+        false => "CLOSED LOOP: as fast as it goes, latency from the actual sending, stalls are hidden".into(),
+    };
+    let seconds: f64 = valid.iter().map(|interval| interval.length_ns as f64 / 1e9).sum();
+    let _ = writeln!(text, "{loop_name}; {seconds:.1} s measured in {} intervals", valid.len());
+    let invalid = result.intervals.len() - valid.len();
+    if invalid > 0 {
+        let why = result.intervals.iter().find_map(|interval| interval.invalid.as_deref()).unwrap_or("");
+        let _ = writeln!(text, "{invalid} more intervals are INVALID and left out: {why}");
+    }
+    let rate = |count: fn(&Counts) -> u64| {
+        let sum: u64 = valid.iter().map(|interval| count(&interval.counts)).sum();
+        if seconds > 0.0 { sum as f64 / seconds } else { 0.0 }
+    };
+    let _ = writeln!(
+        text,
+        "produced {} records/s, {:.1} MB/s; consumed {} records/s, {:.1} MB/s",
+        grouped(rate(|counts| counts.acked) as u64),
+        rate(|counts| counts.acked_bytes) / 1e6,
+        grouped(rate(|counts| counts.received) as u64),
+        rate(|counts| counts.received_bytes) / 1e6,
+    );
+    let totals = &result.totals;
+    let _ = writeln!(
+        text,
+        "in all: {} sent, {} acked, {} errors, {} retries, {} received, {} duplicates, {} reordered, {} lost",
+        grouped(totals.sent),
+        grouped(totals.acked),
+        grouped(totals.errors),
+        grouped(totals.retries),
+        grouped(totals.received),
+        grouped(totals.duplicates),
+        grouped(totals.reordered),
+        grouped(totals.lost),
+    );
+    text += &table(&valid, result);
+    for (complaint, count) in &result.complaints {
+        let _ = writeln!(text, "note: {complaint} (×{count})");
+    }
+    text
+}
+
+fn table(valid: &[&Interval], result: &crate::bench::result::RunResult) -> String {
+    let of = |histogram: fn(&Interval) -> &Packed| Sum::of(valid.iter().map(|interval| histogram(interval)));
+    let rows = [
+        ("produce", of(|interval| &interval.produce)),
+        ("end to end", of(|interval| &interval.e2e)),
+        ("generator late", of(|interval| &interval.lateness)),
+        ("connect", Packed::from(&result.connect)),
+        ("metadata", Packed::from(&result.metadata)),
+    ];
+    let mut text = format!("{:<15}{:>12}", "", "count");
+    QUANTILES.iter().map(|(name, _)| *name).chain(["max"]).for_each(|name| {
+        let _ = write!(text, "{name:>11}");
+    });
+    text.push('\n');
+    for (name, histogram) in rows.iter().filter(|(_, histogram)| !histogram.is_empty()) {
+        let _ = write!(text, "{name:<15}{:>12}", histogram.count());
+        let quantiles: Vec<f64> = QUANTILES.iter().map(|(_, quantile)| *quantile).collect();
+        for value in histogram.values_at(&quantiles).into_iter().chain([histogram.max_ns()]) {
+            let _ = write!(text, "{:>11}", time(value));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// With four digits or so.
+fn time(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", ns as f64 / 1e6),
+        _ => format!("{:.3} s", ns as f64 / 1e9),
+    }
+}
+
+fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_beat_the_file_and_mistakes_are_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("w.toml");
+        std::fs::write(&path, "rate = 5\nproducers = 3\n").expect("written");
+        let path = path.to_str().expect("UTF-8");
+        let parse = |arguments: &[&str]| {
+            let matches = command().try_get_matches_from([&["bench"], arguments].concat()).expect("known flags");
+            workload(&matches).map_err(|error| error.to_string())
+        };
+        let read = parse(&["--workload", path, "--rate", "7"]).expect("good");
+        assert_eq!((read.rate, read.producers), (7.0, 3));
+        assert_eq!(parse(&["--acks", "-1"]).expect("good").acks, -1);
+        let error = parse(&["--rate", "-5"]).expect_err("impossible");
+        assert!(error.contains("--rate: `-5` is no number from 0"), "{error}");
+    }
+
+    #[test]
+    fn numbers_are_as_people_read_them() {
+        for (value, expect) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(value), expect);
+        }
+        for (ns, expect) in [(0, "0.0 µs"), (1_500, "1.5 µs"), (2_345_678, "2.35 ms"), (61_000_000_000, "61.000 s")] {
+            assert_eq!(time(ns), expect);
+        }
+    }
+}
