@@ -195,7 +195,7 @@ pub fn parse(bytes: &[u8], name: &str) -> Result<Found, String> {
 /// Writes what was found in another form; what cannot be said in it is an error.
 pub fn write(found: &Found, form: Form, out: &mut impl Write) -> Result<(), String> {
     let done = match (&found.content, form) {
-        (Content::Log(log), Form::Hlog) => write_hlog(log, out),
+        (Content::Log(log), Form::Hlog) => log.write(out),
         (Content::Log(log), Form::Hgrm) => hgrm::write(&valid(log), out),
         (Content::Log(log), Form::Csv) => write_csv(log, out),
         (Content::Log(log), Form::Json) => write_json(log, out),
@@ -228,15 +228,6 @@ fn keep_tag(content: &mut Content, tag: &str) -> Result<(), String> {
         return Err(format!("it has no interval tagged `{tag}`; its tags are: {}", tags.join(", ")));
     }
     Ok(())
-}
-
-fn write_hlog(log: &Log, out: &mut impl Write) -> io::Result<()> {
-    let comments: Vec<&str> = log.comments.iter().map(String::as_str).collect();
-    let mut writer = hlog::Writer::begin(out, log.started_wall_ms.unwrap_or(0), &comments)?;
-    for Entry { tag, start_ns, length_ns, histogram } in &log.entries {
-        writer.write(tag.as_deref(), *start_ns, *length_ns, histogram)?;
-    }
-    writer.finish().map(drop)
 }
 
 fn write_csv(log: &Log, out: &mut impl Write) -> io::Result<()> {

@@ -73,6 +73,15 @@ impl Log {
         }
         tags
     }
+
+    pub fn write(&self, out: impl Write) -> io::Result<()> {
+        let comments: Vec<&str> = self.comments.iter().map(String::as_str).collect();
+        let mut writer = Writer::begin(out, self.started_wall_ms.unwrap_or(0), &comments)?;
+        for Entry { tag, start_ns, length_ns, histogram } in &self.entries {
+            writer.write(tag.as_deref(), *start_ns, *length_ns, histogram)?;
+        }
+        writer.finish().map(drop)
+    }
 }
 
 impl fmt::Display for Broken {

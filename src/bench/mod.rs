@@ -32,4 +32,5 @@ pub mod schedule;
 pub mod scout;
 pub mod summary;
 pub mod tally;
+pub mod versus;
 pub mod workload;

@@ -4,6 +4,8 @@
 //!
 //! *Owns*: the shape of a result. *Never*: computes a percentile of percentiles. *Runs on*: any thread.
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::histogram::Histogram;
@@ -30,6 +32,22 @@ pub struct Counts {
     pub reordered: u64,
     /// Acknowledged, and never received although a consumer came past them.
     pub lost: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, more: Counts) {
+        self.sent += more.sent;
+        self.sent_bytes += more.sent_bytes;
+        self.acked += more.acked;
+        self.acked_bytes += more.acked_bytes;
+        self.received += more.received;
+        self.received_bytes += more.received_bytes;
+        self.errors += more.errors;
+        self.retries += more.retries;
+        self.duplicates += more.duplicates;
+        self.reordered += more.reordered;
+        self.lost += more.lost;
+    }
 }
 
 /// One interval of a run, after the warm-up. Its histograms are packed (`Packed::from(&histogram)`), because an hour
