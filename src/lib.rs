@@ -6,7 +6,7 @@
 //!
 //! | floor | room | what is decided there |
 //! |---|---|---|
-//! | F0 | `base` | ids, time as a value, limits, deadlines, checksums, histograms, the words for disk work |
+//! | F0 | `base` | ids, time as a value, limits, deadlines, checksums, histograms, stages, the words for disk work |
 //! | F1 | `wire` | frames, the message tables and their codec, record batches, compression, error codes |
 //! | F1 | `config` | the settings table and where a value comes from |
 //! | F2 | `log` | one partition's log: layout on disk, append, read, recovery, producer state, tail cache |
@@ -23,6 +23,8 @@
 //! `replica/partition` → `wire/batch` checks it → `log/producer` admits it → `log/log` appends → a disk write →
 //! `shell/disk` → step with the completion → the waiter is released → `broker/session` fills the reply slot →
 //! `shell/net` sends it.
+//!
+//! Its stamps (`base/stage`) go the same way and are counted in `base/stage_counts` when the socket has the reply.
 
 #![deny(unsafe_code)]
 

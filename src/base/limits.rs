@@ -15,8 +15,8 @@ pub const PARTITIONS_MAX: usize = 100_000;
 /// Executors in one process.
 pub const CORES_MAX: usize = 256;
 
-/// Requests of one connection that are being worked on or whose reply waits for an earlier one. At the bound the
-/// connection is not read.
+/// Requests of one connection that are being worked on, or whose reply waits for an earlier one or for the socket. At
+/// the bound the connection is not read.
 pub const REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX: usize = 1024;
 
 /// Reply bytes queued on one connection before it is not read any more.

@@ -1,0 +1,138 @@
+//! Numbers about a core that grow or go up and down, for whoever watches the broker.
+//!
+//! *Owns*: THE table of them; names and manual derive from it. *Never*: adds cores up by itself. *Runs on*: every
+//! core.
+
+/// How a number behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetricKind {
+    /// Only ever grows.
+    Counter,
+    /// What is there at the moment.
+    Gauge,
+}
+
+/// One number, as it is shown.
+#[derive(Debug)]
+pub struct MetricRow {
+    pub metric: Metric,
+    /// Unit last; counters are shown with Prometheus's `_total` behind it.
+    pub name: &'static str,
+    pub kind: MetricKind,
+    doc: &'static str,
+}
+
+impl MetricRow {
+    pub fn doc(&self) -> &'static str {
+        self.doc.trim()
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])+ $metric:ident $name:literal $kind:ident;)*) => {
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum Metric {
+            $($(#[doc = $doc])+ $metric,)*
+        }
+
+        pub static METRICS: &[MetricRow] = &[$(MetricRow {
+            metric: Metric::$metric,
+            name: $name,
+            kind: MetricKind::$kind,
+            doc: concat!($($doc),+),
+        },)*];
+
+        const COUNT: usize = [$(Metric::$metric),*].len();
+    };
+}
+
+metrics! {
+    /// Client connections that are open.
+    Connections "connections" Gauge;
+    /// Partitions that are open.
+    Partitions "partitions" Gauge;
+    /// Memory held by requests that are being received or worked on.
+    RequestBytes "request_memory_bytes" Gauge;
+    /// Replies that no socket has taken yet.
+    ReplyBytes "reply_memory_bytes" Gauge;
+    /// Memory held by the newest records of the partitions.
+    TailCacheBytes "tail_cache_bytes" Gauge;
+    /// Bytes read from clients.
+    ReceivedBytes "received_bytes" Counter;
+    /// Bytes that sockets have taken for clients.
+    SentBytes "sent_bytes" Counter;
+    /// Writes to disk.
+    DiskWrites "disk_writes" Counter;
+    /// Bytes of records and zeros handed to disk writes, before they are padded to blocks.
+    DiskWriteBytes "disk_write_bytes" Counter;
+    /// Reads from disk.
+    DiskReads "disk_reads" Counter;
+    /// Bytes read from disk.
+    DiskReadBytes "disk_read_bytes" Counter;
+    /// Calls of fdatasync.
+    DiskSyncs "disk_syncs" Counter;
+    /// Disk operations that failed.
+    DiskFailures "disk_failures" Counter;
+    /// Messages sent to other cores.
+    MeshMessages "mesh_messages" Counter;
+    /// Inputs that the core has handled: its turns of work.
+    Steps "steps" Counter;
+}
+
+/// A value for each row of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Metrics {
+    values: [u64; COUNT],
+}
+
+impl Metrics {
+    #[inline]
+    pub fn add(&mut self, metric: Metric, more: u64) {
+        self.values[metric as usize] += more;
+    }
+
+    pub fn set(&mut self, metric: Metric, value: u64) {
+        self.values[metric as usize] = value;
+    }
+
+    /// Takes over what another part of the same core has counted.
+    pub fn merge(&mut self, other: &Metrics) {
+        for (mine, theirs) in self.values.iter_mut().zip(other.values) {
+            *mine += theirs;
+        }
+    }
+
+    pub fn get(&self, metric: Metric) -> u64 {
+        self.values[metric as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_its_numbers_and_reads_well() {
+        for (at, row) in METRICS.iter().enumerate() {
+            assert_eq!(row.metric as usize, at);
+            assert!(row.doc().ends_with('.') && !row.doc().contains("  "), "{}", row.doc());
+            assert!(row.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", row.name);
+            assert!(!row.name.ends_with("_total"), "{}: the encoder adds it", row.name);
+            assert!(METRICS[..at].iter().all(|other| other.name != row.name), "{} is there twice", row.name);
+        }
+    }
+
+    #[test]
+    fn counters_add_up_and_gauges_are_set() {
+        let mut metrics = Metrics::default();
+        metrics.add(Metric::DiskReads, 2);
+        metrics.add(Metric::DiskReads, 3);
+        metrics.set(Metric::Partitions, 7);
+        metrics.set(Metric::Partitions, 6);
+        let mut other = Metrics::default();
+        other.add(Metric::Steps, 1);
+        metrics.merge(&other);
+        assert_eq!(metrics.get(Metric::Steps), 1);
+        assert_eq!((metrics.get(Metric::DiskReads), metrics.get(Metric::Partitions)), (5, 6));
+    }
+}
