@@ -83,7 +83,7 @@ pub fn run(
     let mut mailboxes = Vec::new();
     let mut plans = Vec::new();
     for (cpu, producers) in processors(&workload).into_iter().zip(producers) {
-        let (mailbox, plan) = plan(&workload, clock, &cluster, (&questions, &reports), stop, producers, cpu)?;
+        let (mailbox, plan) = plan(&workload, clock.clone(), &cluster, (&questions, &reports), stop, producers, cpu)?;
         mailboxes.push(mailbox);
         plans.push(plan);
     }

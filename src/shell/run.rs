@@ -62,7 +62,7 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
     let stops = signals::install(processors.len()).map_err(start_error)?;
     let (lanes, wakes) = Lanes::new(processors.len()).map_err(start_error)?;
     let seed = random_seed().map_err(start_error)?;
-    say_what_starts(&settings, &processors, memlock, &data, &sockets);
+    say_what_starts(&settings, &processors, memlock, &data, &sockets, &clock);
 
     let settings = Arc::new(settings);
     let listeners = sockets.advertised(&settings);
@@ -75,7 +75,7 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
         let core = CoreId(core as u16);
         let plan = CorePlan {
             shard: ShardConfig { core, cores, settings, listeners: listeners.clone(), seed },
-            clock,
+            clock: clock.clone(),
             processor,
             data_dir: data.path.clone(),
             lanes: lanes.clone(),
@@ -208,7 +208,14 @@ fn advertised_host(settings: &Settings, bound: SocketAddr) -> String {
     name.to_owned()
 }
 
-fn say_what_starts(settings: &Settings, processors: &[usize], memlock: u64, data: &DataDir, sockets: &Sockets) {
+fn say_what_starts(
+    settings: &Settings,
+    processors: &[usize],
+    memlock: u64,
+    data: &DataDir,
+    sockets: &Sockets,
+    clock: &Clock,
+) {
     let per_core = match (sockets.per_core.first(), sockets.per_core.last()) {
         (Some(first), Some(last)) => format!("{first} to port {}, one per core", last.port()),
         _ => "none (--per-core-port gives each core its own)".to_owned(),
@@ -229,6 +236,7 @@ fn say_what_starts(settings: &Settings, processors: &[usize], memlock: u64, data
     tracing::info!("  durability  {durability}");
     tracing::info!("  direct I/O  aligned to {alignment}");
     tracing::info!("  memlock     {memlock}");
+    tracing::info!("  clock       {}", clock.source());
 }
 
 /// A panic means that a core's state cannot be trusted: the process stops, and recovery takes over. In builds that
