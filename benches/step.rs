@@ -7,6 +7,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use corelog::base::ids::ConnId;
+use corelog::base::stage::Arrival;
 use corelog::broker::api::key;
 use corelog::broker::effect::{Effect, Effects, Input, ListenerKind};
 use corelog::config::Settings;
@@ -48,7 +49,7 @@ fn world() -> (World, ConnId) {
 fn roundtrip(world: &mut World, conn: ConnId, frame: &Bytes, effects: &mut Effects) -> usize {
     let shard = &mut world.shards[0];
     shard.admit(conn, frame.len());
-    shard.step(Input::Frame { conn, frame: frame.clone() }, world.now, effects);
+    shard.step(Input::Frame { conn, frame: frame.clone(), arrival: Arrival::at(world.now.mono) }, world.now, effects);
     let mut sent = 0;
     let mut list: Vec<Effect> = effects.drain().collect();
     while let Some(effect) = list.pop() {
@@ -56,7 +57,7 @@ fn roundtrip(world: &mut World, conn: ConnId, frame: &Bytes, effects: &mut Effec
             Effect::Send { data, .. } => {
                 let bytes = data.iter().map(Bytes::len).sum();
                 sent += bytes;
-                Input::Drained { conn, bytes }
+                Input::Drained { conn, bytes, began: world.now.mono }
             }
             Effect::Disk { token, .. } => Input::Disk { token, result: Ok(corelog::base::disk::DiskDone::Done) },
             other => panic!("{other:?}"),

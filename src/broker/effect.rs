@@ -8,6 +8,8 @@ use bytes::Bytes;
 use crate::base::disk::{DiskOp, DiskResult};
 use crate::base::ids::{ConnId, CoreId};
 use crate::base::slab::Key;
+use crate::base::stage::{Arrival, Stopwatch};
+use crate::base::time::Instant;
 use crate::broker::message::ShardMessage;
 
 /// What a listener shows to the clients that came through it (design: two kinds of listener).
@@ -25,11 +27,11 @@ pub enum Input {
     /// A client connected. `conn` was never used before on this core.
     Opened { conn: ConnId, listener: ListenerKind },
     /// A whole request frame, without its length prefix, whose memory `Shard::admit` granted.
-    Frame { conn: ConnId, frame: Bytes },
+    Frame { conn: ConnId, frame: Bytes, arrival: Arrival },
     /// The connection is gone, by whichever side. Nothing is sent on it any more.
     Closed { conn: ConnId },
-    /// The socket took this many bytes of what [`Effect::Send`] queued.
-    Drained { conn: ConnId, bytes: usize },
+    /// The socket took this many bytes of what [`Effect::Send`] queued, in an attempt that began at `began`.
+    Drained { conn: ConnId, bytes: usize, began: Instant },
     /// Another core of this process says something. Messages of one core arrive in the order sent.
     FromShard { from: CoreId, message: ShardMessage },
     /// A disk operation ended. Exactly once for each [`Effect::Disk`].
@@ -96,9 +98,15 @@ pub enum Admission {
 #[derive(Debug, Default)]
 pub struct Effects {
     list: Vec<Effect>,
+    pub watch: Stopwatch,
 }
 
 impl Effects {
+    /// Whoever carries the effects out lends a stopwatch for what happens in between.
+    pub fn timed_by(watch: Stopwatch) -> Effects {
+        Effects { list: Vec::new(), watch }
+    }
+
     pub fn push(&mut self, effect: Effect) {
         self.list.push(effect);
     }

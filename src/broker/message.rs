@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use crate::base::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId};
 use crate::base::slab::Key;
+use crate::base::stage::Trace;
 use crate::meta::MetaRecord;
 use crate::meta::controller::NewTopic;
-use crate::replica::partition::{AckResult, AckTo};
+use crate::replica::partition::{Acked, Brought};
 use crate::wire::errors::ErrorCode;
 
 /// One partition, wherever it lives.
@@ -29,6 +30,7 @@ pub enum ShardMessage {
         job: Key,
         round: u32,
         results: Vec<(u32, ReadResult)>,
+        trace: Trace,
     },
     /// Say [`ShardMessage::Wake`] once when any of these has a high watermark beyond the one given.
     Watch {
@@ -82,16 +84,7 @@ pub enum ShardMessage {
 #[derive(Debug)]
 pub struct AppendEntry {
     pub to: TopicPartition,
-    pub ack_to: AckTo,
-    pub records: Bytes,
-    /// Version of the client's Produce request: some checks depend on it.
-    pub version: i16,
-}
-
-#[derive(Debug)]
-pub struct Acked {
-    pub ack_to: AckTo,
-    pub result: AckResult,
+    pub batch: Brought,
 }
 
 #[derive(Debug)]
@@ -102,6 +95,7 @@ pub struct ReadOrder {
     /// The first partition that has anything gives one batch even beyond `bytes_max`.
     pub at_least_one: bool,
     pub entries: Vec<ReadEntry>,
+    pub trace: Trace,
 }
 
 /// One partition of a fetch.

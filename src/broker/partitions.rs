@@ -11,6 +11,7 @@ use crate::base::disk::{DiskOp, DiskResult};
 use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 use crate::base::limits;
 use crate::base::slab::{Key, Slab};
+use crate::base::stage::Stage;
 use crate::base::time::{Instant, Now};
 use crate::broker::control::Control;
 use crate::broker::effect::{DiskToken, Effect, Effects};
@@ -21,7 +22,7 @@ use crate::log::cache::TailCache;
 use crate::log::log::LogOp;
 use crate::meta::MetaOp;
 use crate::meta::MetaRecord;
-use crate::replica::partition::{AckResult, Partition, PartitionOut, Refusal, StateChange, Watch};
+use crate::replica::partition::{AckResult, Acked, Partition, PartitionOut, Refusal, StateChange, Watch};
 
 /// The partitions of one core, by a number that is never used twice: it also names their files and cache rows.
 #[derive(Debug, Default)]
@@ -123,13 +124,18 @@ impl Shard {
     }
 
     pub(in crate::broker) fn append_here(&mut self, entry: AppendEntry, now: Now, effects: &mut Effects) {
-        let AppendEntry { to, ack_to, records, version } = entry;
+        let AppendEntry { to, mut batch } = entry;
+        let mut watch = effects.watch;
+        watch.arrived(&mut batch.trace, Stage::MeshHop);
+        watch.waited(&mut batch.trace, Stage::Queue);
         let Some(owner) = self.partitions.owner_number(to) else {
-            return self.ack(ack_to, AckResult::Refused(Refusal::Deleted));
+            let result = AckResult::Refused(Refusal::Deleted);
+            return self.ack(Acked { to: batch.to, result, trace: batch.trace });
         };
         self.on_partition(owner, now, effects, |partition, cache, out| {
-            partition.append(records, version, ack_to, cache, now, out);
+            partition.append(batch, cache, now, &mut watch, out);
         });
+        effects.watch = watch;
     }
 
     pub(in crate::broker) fn watch_here(
@@ -286,8 +292,8 @@ impl Shard {
             let token = self.partitions.tokens.insert(TokenOf::Partition { owner, op });
             effects.push(Effect::Disk { token, op: disk_op });
         }
-        for (to, result) in out.acked.drain(..) {
-            self.ack(to, result);
+        for acked in out.acked.drain(..) {
+            self.ack(acked);
         }
         for watch in out.woken.drain(..) {
             self.wake(watch, effects);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::base::ids::{CoreId, LeaderEpoch, Offset};
 use crate::base::slab::{Key, Slab};
+use crate::base::stage::{Stage, Trace};
 use crate::base::time::Now;
 use crate::broker::effect::Effects;
 use crate::broker::errors;
@@ -37,6 +38,7 @@ struct Group {
     results: Vec<(u32, ReadResult)>,
     /// Results still to come from the disk.
     pending: usize,
+    trace: Trace,
 }
 
 #[derive(Debug)]
@@ -51,12 +53,16 @@ impl Shard {
     pub(in crate::broker) fn read_here(&mut self, for_core: CoreId, order: ReadOrder, now: Now, effects: &mut Effects) {
         let mut room = order.bytes_max;
         let mut nothing_yet = order.at_least_one;
+        let mut trace = order.trace;
+        effects.watch.arrived(&mut trace, Stage::MeshHop);
+        effects.watch.waited(&mut trace, Stage::Queue);
         let group = Group {
             for_core,
             job: order.job,
             round: order.round,
             results: Vec::with_capacity(order.entries.len()),
             pending: 0,
+            trace,
         };
         let key = self.reads.groups.insert(group);
         for entry in &order.entries {
@@ -65,6 +71,9 @@ impl Shard {
             nothing_yet &= expected == 0;
             let group = self.reads.groups.get_mut(key).expect("a group lives until its last read is done");
             group.results.push((entry.at, result));
+        }
+        if let Some(group) = self.reads.groups.get_mut(key) {
+            effects.watch.worked(&mut group.trace, Stage::LogRead);
         }
         self.finish_group(key, effects);
     }
@@ -145,6 +154,7 @@ impl Shard {
             Err(error) => result.error = errors::of_read(&error),
         }
         row.pending -= 1;
+        effects.watch.arrived(&mut row.trace, Stage::DeviceRead);
         self.finish_group(group, effects);
     }
 
@@ -152,8 +162,8 @@ impl Shard {
         if self.reads.groups.get(key).is_none_or(|group| group.pending > 0) {
             return;
         }
-        let Some(Group { for_core, job, round, results, .. }) = self.reads.groups.remove(key) else { return };
-        self.send(for_core, ShardMessage::ReadDone { job, round, results }, effects);
+        let Some(Group { for_core, job, round, results, trace, .. }) = self.reads.groups.remove(key) else { return };
+        self.send(for_core, ShardMessage::ReadDone { job, round, results, trace }, effects);
     }
 
     /// Answers a question about a partition of this core.

@@ -18,8 +18,11 @@ use bytes::Bytes;
 use crate::base::ids::ConnId;
 use crate::base::limits;
 use crate::base::slab::Key;
+use crate::base::stage::{Timed, Trace};
+use crate::base::stage_counts::{Snapshot, StageCounts};
 use crate::base::time::Instant;
 use crate::broker::effect::{Admission, Effect, Effects, ListenerKind};
+use crate::broker::sending::Sending;
 
 /// Where a reply goes: the connection and the number of the request on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +47,8 @@ pub struct Sessions {
     /// When connections that have taken nothing since they were marked are ended. `None`: none is marked.
     sweep_at: Option<Instant>,
     stopping: bool,
+    /// Of the requests whose replies sockets have taken.
+    stages: StageCounts,
 }
 
 #[derive(Debug)]
@@ -60,6 +65,7 @@ struct Session {
     marked: bool,
     waits_for: Option<WaitsFor>,
     closing: bool,
+    sending: Sending,
 }
 
 /// Why a connection is not read.
@@ -76,6 +82,8 @@ struct Slot {
     frame_bytes: usize,
     job: Option<Key>,
     reply: Option<Reply>,
+    /// Set with the reply.
+    timed: Option<(Timed, Trace)>,
 }
 
 /// What a request ends with.
@@ -104,6 +112,7 @@ impl Sessions {
             reserved_bytes: 0,
             sweep_at: None,
             stopping: false,
+            stages: StageCounts::default(),
         }
     }
 
@@ -117,6 +126,7 @@ impl Sessions {
             marked: false,
             waits_for: None,
             closing: false,
+            sending: Sending::default(),
         };
         let before = self.by_conn.insert(conn, session);
         assert!(before.is_none(), "{conn} is opened once");
@@ -165,7 +175,7 @@ impl Sessions {
             return None;
         }
         let request = session.first + session.slots.len() as u64;
-        session.slots.push_back(Slot { frame_bytes, job: None, reply: None });
+        session.slots.push_back(Slot { frame_bytes, job: None, reply: None, timed: None });
         Some((ReplyTo { conn, request }, session.listener))
     }
 
@@ -177,27 +187,35 @@ impl Sessions {
     }
 
     /// Fills a reply slot and sends whatever is now complete from the front.
-    pub fn fill(&mut self, to: ReplyTo, reply: Reply, effects: &mut Effects) {
+    pub fn fill(&mut self, to: ReplyTo, reply: Reply, timed: Option<(Timed, Trace)>, effects: &mut Effects) {
         let Some(slot) = self.slot_mut(to) else { return };
         assert!(slot.reply.is_none(), "a request is answered once");
         let bytes = reply.bytes();
         slot.reply = Some(reply);
+        slot.timed = timed;
         let Some(session) = self.by_conn.get_mut(&to.conn) else { return };
         session.output_bytes += bytes;
         self.output_bytes += bytes;
         let mut freed = 0;
         while session.slots.front().is_some_and(|slot| slot.reply.is_some()) {
-            let Some(Slot { frame_bytes, reply: Some(reply), .. }) = session.slots.pop_front() else { break };
+            let Some(Slot { frame_bytes, reply: Some(reply), timed, .. }) = session.slots.pop_front() else { break };
             session.first += 1;
             freed += frame_bytes;
             let bytes = reply.bytes();
             match reply {
-                Reply::Frame(data) if !session.closing => effects.push(Effect::Send { conn: to.conn, data }),
+                Reply::Frame(data) if !session.closing => {
+                    session.sending.push(bytes, timed);
+                    effects.push(Effect::Send { conn: to.conn, data });
+                }
                 Reply::Frame(_) => {
                     session.output_bytes -= bytes;
                     self.output_bytes -= bytes;
                 }
-                Reply::Nothing => {}
+                Reply::Nothing => {
+                    if let Some((timed, trace)) = timed {
+                        self.stages.record(timed, &trace);
+                    }
+                }
                 Reply::CloseConnection => {
                     session.closing = true;
                     effects.push(Effect::Close { conn: to.conn });
@@ -211,13 +229,18 @@ impl Sessions {
         }
     }
 
-    pub fn on_drained(&mut self, conn: ConnId, bytes: usize, effects: &mut Effects) {
+    pub fn on_drained(&mut self, conn: ConnId, bytes: usize, began: Instant, now: Instant, effects: &mut Effects) {
         let Some(session) = self.by_conn.get_mut(&conn) else { return };
         assert!(session.output_bytes >= bytes, "a socket takes no more than was sent");
         session.output_bytes -= bytes;
         session.marked = false;
         self.output_bytes -= bytes;
+        session.sending.on_taken(bytes, began, now, &mut self.stages);
         session.resume_itself(conn, effects);
+    }
+
+    pub fn stages(&self) -> Snapshot {
+        self.stages.snapshot()
     }
 
     /// There is no room for a reply: ends the connections that have left theirs unread for `UNREAD_REPLIES_MS` of
@@ -262,6 +285,11 @@ impl Sessions {
     pub fn release_output(&mut self, bytes: usize) {
         assert!(self.reserved_bytes >= bytes, "what is released was reserved");
         self.reserved_bytes -= bytes;
+    }
+
+    /// Reply bytes that no socket has taken.
+    pub fn output_bytes(&self) -> usize {
+        self.output_bytes
     }
 
     pub fn request_bytes(&self) -> usize {
@@ -310,7 +338,7 @@ impl Session {
     }
 
     fn is_full(&self) -> bool {
-        self.slots.len() >= limits::REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX
+        self.slots.len() + self.sending.waiting() >= limits::REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX
             || self.output_bytes >= limits::OUTPUT_PER_CONNECTION_BYTES_MAX
     }
 }
@@ -353,10 +381,10 @@ mod tests {
         let mut sessions = sessions(1000);
         let mut effects = Effects::default();
         let (a, b, c) = (request(&mut sessions, 1), request(&mut sessions, 1), request(&mut sessions, 1));
-        sessions.fill(c, frame("c"), &mut effects);
-        sessions.fill(b, Reply::Nothing, &mut effects);
+        sessions.fill(c, frame("c"), None, &mut effects);
+        sessions.fill(b, Reply::Nothing, None, &mut effects);
         assert!(effects.is_empty());
-        sessions.fill(a, frame("a"), &mut effects);
+        sessions.fill(a, frame("a"), None, &mut effects);
         assert_eq!(sent(&mut effects), ["a", "c"]);
         assert_eq!(sessions.request_bytes(), 0);
         assert!(sessions.is_idle());
@@ -367,8 +395,8 @@ mod tests {
         let mut sessions = sessions(1000);
         let mut effects = Effects::default();
         let (a, b) = (request(&mut sessions, 1), request(&mut sessions, 1));
-        sessions.fill(b, frame("b"), &mut effects);
-        sessions.fill(a, Reply::CloseConnection, &mut effects);
+        sessions.fill(b, frame("b"), None, &mut effects);
+        sessions.fill(a, Reply::CloseConnection, None, &mut effects);
         assert_eq!(sent(&mut effects), ["close"]);
         assert_eq!(sessions.on_closed(CONN, &mut effects), []);
     }
@@ -380,11 +408,11 @@ mod tests {
         let a = request(&mut sessions, 80);
         assert_eq!(sessions.admit(CONN, 30), Admission::Wait);
         assert_eq!(sessions.admit(CONN, 1001), Admission::Refuse);
-        sessions.fill(a, Reply::Nothing, &mut effects);
+        sessions.fill(a, Reply::Nothing, None, &mut effects);
         assert_eq!(sent(&mut effects), ["resume 1"]);
         let big = request(&mut sessions, 500);
         assert_eq!(sessions.admit(CONN, 1), Admission::Wait);
-        sessions.fill(big, Reply::Nothing, &mut effects);
+        sessions.fill(big, Reply::Nothing, None, &mut effects);
         assert_eq!(sent(&mut effects), ["resume 1"]);
     }
 
@@ -399,7 +427,7 @@ mod tests {
         assert_eq!(sessions.admit(CONN, 20), Admission::Read);
         assert_eq!(sessions.on_closed(CONN, &mut effects), [job]);
         assert_eq!(sessions.request_bytes(), 0);
-        sessions.fill(a, frame("late"), &mut effects);
+        sessions.fill(a, frame("late"), None, &mut effects);
         assert!(effects.is_empty());
     }
 
@@ -408,15 +436,15 @@ mod tests {
         let mut sessions = sessions(100);
         let mut effects = Effects::default();
         let (a, b) = (request(&mut sessions, 1), request(&mut sessions, 1));
-        sessions.fill(b, frame("held back"), &mut effects);
+        sessions.fill(b, frame("held back"), None, &mut effects);
         assert_eq!(sessions.output_room(), 100 - 9);
-        sessions.fill(a, frame("a"), &mut effects);
+        sessions.fill(a, frame("a"), None, &mut effects);
         assert_eq!(sent(&mut effects), ["a", "held back"]);
         assert_eq!(sessions.output_room(), 100 - 10);
-        sessions.on_drained(CONN, 4, &mut effects);
+        sessions.on_drained(CONN, 4, Instant(0), Instant(0), &mut effects);
         let (c, d) = (request(&mut sessions, 1), request(&mut sessions, 1));
-        sessions.fill(d, frame("never sent"), &mut effects);
-        sessions.fill(c, Reply::CloseConnection, &mut effects);
+        sessions.fill(d, frame("never sent"), None, &mut effects);
+        sessions.fill(c, Reply::CloseConnection, None, &mut effects);
         assert_eq!(sessions.output_room(), 100 - 6);
         sessions.on_closed(CONN, &mut effects);
         assert_eq!(sessions.output_room(), 100);
@@ -429,11 +457,11 @@ mod tests {
         sessions.on_opened(OTHER, ListenerKind::Shared);
         let mut effects = Effects::default();
         let a = request(&mut sessions, 1);
-        sessions.fill(a, frame("ten bytes."), &mut effects);
+        sessions.fill(a, frame("ten bytes."), None, &mut effects);
         assert_eq!(sent(&mut effects), ["ten bytes."]);
         assert_eq!(sessions.admit(CONN, 1), Admission::Wait);
         assert_eq!(sessions.admit(OTHER, 1), Admission::Read);
-        sessions.on_drained(CONN, 10, &mut effects);
+        sessions.on_drained(CONN, 10, Instant(0), Instant(0), &mut effects);
         assert_eq!(sent(&mut effects), ["resume 1"]);
         assert_eq!(sessions.admit(CONN, 1), Admission::Read);
     }
@@ -449,13 +477,13 @@ mod tests {
         for conn in &conns[..2] {
             assert_eq!(sessions.admit(*conn, 1), Admission::Read);
             let (to, _) = sessions.on_frame(*conn, 1).unwrap();
-            sessions.fill(to, frame("unread"), &mut effects);
+            sessions.fill(to, frame("unread"), None, &mut effects);
         }
         effects.drain();
         let at = |ms| Instant(0).after_ms(ms);
         sessions.on_starved(at(0), &mut effects);
         sessions.on_starved(at(limits::UNREAD_REPLIES_MS - 1), &mut effects);
-        sessions.on_drained(conns[1], 1, &mut effects);
+        sessions.on_drained(conns[1], 1, Instant(0), Instant(0), &mut effects);
         assert!(effects.is_empty());
         sessions.on_starved(at(limits::UNREAD_REPLIES_MS), &mut effects);
         let ended: Vec<Effect> = effects.drain().collect();
@@ -472,10 +500,10 @@ mod tests {
         let mut effects = Effects::default();
         let a = request(&mut sessions, 10);
         let big = Bytes::from(vec![0; limits::OUTPUT_PER_CONNECTION_BYTES_MAX]);
-        sessions.fill(a, Reply::Frame(vec![big]), &mut effects);
+        sessions.fill(a, Reply::Frame(vec![big]), None, &mut effects);
         effects.drain();
         assert_eq!(sessions.admit(CONN, 10), Admission::Wait);
-        sessions.on_drained(CONN, 1, &mut effects);
+        sessions.on_drained(CONN, 1, Instant(0), Instant(0), &mut effects);
         assert_eq!(sent(&mut effects), ["resume 1"]);
         assert_eq!(sessions.admit(CONN, 10), Admission::Read);
     }

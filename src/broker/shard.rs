@@ -14,23 +14,26 @@ use bytes::Bytes;
 
 use crate::base::deadlines::Deadlines;
 use crate::base::ids::{ConnId, CoreId};
+use crate::base::metric::{Metric, Metrics};
 use crate::base::rng::Rng;
 use crate::base::slab::{Key, Slab};
+use crate::base::stage::{Arrival, Stage, Timed, Trace};
 use crate::base::time::{Instant, Now};
 use crate::broker::api::{self, produce};
 use crate::broker::control::Control;
 use crate::broker::effect::{Admission, Effect, Effects, Input};
 use crate::broker::job::{Asker, Job, Work};
-use crate::broker::message::{Acked, AppendEntry, ShardMessage};
+use crate::broker::message::{AppendEntry, ShardMessage};
 use crate::broker::partitions::Partitions;
 use crate::broker::reads::Reads;
+use crate::broker::report::{Report, RequestCounts};
 use crate::broker::session::{Reply, Sessions};
 use crate::broker::shutdown::Life;
 use crate::config::{Address, Settings};
 use crate::log::cache::TailCache;
 use crate::log::log::{FoundOffset, LogSlices, ReadError, ReadTicket};
 use crate::meta::Image;
-use crate::replica::partition::{AckResult, AckTo, Watch};
+use crate::replica::partition::{Acked, Watch};
 use crate::wire::codec::Message;
 use crate::wire::frame;
 use crate::wire::reader::Reader;
@@ -72,6 +75,7 @@ pub struct Shard {
     pub(in crate::broker) todo: VecDeque<Todo>,
     /// Cores that have answered their clients and are about to close.
     pub(in crate::broker) cores_done: u16,
+    pub(in crate::broker) counts: RequestCounts,
     outbox: Vec<Outbox>,
 }
 
@@ -87,7 +91,7 @@ pub enum DeadlineKey {
 /// Consequences inside one step, handled in order instead of by recursion.
 #[derive(Debug)]
 pub enum Todo {
-    Acked { job: Key, at: u32, result: AckResult },
+    Acked(Acked),
     Wake { job: Key, round: u32 },
     LateRead { owner: u32, ticket: ReadTicket, result: Result<LogSlices, ReadError> },
     LateFind { owner: u32, ticket: ReadTicket, result: Result<Option<FoundOffset>, ReadError> },
@@ -107,6 +111,7 @@ pub struct Request {
     pub client_id: Option<crate::wire::text::Text>,
     pub body: Reader,
     pub now: Now,
+    pub trace: Trace,
 }
 
 impl Shard {
@@ -133,6 +138,7 @@ impl Shard {
             control: None,
             todo: VecDeque::new(),
             cores_done: 0,
+            counts: RequestCounts::default(),
             outbox: (0..config.cores).map(|_| Outbox::default()).collect(),
             config,
         }
@@ -152,15 +158,18 @@ impl Shard {
     }
 
     pub fn step(&mut self, input: Input, now: Now, effects: &mut Effects) {
+        effects.watch.start_step(now.mono);
         match input {
             Input::Opened { conn, listener } => self.sessions.on_opened(conn, listener),
-            Input::Frame { conn, frame } => self.on_frame(conn, frame, now, effects),
+            Input::Frame { conn, frame, arrival } => self.on_frame(conn, frame, arrival, now, effects),
             Input::Closed { conn } => {
                 for job in self.sessions.on_closed(conn, effects) {
                     self.drop_job(job, now, effects);
                 }
             }
-            Input::Drained { conn, bytes } => self.sessions.on_drained(conn, bytes, effects),
+            Input::Drained { conn, bytes, began } => {
+                self.sessions.on_drained(conn, bytes, began, now.mono, effects);
+            }
             Input::FromShard { from, message } => self.on_message(from, message, now, effects),
             Input::Disk { token, result } => self.on_disk(token, result, now, effects),
             Input::Timeout => self.on_timeout(now, effects),
@@ -176,6 +185,21 @@ impl Shard {
     /// Gauges for tests and reports: (connections, request bytes held, tail-cache bytes, partitions).
     pub fn gauges(&self) -> (usize, usize, usize, usize) {
         (self.sessions.connections(), self.sessions.request_bytes(), self.cache.bytes(), self.partitions.len())
+    }
+
+    /// What this core has done so far, and holds. Requests count in the stages when their replies are sent.
+    pub fn report(&self) -> Report {
+        let mut metrics = Metrics::default();
+        for (metric, value) in [
+            (Metric::Connections, self.sessions.connections()),
+            (Metric::Partitions, self.partitions.len()),
+            (Metric::RequestBytes, self.sessions.request_bytes()),
+            (Metric::ReplyBytes, self.sessions.output_bytes()),
+            (Metric::TailCacheBytes, self.cache.bytes()),
+        ] {
+            metrics.set(metric, value as u64);
+        }
+        Report { stages: self.sessions.stages(), metrics, requests: self.counts.clone() }
     }
 
     pub(in crate::broker) fn core(&self) -> CoreId {
@@ -195,11 +219,11 @@ impl Shard {
         self.outbox[usize::from(to.0)].appends.push(entry);
     }
 
-    pub(in crate::broker) fn ack(&mut self, to: AckTo, result: AckResult) {
-        if to.core == self.config.core {
-            self.todo.push_back(Todo::Acked { job: to.job, at: to.at, result });
+    pub(in crate::broker) fn ack(&mut self, acked: Acked) {
+        if acked.to.core == self.config.core {
+            self.todo.push_back(Todo::Acked(acked));
         } else {
-            self.outbox[usize::from(to.core.0)].acks.push(Acked { ack_to: to, result });
+            self.outbox[usize::from(acked.to.core.0)].acks.push(acked);
         }
     }
 
@@ -220,15 +244,29 @@ impl Shard {
 
     pub(in crate::broker) fn reply<M: Message>(&mut self, api_key: i16, asker: Asker, body: &M, effects: &mut Effects) {
         let data = frame::encode_reply(api_key, asker.version, asker.correlation_id, body);
-        self.sessions.fill(asker.to, Reply::Frame(data), effects);
+        self.sessions.fill(asker.to, Reply::Frame(data), None, effects);
+    }
+
+    /// Replies to a request whose time is told by stages.
+    pub(in crate::broker) fn reply_timed<M: Message>(
+        &mut self,
+        (timed, mut trace): (Timed, Trace),
+        api_key: i16,
+        asker: Asker,
+        body: &M,
+        effects: &mut Effects,
+    ) {
+        let data = frame::encode_reply(api_key, asker.version, asker.correlation_id, body);
+        effects.watch.worked(&mut trace, Stage::Encode);
+        self.sessions.fill(asker.to, Reply::Frame(data), Some((timed, trace)), effects);
     }
 
     pub(in crate::broker) fn close_connection(&mut self, asker: Asker, why: &str, effects: &mut Effects) {
         tracing::warn!(conn = asker.to.conn.0, "closing a connection: {why}");
-        self.sessions.fill(asker.to, Reply::CloseConnection, effects);
+        self.sessions.fill(asker.to, Reply::CloseConnection, None, effects);
     }
 
-    fn on_frame(&mut self, conn: ConnId, frame: Bytes, now: Now, effects: &mut Effects) {
+    fn on_frame(&mut self, conn: ConnId, frame: Bytes, arrival: Arrival, now: Now, effects: &mut Effects) {
         let Some((to, listener)) = self.sessions.on_frame(conn, frame.len()) else { return };
         let mut body = Reader::new(frame);
         let mut asker = Asker { to, listener, version: 0, correlation_id: 0 };
@@ -238,7 +276,9 @@ impl Shard {
         };
         asker.version = header.version;
         asker.correlation_id = header.correlation_id;
-        let request = Request { asker, client_id: header.client_id, body, now };
+        let mut trace = arrival.trace();
+        effects.watch.arrived(&mut trace, Stage::Queue);
+        let request = Request { asker, client_id: header.client_id, body, now, trace };
         api::dispatch(self, header.api_key, request, effects);
     }
 
@@ -250,13 +290,15 @@ impl Shard {
                 }
             }
             ShardMessage::Acked(acks) => {
-                for acked in acks {
-                    produce::on_acked(self, acked.ack_to.job, acked.ack_to.at, acked.result, effects);
+                for mut acked in acks {
+                    effects.watch.arrived(&mut acked.trace, Stage::MeshHop);
+                    produce::on_acked(self, acked, effects);
                 }
             }
             ShardMessage::Read(order) => self.read_here(from, order, now, effects),
-            ShardMessage::ReadDone { job, round, results } => {
-                api::fetch::on_read_done(self, job, round, results, now, effects);
+            ShardMessage::ReadDone { job, round, results, mut trace } => {
+                effects.watch.arrived(&mut trace, Stage::MeshHop);
+                api::fetch::on_read_done(self, (job, round), results, &trace, now, effects);
             }
             ShardMessage::Watch { job, round, entries } => {
                 self.watch_here(Watch { core: from, job, round }, &entries, effects);
@@ -304,9 +346,11 @@ impl Shard {
     fn finish_step(&mut self, now: Now, effects: &mut Effects) {
         while let Some(todo) = self.todo.pop_front() {
             match todo {
-                Todo::Acked { job, at, result } => produce::on_acked(self, job, at, result, effects),
+                Todo::Acked(acked) => produce::on_acked(self, acked, effects),
                 Todo::Wake { job, round } => api::fetch::on_wake(self, job, round, now, effects),
-                Todo::LateRead { owner, ticket, result } => self.on_late_read(owner, ticket, result, effects),
+                Todo::LateRead { owner, ticket, result } => {
+                    self.on_late_read(owner, ticket, result, effects);
+                }
                 Todo::LateFind { owner, ticket, result } => self.on_late_find(owner, ticket, result, effects),
                 Todo::Message { from, message } => self.on_message(from, message, now, effects),
             }

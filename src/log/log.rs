@@ -68,7 +68,7 @@ pub enum LogEvent {
     /// The files could not be read. The log is unusable; its files are as they were.
     OpenFailed { message: String },
     /// Everything below `end` is written, and synced where `flush.messages` asks for it.
-    Safe { end: Offset },
+    Safe { end: Offset, times: WriteTimes },
     /// A write failed: everything from `from` on is forgotten and was never safe. With `full` there was no space:
     /// appending again later makes sense. After a failed sync the log refuses appends for good
     /// ([`AppendError::Offline`]); reads below `from` go on.
@@ -81,6 +81,16 @@ pub enum LogEvent {
     Closed,
     /// After [`Log::delete`]: the directory is gone.
     Deleted,
+}
+
+/// When what has just become safe was written. Each is the beginning of the step in which it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriteTimes {
+    /// The first write since the last time that anything became safe.
+    pub began: Instant,
+    pub written: Instant,
+    /// After the sync, where there was one.
+    pub safe: Instant,
 }
 
 /// Where a batch came to lie.

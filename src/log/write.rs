@@ -15,7 +15,7 @@ use crate::base::limits::DISK_WRITE_BYTES_MAX;
 use crate::base::time::{Instant, Now};
 
 use super::cache::TailCache;
-use super::log::{Life, Log, LogEvent, LogOut, Step};
+use super::log::{Life, Log, LogEvent, LogOut, Step, WriteTimes};
 use super::segment::Segment;
 
 /// Space reserved first; doubled with each further reservation of a segment, so that a partition with little
@@ -107,6 +107,9 @@ pub(super) struct Writer {
     written: Mark,
     /// Invariant: never beyond `written`.
     safe: Mark,
+    /// The first write beyond `safe`.
+    write_began: Option<Instant>,
+    write_ended: Instant,
     /// The length of the file, zeros ahead included.
     allocated: u64,
     reserve_bytes: u64,
@@ -143,6 +146,8 @@ impl Writer {
             stage: Stage::Idle,
             written: mark.clone(),
             safe: mark,
+            write_began: None,
+            write_ended: Instant::default(),
             allocated,
             reserve_bytes: RESERVE_BYTES_MIN,
             reserving: 0,
@@ -296,7 +301,7 @@ impl Log {
             self.writer.reserving = len;
             return self.ask(Step::Allocate, DiskOp::Allocate { file, len }, out);
         }
-        self.write(file, out);
+        self.write(file, now, out);
         self.look_ahead(file, end, bytes, out);
     }
 
@@ -323,8 +328,9 @@ impl Log {
     }
 
     /// Takes pending batches, up to the bound of one write, and writes them after the tail block's bytes.
-    fn write(&mut self, file: FileId, out: &mut LogOut) {
+    fn write(&mut self, file: FileId, now: Now, out: &mut LogOut) {
         let writer = &mut self.writer;
+        writer.write_began.get_or_insert(now.mono);
         let active = self.segments.back_mut().expect("a write has a segment");
         let index = active.index.as_mut().expect("the active segment has its index");
         let mut after = Mark { next: writer.written.next, tail: Bytes::new(), ..writer.written };
@@ -388,6 +394,7 @@ impl Log {
         let messages = after.next.0 - writer.written.next.0;
         writer.allocated = writer.allocated.max(after.position.next_multiple_of(BLOCK));
         writer.written = after;
+        writer.write_ended = now.mono;
         if messages > 0 {
             writer.unsynced_messages += messages as u64;
             if writer.unsynced_messages >= self.settings.flush_messages {
@@ -399,7 +406,7 @@ impl Log {
                 let due = now.mono.after_ms(self.settings.flush_ms);
                 writer.sync_due = (due != Instant(u64::MAX)).then_some(due);
             }
-            self.become_safe(out);
+            self.become_safe(now, out);
         }
         self.pump(now, out);
     }
@@ -422,14 +429,14 @@ impl Log {
             Ok(_) => {
                 self.writer.unsynced_messages = 0;
                 self.writer.sync_due = None;
-                self.become_safe(out);
+                self.become_safe(now, out);
                 self.pump(now, out);
             }
             Err(error) => self.go_offline(&error, cache, out),
         }
     }
 
-    fn become_safe(&mut self, out: &mut LogOut) {
+    fn become_safe(&mut self, now: Now, out: &mut LogOut) {
         let writer = &mut self.writer;
         if writer.pending.front().is_some_and(|batch| batch.taken > 0) || writer.safe.next == writer.written.next {
             return;
@@ -439,7 +446,9 @@ impl Log {
         let active = self.segments.back_mut().expect("something was written");
         active.len = writer.safe.position;
         active.max_timestamp = Some(writer.safe.max_timestamp);
-        out.events.push(LogEvent::Safe { end: writer.safe.next });
+        let began = writer.write_began.take().unwrap_or(writer.write_ended);
+        let times = WriteTimes { began, written: writer.write_ended, safe: now.mono };
+        out.events.push(LogEvent::Safe { end: writer.safe.next, times });
     }
 
     /// A write failed: falls back to the last safe end, and tries again with the next append.
@@ -467,6 +476,7 @@ impl Log {
         let from = writer.safe.next;
         writer.pending.clear();
         writer.pending_bytes = 0;
+        writer.write_began = None;
         writer.stage = Stage::Idle;
         writer.written = writer.safe.clone();
         writer.must_cut = true;
@@ -523,7 +533,7 @@ impl Log {
         }
         // Without a reservation the write itself extends the file, or says why it cannot.
         match self.segments.back().and_then(Segment::open_file) {
-            Some(file) => self.write(file, out),
+            Some(file) => self.write(file, now, out),
             None => self.pump(now, out),
         }
     }

@@ -14,11 +14,12 @@ use bytes::Bytes;
 use crate::base::disk::{DiskOp, DiskResult};
 use crate::base::ids::{CoreId, LeaderEpoch, Offset};
 use crate::base::slab::Key;
+use crate::base::stage::{Stage, Stopwatch, Trace};
 use crate::base::time::{Instant, Now};
 use crate::config::TopicSettings;
 use crate::log::cache::TailCache;
 use crate::log::log::{
-    AppendError, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError, ReadTicket,
+    AppendError, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError, ReadTicket, WriteTimes,
 };
 use crate::wire::batch::{self, BatchError, BatchLimits};
 
@@ -28,6 +29,24 @@ pub struct AckTo {
     pub core: CoreId,
     pub job: Key,
     pub at: u32,
+}
+
+/// The end of an append, for whoever is to be told, with the stamps of its way.
+#[derive(Debug)]
+pub struct Acked {
+    pub to: AckTo,
+    pub result: AckResult,
+    pub trace: Trace,
+}
+
+/// A batch that a Produce request brought for a partition.
+#[derive(Debug)]
+pub struct Brought {
+    pub records: Bytes,
+    /// Of the request: some checks depend on it.
+    pub produce_version: i16,
+    pub to: AckTo,
+    pub trace: Trace,
 }
 
 /// How an append ended.
@@ -73,7 +92,7 @@ pub struct Watch {
 #[derive(Debug, Default)]
 pub struct PartitionOut {
     pub disk: Vec<(LogOp, DiskOp)>,
-    pub acked: Vec<(AckTo, AckResult)>,
+    pub acked: Vec<Acked>,
     pub woken: Vec<Watch>,
     pub read: Vec<(ReadTicket, Result<LogSlices, ReadError>)>,
     pub found: Vec<(ReadTicket, Result<Option<FoundOffset>, ReadError>)>,
@@ -99,6 +118,8 @@ pub struct Partition {
     /// In the order of appends, so of offsets.
     acks: VecDeque<PendingAck>,
     watches: Vec<Watch>,
+    /// Of the write that moved the high watermark last.
+    write_times: WriteTimes,
     log_out: LogOut,
 }
 
@@ -116,6 +137,7 @@ struct PendingAck {
     to: AckTo,
     base: Offset,
     log_append_time_ms: i64,
+    trace: Trace,
 }
 
 impl Partition {
@@ -131,6 +153,7 @@ impl Partition {
             high_watermark: Offset(0),
             acks: VecDeque::new(),
             watches: Vec::new(),
+            write_times: WriteTimes::default(),
             log_out,
         };
         partition.settle(out);
@@ -146,18 +169,18 @@ impl Partition {
     /// `out.acked`: at once when refused, otherwise when the batch is safe.
     pub fn append(
         &mut self,
-        records: Bytes,
-        produce_version: i16,
-        to: AckTo,
+        mut brought: Brought,
         cache: &mut TailCache,
         now: Now,
+        watch: &mut Stopwatch,
         out: &mut PartitionOut,
     ) {
-        match self.try_append(records, produce_version, to, cache, now) {
+        match self.try_append(&mut brought, cache, now, watch) {
             Ok(()) => self.settle(out),
             Err(refusal) => {
                 self.settle(out);
-                out.acked.push((to, AckResult::Refused(refusal)));
+                let Brought { to, trace, .. } = brought;
+                out.acked.push(Acked { to, result: AckResult::Refused(refusal), trace });
             }
         }
     }
@@ -266,7 +289,7 @@ impl Partition {
     pub fn delete(&mut self, cache: &mut TailCache, out: &mut PartitionOut) {
         self.state = State::Leaving;
         for ack in self.acks.drain(..) {
-            out.acked.push((ack.to, AckResult::Refused(Refusal::Deleted)));
+            out.acked.push(ack.refused(Refusal::Deleted));
         }
         self.wake_all(out);
         self.log.delete(cache, &mut self.log_out);
@@ -275,11 +298,10 @@ impl Partition {
 
     fn try_append(
         &mut self,
-        records: Bytes,
-        produce_version: i16,
-        to: AckTo,
+        brought: &mut Brought,
         cache: &mut TailCache,
         now: Now,
+        watch: &mut Stopwatch,
     ) -> Result<(), Refusal> {
         if self.state != State::Online {
             return Err(Refusal::Unavailable);
@@ -290,16 +312,20 @@ impl Partition {
             before_max_ms: self.settings.message_timestamp_before_max_ms,
             after_max_ms: self.settings.message_timestamp_after_max_ms,
         };
-        let batch = batch::check_produce(&records, &limits, now.wall_ms).map_err(Refusal::Batch)?;
-        batch.check_version(produce_version).map_err(Refusal::Batch)?;
+        let checked = batch::check_produce(&brought.records, &limits, now.wall_ms);
+        watch.worked(&mut brought.trace, Stage::Check);
+        let batch = checked.map_err(Refusal::Batch)?;
+        batch.check_version(brought.produce_version).map_err(Refusal::Batch)?;
         let appended = self.log.append(batch, self.epoch, now, cache, &mut self.log_out).map_err(Refusal::Append)?;
         assert!(appended.base <= appended.last);
         assert!(appended.last < self.log.end());
+        watch.worked(&mut brought.trace, Stage::Append);
         self.acks.push_back(PendingAck {
             last: appended.last,
-            to,
+            to: brought.to,
             base: appended.base,
             log_append_time_ms: appended.log_append_time_ms,
+            trace: brought.trace,
         });
         if appended.duplicate {
             // Its original may be safe already, and then nothing else would release this ack.
@@ -333,9 +359,10 @@ impl Partition {
                 self.state = State::Offline;
                 out.changed = Some(StateChange::OpenFailed { message });
             }
-            LogEvent::Safe { end } => {
+            LogEvent::Safe { end, times } => {
                 assert!(end >= self.high_watermark, "what is safe stays safe");
                 self.high_watermark = end;
+                self.write_times = times;
                 self.wake_all(out);
             }
             LogEvent::Failed { from, full, message } => {
@@ -352,9 +379,12 @@ impl Partition {
     fn release_acks(&mut self, out: &mut PartitionOut) {
         let log_start = self.log.start();
         while self.acks.front().is_some_and(|ack| ack.last < self.high_watermark) {
-            let Some(ack) = self.acks.pop_front() else { break };
-            let stored = AckResult::Stored { base: ack.base, log_append_time_ms: ack.log_append_time_ms, log_start };
-            out.acked.push((ack.to, stored));
+            let Some(mut ack) = self.acks.pop_front() else { break };
+            let result = AckResult::Stored { base: ack.base, log_append_time_ms: ack.log_append_time_ms, log_start };
+            ack.trace.waited_until(Stage::WriteQueue, self.write_times.began);
+            ack.trace.waited_until(Stage::DeviceWrite, self.write_times.written);
+            ack.trace.waited_until(Stage::Sync, self.write_times.safe);
+            out.acked.push(Acked { to: ack.to, result, trace: ack.trace });
         }
     }
 
@@ -362,12 +392,17 @@ impl Partition {
         self.release_acks(out);
         while self.acks.back().is_some_and(|ack| ack.last >= from) {
             let Some(ack) = self.acks.pop_back() else { break };
-            let refusal = Refusal::NotWritten { full, message: message.to_owned() };
-            out.acked.push((ack.to, AckResult::Refused(refusal)));
+            out.acked.push(ack.refused(Refusal::NotWritten { full, message: message.to_owned() }));
         }
     }
 
     fn wake_all(&mut self, out: &mut PartitionOut) {
         out.woken.append(&mut self.watches);
+    }
+}
+
+impl PendingAck {
+    fn refused(self, refusal: Refusal) -> Acked {
+        Acked { to: self.to, result: AckResult::Refused(refusal), trace: self.trace }
     }
 }

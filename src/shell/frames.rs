@@ -16,6 +16,7 @@ use futures_lite::AsyncRead;
 use glommio::net::TcpStream;
 
 use super::socket;
+use crate::base::time::Instant;
 
 /// The buffer that all connections of a core read into.
 pub const SCRATCH_BYTES: usize = 64 << 10;
@@ -65,6 +66,10 @@ pub struct FrameReader {
     large: bool,
     /// The last read took everything there was.
     drained: bool,
+    /// When the last read ended.
+    read_at: Instant,
+    /// When the first byte of the frame to be cut next was read.
+    began: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -82,6 +87,9 @@ impl Body {
 impl FrameReader {
     /// Takes the next frame from what was read. `admit` is asked once for each frame's length, unless it says wait.
     pub fn next(&mut self, mut admit: impl FnMut(usize) -> Verdict) -> Next {
+        if !self.held.is_empty() {
+            self.began.get_or_insert(self.read_at);
+        }
         if self.body.is_none() {
             let Some(length) = self.peek_length() else {
                 self.keep_prefix();
@@ -175,6 +183,16 @@ impl FrameReader {
         body.buffer.truncate(start + read);
         self.drained = read < bytes_max;
         polled
+    }
+
+    /// What was read last was there at this time.
+    pub fn on_read(&mut self, at: Instant) {
+        self.read_at = at;
+    }
+
+    /// When the first and the last byte of the frame just cut were read. To be asked once for each.
+    pub fn came(&mut self) -> (Instant, Instant) {
+        (self.began.take().unwrap_or(self.read_at), self.read_at)
     }
 
     fn peek_length(&self) -> Option<i32> {

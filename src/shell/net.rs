@@ -20,6 +20,8 @@ use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 
 use crate::base::ids::ConnId;
+use crate::base::metric::Metric;
+use crate::base::stage::Arrival;
 use crate::base::time::Instant;
 use crate::broker::effect::{Admission, Input, ListenerKind};
 use crate::shell::executor::{self, Signal};
@@ -163,21 +165,34 @@ impl Net {
     }
 
     /// Hands the shard every whole frame that was read.
-    fn cut(&self, connection: &Connection, reader: &mut FrameReader) -> Cut {
+    fn cut(&self, connection: &Connection, reader: &mut FrameReader, waited: &mut Option<(Instant, Instant)>) -> Cut {
         for _ in 0..FRAMES_PER_TURN {
             if connection.closing.get() {
                 return Cut::Wait;
             }
             connection.resumed.clear();
             let next = reader.next(|frame_bytes| match self.reactor.admit(connection.id, frame_bytes) {
-                Admission::Read => Verdict::Take,
+                Admission::Read => {
+                    if let Some((_, until)) = waited {
+                        *until = self.reactor.instant();
+                    }
+                    Verdict::Take
+                }
                 Admission::Wait => Verdict::Wait,
                 Admission::Refuse => Verdict::Refuse,
             });
             match next {
-                Next::Frame(frame) => self.reactor.on(Input::Frame { conn: connection.id, frame }),
+                Next::Frame(frame) => {
+                    let (first_byte, last_byte) = reader.came();
+                    let arrival = Arrival { first_byte, waited: waited.take(), last_byte };
+                    self.reactor.on(Input::Frame { conn: connection.id, frame, arrival });
+                }
                 Next::Read => return Cut::Read,
-                Next::Wait => return Cut::Wait,
+                Next::Wait => {
+                    let now = self.reactor.instant();
+                    waited.get_or_insert((now, now));
+                    return Cut::Wait;
+                }
                 Next::Refuse { length } => {
                     tracing::warn!(peer = ?connection.peer, "closing a connection: a request of {length} bytes cannot be");
                     return Cut::End;
@@ -201,8 +216,10 @@ enum Cut {
 async fn serve(net: Rc<Net>, connection: Rc<Connection>) {
     let mut reader = FrameReader::default();
     let mut read_since_turn = 0;
+    // Of the frame to be cut next.
+    let mut waited = None;
     while !connection.ended.get() {
-        match net.cut(&connection, &mut reader) {
+        match net.cut(&connection, &mut reader, &mut waited) {
             Cut::Read => match read(&net, &connection, &mut reader).await {
                 Ok(0) => break,
                 Ok(bytes) => read_since_turn += bytes,
@@ -231,7 +248,10 @@ async fn read(net: &Net, connection: &Connection, reader: &mut FrameReader) -> i
         reader.poll_read(cx, &mut stream, &mut net.scratch.borrow_mut())
     });
     let read = read.await?;
-    connection.active_at.set(net.reactor.instant());
+    let now = net.reactor.instant();
+    reader.on_read(now);
+    net.reactor.count(Metric::ReceivedBytes, read);
+    connection.active_at.set(now);
     Ok(read)
 }
 
@@ -251,6 +271,7 @@ impl Connection {
             return 0;
         }
         let fd = self.stream.borrow().as_raw_fd();
+        let began = reactor.instant();
         let sent = self.output.borrow_mut().send(fd, bytes_max);
         match sent {
             Ok(sent) => {
@@ -262,7 +283,7 @@ impl Connection {
                 } else if self.closing.get() {
                     self.end();
                 }
-                self.drained(reactor, sent.bytes);
+                self.drained(reactor, sent.bytes, began);
                 sent.bytes
             }
             Err(error) => {
@@ -273,9 +294,10 @@ impl Connection {
         }
     }
 
-    fn drained(&self, reactor: &Rc<Reactor>, bytes: usize) {
+    fn drained(&self, reactor: &Rc<Reactor>, bytes: usize, began: Instant) {
+        reactor.count(Metric::SentBytes, bytes);
         if bytes > 0 && !self.ended.get() {
-            reactor.on(Input::Drained { conn: self.id, bytes });
+            reactor.on(Input::Drained { conn: self.id, bytes, began });
         }
     }
 
@@ -295,18 +317,20 @@ async fn send_blocked(reactor: Rc<Reactor>, connection: Rc<Connection>) {
     loop {
         let front = connection.output.borrow().front().cloned();
         let Some(front) = front else { break };
+        let began = reactor.instant();
         let front = &front[..front.len().min(executor::SEND_BYTES_PER_TURN_BESIDE_WRITES)];
         let sent = poll_fn(|cx| Pin::new(&mut *connection.stream.borrow_mut()).poll_write(cx, front)).await;
         match sent {
             Ok(bytes) => {
                 connection.output.borrow_mut().advance(bytes);
-                connection.active_at.set(reactor.instant());
-                connection.drained(&reactor, bytes);
+                let now = reactor.instant();
+                connection.active_at.set(now);
+                connection.drained(&reactor, bytes, began);
                 let fd = connection.stream.borrow().as_raw_fd();
                 let more = connection.output.borrow_mut().send(fd, reactor.send_bytes_per_turn());
                 match more {
                     Ok(more) => {
-                        connection.drained(&reactor, more.bytes);
+                        connection.drained(&reactor, more.bytes, now);
                         if !more.blocked {
                             executor::next_turn().await;
                         }

@@ -12,14 +12,17 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::timer::Timer;
 
-use crate::base::disk::DiskOp;
+use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp};
 use crate::base::ids::ConnId;
+use crate::base::metric::{Metric, Metrics};
 use crate::base::time::Instant;
 use crate::broker::effect::{Admission, DiskToken, Effect, Effects, Input};
 use crate::broker::message::ShardMessage;
+use crate::broker::report::Report;
 use crate::broker::shard::Shard;
 use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
@@ -50,10 +53,14 @@ pub struct Reactor {
     shard: RefCell<Shard>,
     disk: Disk,
     mesh: Mesh<ShardMessage>,
+    /// What the shell has counted on this core.
+    metrics: RefCell<Metrics>,
     /// Waiting to be stepped. Longer than one only when a step's effects end at once.
     inputs: RefCell<VecDeque<Input>>,
     /// Somebody further up the stack is handling `inputs`.
     stepping: Cell<bool>,
+    /// Empty between steps; kept for its memory and its stopwatch.
+    effects: RefCell<Effects>,
     connections: RefCell<HashMap<ConnId, Rc<Connection>>>,
     /// Connections with something to send.
     dirty: RefCell<VecDeque<Rc<Connection>>>,
@@ -68,13 +75,16 @@ pub struct Reactor {
 
 impl Reactor {
     pub fn new(clock: Clock, shard: Shard, disk: Disk, mesh: Mesh<ShardMessage>) -> Rc<Reactor> {
+        let effects = RefCell::new(Effects::timed_by(clock.stopwatch()));
         Rc::new(Reactor {
             clock,
             shard: RefCell::new(shard),
             disk,
             mesh,
+            metrics: RefCell::default(),
             inputs: RefCell::default(),
             stepping: Cell::new(false),
+            effects,
             connections: RefCell::default(),
             dirty: RefCell::default(),
             turn: Signal::default(),
@@ -91,11 +101,12 @@ impl Reactor {
         glommio::spawn_local(send_what_is_due(self.clone())).detach();
         glommio::spawn_local(keep_time(self.clone())).detach();
         glommio::spawn_local(receive(self.clone(), wakes)).detach();
-        let mut effects = Effects::default();
-        self.shard.borrow_mut().boot(self.clock.now(), &mut effects);
         // Effects may bring inputs at once; they wait until these are carried out.
         self.stepping.set(true);
+        let mut effects = self.effects.take();
+        self.shard.borrow_mut().boot(self.clock.now(), &mut effects);
         self.carry_out(&mut effects);
+        self.effects.replace(effects);
         self.step_all();
     }
 
@@ -139,6 +150,30 @@ impl Reactor {
         self.connections.borrow().values().cloned().collect()
     }
 
+    /// Counts on this core.
+    pub fn count(&self, metric: Metric, more: usize) {
+        self.metrics.borrow_mut().add(metric, more as u64);
+    }
+
+    fn count_disk(&self, op: &DiskOp) {
+        match op {
+            DiskOp::Write { data, .. } => {
+                self.count(Metric::DiskWrites, 1);
+                self.count(Metric::DiskWriteBytes, data.iter().map(Bytes::len).sum());
+            }
+            DiskOp::Read { .. } => self.count(Metric::DiskReads, 1),
+            DiskOp::Sync { .. } => self.count(Metric::DiskSyncs, 1),
+            _ => {}
+        }
+    }
+
+    /// What this core has done so far, and holds.
+    pub fn report(&self) -> Report {
+        let mut report = self.shard.borrow().report();
+        report.metrics.merge(&self.metrics.borrow());
+        report
+    }
+
     /// Has the connection's output sent at the end of this turn.
     pub fn mark_dirty(&self, connection: &Rc<Connection>) {
         if !connection.dirty.replace(true) {
@@ -159,12 +194,14 @@ impl Reactor {
 
     fn step_all(self: &Rc<Self>) {
         debug_assert!(self.stepping.get());
-        let mut effects = Effects::default();
+        let mut effects = self.effects.take();
         loop {
             let Some(input) = self.inputs.borrow_mut().pop_front() else { break };
+            self.count(Metric::Steps, 1);
             self.shard.borrow_mut().step(input, self.clock.now(), &mut effects);
             self.carry_out(&mut effects);
         }
+        self.effects.replace(effects);
         self.stepping.set(false);
         if self.shard.borrow().next_deadline().is_some_and(|at| at < self.timer_at.get()) {
             self.timer_moved.give();
@@ -198,9 +235,11 @@ impl Reactor {
                 }
                 Effect::ToShard { to, message } => {
                     self.mesh.push(to, message);
+                    self.count(Metric::MeshMessages, 1);
                     self.turn.give();
                 }
                 Effect::Disk { token, op } => {
+                    self.count_disk(&op);
                     glommio::spawn_local(carry_out_disk(self.clone(), token, op)).detach();
                 }
                 Effect::Ready => self.ready.give(),
@@ -219,6 +258,12 @@ impl Reactor {
 /// Owned by nobody but the executor: an operation that was started is always finished.
 async fn carry_out_disk(reactor: Rc<Reactor>, token: DiskToken, op: DiskOp) {
     let result = reactor.disk.run(op).await;
+    match &result {
+        Ok(DiskDone::Read(data)) => reactor.count(Metric::DiskReadBytes, data.len()),
+        // A file that is not there is an answer.
+        Ok(_) | Err(DiskError { kind: DiskErrorKind::NotFound, .. }) => {}
+        Err(_) => reactor.count(Metric::DiskFailures, 1),
+    }
     reactor.on(Input::Disk { token, result });
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use corelog::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use corelog::base::ids::{ConnId, CoreId};
 use corelog::base::rng::Rng;
+use corelog::base::stage::{Arrival, Stopwatch};
 use corelog::base::time::{Instant, Now};
 use corelog::broker::effect::{Admission, Effect, Effects, Input, ListenerKind};
 use corelog::broker::shard::{Listeners, Shard, ShardConfig};
@@ -130,6 +132,15 @@ impl MemDisk {
     }
 }
 
+thread_local! {
+    static CLOCK: Cell<u64> = const { Cell::new(0) };
+}
+
+fn read_clock() -> Instant {
+    CLOCK.set(CLOCK.get() + 2048);
+    Instant(CLOCK.get())
+}
+
 fn error(kind: DiskErrorKind) -> DiskError {
     DiskError { kind, message: format!("{kind:?}") }
 }
@@ -152,6 +163,7 @@ pub struct World {
     pub disk_held: bool,
     /// Holds the disk from the next reply on.
     pub hold_disk_on_reply: bool,
+    clock_runs: bool,
     held: Vec<(u16, Effect)>,
     inputs: VecDeque<(u16, Input)>,
     replies: BTreeMap<Client, Vec<u8>>,
@@ -181,6 +193,7 @@ impl World {
             closed: BTreeSet::new(),
             disk_held: false,
             hold_disk_on_reply: false,
+            clock_runs: false,
             held: Vec::new(),
             inputs: VecDeque::new(),
             replies: BTreeMap::new(),
@@ -228,7 +241,7 @@ impl World {
     pub fn send_frame(&mut self, client: Client, frame: Bytes) {
         let admission = self.shards[usize::from(client.core)].admit(client.conn, frame.len());
         assert_eq!(admission, Admission::Read);
-        self.step(client.core, Input::Frame { conn: client.conn, frame });
+        self.step(client.core, Input::Frame { conn: client.conn, frame, arrival: Arrival::at(self.now.mono) });
         self.run();
     }
 
@@ -268,6 +281,13 @@ impl World {
         self.move_time(end);
     }
 
+    /// From now on each reading of the clock is a little later than the one before, at and within steps. Before, time
+    /// stands still but for [`World::advance_ms`].
+    pub fn run_clock(&mut self) {
+        CLOCK.set(self.now.mono.0);
+        self.clock_runs = true;
+    }
+
     pub fn stop(&mut self) {
         for core in 0..self.shards.len() as u16 {
             self.step(core, Input::Stop);
@@ -301,12 +321,18 @@ impl World {
     }
 
     fn move_time(&mut self, to: Instant) {
+        let to = to.max(self.now.mono);
+        CLOCK.set(to.0);
         self.now.wall_ms += (to.since_ns(self.now.mono) / 1_000_000) as i64;
         self.now.mono = to;
     }
 
     fn step(&mut self, core: u16, input: Input) {
         let mut effects = Effects::default();
+        if self.clock_runs {
+            self.now.mono = read_clock();
+            effects = Effects::timed_by(Stopwatch::new(read_clock));
+        }
         self.shards[usize::from(core)].step(input, self.now, &mut effects);
         self.take_effects(core, &mut effects);
     }
@@ -325,7 +351,8 @@ impl World {
             Effect::Send { conn, data } => {
                 self.disk_held |= std::mem::take(&mut self.hold_disk_on_reply);
                 let bytes = data.concat();
-                self.inputs.push_back((core, Input::Drained { conn, bytes: bytes.len() }));
+                let began = if self.clock_runs { read_clock() } else { self.now.mono };
+                self.inputs.push_back((core, Input::Drained { conn, bytes: bytes.len(), began }));
                 self.replies.entry(Client { core, conn }).or_default().extend(bytes);
             }
             Effect::Close { conn } => {

@@ -20,7 +20,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
 pub(in crate::broker) fn refuse_version(shard: &mut Shard, request: Request, effects: &mut Effects) {
     let asker = request.asker;
     let data = frame::encode_reply(key::API_VERSIONS, 0, asker.correlation_id, &answer(ErrorCode::UnsupportedVersion));
-    shard.sessions.fill(asker.to, Reply::Frame(data), effects);
+    shard.sessions.fill(asker.to, Reply::Frame(data), None, effects);
 }
 
 fn answer(error: ErrorCode) -> ApiVersionsResponse {

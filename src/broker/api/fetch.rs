@@ -12,6 +12,7 @@
 use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex};
 use crate::base::limits;
 use crate::base::slab::Key;
+use crate::base::stage::{Stage, Timed, Trace};
 use crate::base::time::{Instant, Now};
 use crate::broker::api::fetch_session::{SessionUse, Wanted};
 use crate::broker::api::{self, key, metadata};
@@ -52,6 +53,7 @@ pub struct FetchWork {
     parked: bool,
     /// The round read nothing for want of reply memory.
     starved: bool,
+    trace: Trace,
 }
 
 #[derive(Debug)]
@@ -71,11 +73,14 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let (session, wanted) = match understood {
         Ok(understood) => understood,
         Err(error) => {
+            shard.counts.on_error(key::FETCH, error.code());
             let reply = FetchResponse { error_code: error.code(), ..FetchResponse::default() };
-            return shard.reply(key::FETCH, asker, &reply, effects);
+            effects.watch.worked(&mut request.trace, Stage::Decode);
+            return shard.reply_timed((Timed::Fetch, request.trace), key::FETCH, asker, &reply, effects);
         }
     };
     let targets: Vec<Target> = wanted.into_iter().map(|wanted| target(shard, asker, wanted)).collect();
+    effects.watch.worked(&mut request.trace, Stage::Decode);
     let bytes_max = usize::try_from(fetch.max_bytes).unwrap_or(0);
     let bytes_max = bytes_max.min(shard.config.settings.fetch_max_bytes as usize).min(limits::FETCH_REPLY_BYTES_MAX);
     let work = FetchWork {
@@ -91,6 +96,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
         reserved: 0,
         parked: false,
         starved: false,
+        trace: request.trace,
     };
     let job = shard.add_job(asker, Work::Fetch(Box::new(work)));
     start_round(shard, job, now, effects);
@@ -98,9 +104,9 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
 
 pub(in crate::broker) fn on_read_done(
     shard: &mut Shard,
-    job: Key,
-    round: u32,
+    (job, round): (Key, u32),
     results: Vec<(u32, ReadResult)>,
+    trace: &Trace,
     now: Now,
     effects: &mut Effects,
 ) {
@@ -113,6 +119,7 @@ pub(in crate::broker) fn on_read_done(
     }
     work.cores_pending -= 1;
     if work.cores_pending == 0 {
+        work.trace.join(trace);
         judge(shard, job, now, effects);
     }
 }
@@ -122,6 +129,7 @@ pub(in crate::broker) fn on_wake(shard: &mut Shard, job: Key, round: u32, now: N
     if !work.parked || work.round != round {
         return;
     }
+    effects.watch.waited(&mut work.trace, Stage::FetchWait);
     unwatch(shard, job, effects);
     start_round(shard, job, now, effects);
 }
@@ -133,6 +141,7 @@ pub(in crate::broker) fn on_deadline(shard: &mut Shard, job: Key, now: Now, effe
         return;
     }
     let starved = work.starved;
+    effects.watch.waited(&mut work.trace, Stage::FetchWait);
     unwatch(shard, job, effects);
     if starved {
         start_round(shard, job, now, effects);
@@ -156,6 +165,9 @@ pub(in crate::broker) fn on_dropped(shard: &mut Shard, job: Key, _now: Now, effe
 pub(in crate::broker) fn finish_all_parked(shard: &mut Shard, effects: &mut Effects) {
     let parked = shard.jobs.keys_where(|job| matches!(&job.work, Work::Fetch(work) if work.parked));
     for job in parked {
+        if let Some(work) = work_mut(shard, job) {
+            effects.watch.waited(&mut work.trace, Stage::FetchWait);
+        }
         unwatch(shard, job, effects);
         finish(shard, job, effects);
     }
@@ -228,7 +240,8 @@ fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
                 let capacity = if cores == 1 { readable } else { 1 };
                 let mut entries = Vec::with_capacity(capacity);
                 entries.push(entry);
-                let order = ReadOrder { job, round: work.round, bytes_max, at_least_one: room > 0, entries };
+                let trace = work.trace.fork();
+                let order = ReadOrder { job, round: work.round, bytes_max, at_least_one: room > 0, entries, trace };
                 orders.push((target.owner, order));
             }
         }
@@ -351,6 +364,9 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
             continue;
         }
         let mut row = partition_row(&target);
+        if row.error_code != ErrorCode::None.code() {
+            shard.counts.on_error(key::FETCH, row.error_code);
+        }
         if target.result.error == ErrorCode::NotLeaderOrFollower && asker.version >= LEADER_HINT_VERSION {
             row.current_leader.leader_id = shard.per_core_leader(target.owner).0;
             row.current_leader.leader_epoch = metadata::LEADER_EPOCH;
@@ -362,7 +378,7 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
         shard.fetch_sessions.rotate(id, &gave_data);
     }
     reply.node_endpoints = endpoints(shard, asker, &hinted);
-    shard.reply(key::FETCH, asker, &reply, effects);
+    shard.reply_timed((Timed::Fetch, work.trace), key::FETCH, asker, &reply, effects);
 }
 
 /// Keeps the reply within the client's bound where several cores together brought more. The first data stays, however

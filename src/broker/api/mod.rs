@@ -102,6 +102,7 @@ pub(in crate::broker) fn dispatch(shard: &mut Shard, api_key: i16, request: Requ
             format!("{} version {version} is not served ({} to {} are)", api.name, api.served_from, api.versions.1);
         return shard.close_connection(request.asker, &why, effects);
     }
+    shard.counts.on_request(api_key);
     (api.handle)(shard, request, effects);
 }
 

@@ -7,6 +7,7 @@
 
 use crate::base::ids::{PartitionIndex, TopicId};
 use crate::base::slab::Key;
+use crate::base::stage::{Stage, Timed, Trace};
 use crate::broker::api::{self, key, metadata};
 use crate::broker::effect::Effects;
 use crate::broker::errors;
@@ -14,7 +15,7 @@ use crate::broker::job::{Asker, Job, Work};
 use crate::broker::message::{AppendEntry, TopicPartition};
 use crate::broker::session::Reply;
 use crate::broker::shard::{Request, Shard};
-use crate::replica::partition::{AckResult, AckTo};
+use crate::replica::partition::{AckResult, AckTo, Acked, Brought};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::produce::{
     NodeEndpoint, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
@@ -33,6 +34,7 @@ pub struct ProduceWork {
     /// acks=0: nothing is sent, and an error closes the connection.
     silent: bool,
     waiting: usize,
+    trace: Trace,
 }
 
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
@@ -42,8 +44,10 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
         return shard.close_connection(asker, "Produce request with over 65,535 topics or partitions", effects);
     }
     let whole_error = whole_request_error(&produce);
-    let mut work = ProduceWork { reply: ProduceResponse::default(), silent: produce.acks == 0, waiting: 1 };
-    work.reply.responses = produce.topic_data.iter().map(empty_topic_reply).collect();
+    let responses = produce.topic_data.iter().map(empty_topic_reply).collect();
+    let reply = ProduceResponse { responses, ..ProduceResponse::default() };
+    effects.watch.worked(&mut request.trace, Stage::Decode);
+    let work = ProduceWork { reply, silent: produce.acks == 0, waiting: 1, trace: request.trace };
     let job = shard.add_job(asker, Work::Produce(work));
     for (at_topic, topic) in produce.topic_data.into_iter().enumerate() {
         let known = find_topic(shard, asker, &topic);
@@ -67,7 +71,8 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
 }
 
 /// One partition of a Produce request is answered.
-pub(in crate::broker) fn on_acked(shard: &mut Shard, job: Key, at: u32, result: AckResult, effects: &mut Effects) {
+pub(in crate::broker) fn on_acked(shard: &mut Shard, acked: Acked, effects: &mut Effects) {
+    let Acked { to: AckTo { job, at, .. }, result, trace } = acked;
     let Some(Job { work: Work::Produce(work), .. }) = shard.jobs.get_mut(job) else { return };
     let (at_topic, at_part) = (at as usize / PARTS_MAX, at as usize % PARTS_MAX);
     let row = &mut work.reply.responses[at_topic].partition_responses[at_part];
@@ -82,6 +87,10 @@ pub(in crate::broker) fn on_acked(shard: &mut Shard, job: Key, at: u32, result: 
             row.error_code = errors::of_refusal(&refusal).code();
             row.error_message = errors::refusal_message(&refusal).map(Into::into);
         }
+    }
+    if work.waiting == 1 {
+        work.trace.join(&trace);
+        effects.watch.waited(&mut work.trace, Stage::AckWait);
     }
     release(shard, job, effects);
 }
@@ -105,8 +114,9 @@ fn append(
     if let Some(Job { work: Work::Produce(work), .. }) = shard.jobs.get_mut(job) {
         work.waiting += 1;
     }
-    let ack_to = AckTo { core: shard.core(), job, at };
-    let entry = AppendEntry { to: of, ack_to, records, version: asker.version };
+    let to = AckTo { core: shard.core(), job, at };
+    let batch = Brought { records, produce_version: asker.version, to, trace: request.trace.fork() };
+    let entry = AppendEntry { to: of, batch };
     if owner == shard.core() {
         shard.append_here(entry, request.now, effects);
     } else {
@@ -128,8 +138,12 @@ fn release(shard: &mut Shard, job: Key, effects: &mut Effects) {
         return;
     }
     let Some(Job { asker, work: Work::Produce(work) }) = shard.jobs.remove(job) else { return };
+    let rows = work.reply.responses.iter().flat_map(|topic| &topic.partition_responses);
+    for row in rows.filter(|row| row.error_code != ErrorCode::None.code()) {
+        shard.counts.on_error(key::PRODUCE, row.error_code);
+    }
     if !work.silent {
-        return shard.reply(key::PRODUCE, asker, &work.reply, effects);
+        return shard.reply_timed((Timed::Produce, work.trace), key::PRODUCE, asker, &work.reply, effects);
     }
     let mut rows = work.reply.responses.iter().flat_map(|topic| &topic.partition_responses);
     match rows.find(|row| row.error_code != ErrorCode::None.code()) {
@@ -138,7 +152,7 @@ fn release(shard: &mut Shard, job: Key, effects: &mut Effects) {
             let why = format!("acks=0 produce failed with error {}", row.error_code);
             shard.close_connection(asker, &why, effects);
         }
-        None => shard.sessions.fill(asker.to, Reply::Nothing, effects),
+        None => shard.sessions.fill(asker.to, Reply::Nothing, Some((Timed::Produce, work.trace)), effects),
     }
 }
 

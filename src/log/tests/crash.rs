@@ -57,7 +57,7 @@ fn crash_at(seed: u64, settings: &TopicSettings, how: Crash, operations: u64) ->
 }
 
 fn safe_of(rig: &Rig, so_far: Offset) -> Offset {
-    let safe = |event: &LogEvent| if let LogEvent::Safe { end } = event { Some(*end) } else { None };
+    let safe = |event: &LogEvent| if let LogEvent::Safe { end, .. } = event { Some(*end) } else { None };
     rig.events.iter().filter_map(safe).next_back().unwrap_or(so_far)
 }
 
