@@ -1,0 +1,44 @@
+//! The workloads of `perf/`: each can be run, says whose complaint it stands for, and what a good result is.
+#![cfg(feature = "shell")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use corelog::bench::workload::Workload;
+
+fn files() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("perf/workloads");
+    let mut files: Vec<PathBuf> = (fs::read_dir(&dir).expect("the directory is there"))
+        .map(|entry| entry.expect("it can be listed").path())
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn each_can_be_run() {
+    let files = files();
+    assert!(files.len() >= 7, "{files:?}");
+    for path in files {
+        let mut workload = Workload::default();
+        workload.set_from_file(&path).unwrap_or_else(|error| panic!("{error}"));
+        workload.check().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        // So that two of them can be run on one broker, one after the other.
+        let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a plain name");
+        assert_eq!(workload.topic, name, "{}", path.display());
+        assert!(workload.is_open_loop(), "{}: a closed loop hides stalls", path.display());
+    }
+}
+
+#[test]
+fn each_says_what_it_stands_for_and_what_is_good() {
+    for path in files() {
+        let text = fs::read_to_string(&path).expect("it can be read");
+        let head: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        for word in ["# Stands for: ", "# Good: "] {
+            let found = head.iter().filter(|line| line.starts_with(word)).count();
+            assert_eq!(found, 1, "{} has `{word}` once in its head", path.display());
+        }
+        assert!(text.lines().all(|line| line.len() <= 120), "{}: lines of up to 120 characters", path.display());
+    }
+}
