@@ -15,6 +15,7 @@
 //! *Runs on*: any thread, with blocking files.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -28,6 +29,7 @@ use crate::bench::hlog::{self, Log};
 use crate::bench::packed::{Packed, Sum};
 use crate::bench::result::{BrokerFacts, Counts, Interval, RunResult};
 use crate::bench::summary::{Mode, Summary};
+use crate::bench::workload::Workload;
 
 /// What one capsule may bring into memory.
 const CAPSULE_BYTES_MAX: u64 = 2 << 30;
@@ -113,6 +115,21 @@ struct Surroundings {
 }
 
 impl Capsule {
+    /// A run of this program, by its command line and on this machine. `data` is the broker's data directory where it
+    /// is on this machine.
+    pub fn of_run(name: &str, workload: &Workload, data: Option<&Path>, result: RunResult) -> Capsule {
+        Capsule {
+            name: name.to_owned(),
+            workload: workload.to_toml(),
+            command: command_line(std::env::args_os()),
+            mode: if workload.is_open_loop() { Mode::OpenLoop } else { Mode::ClosedLoop },
+            seed: workload.seed,
+            environment: Environment::read(data),
+            result,
+            notes: Vec::new(),
+        }
+    }
+
     pub fn summary(&self) -> Summary {
         Summary::of(&self.name, self.mode, self.seed, &self.result)
     }
@@ -388,6 +405,17 @@ fn interval(line: IntervalLine) -> Interval {
     Interval { start_ns, length_ns, invalid, produce: empty.clone(), e2e: empty.clone(), lateness: empty, counts }
 }
 
+/// As a shell would take it.
+fn command_line(arguments: impl Iterator<Item = OsString>) -> String {
+    let quoted = arguments.map(|argument| {
+        let argument = argument.to_string_lossy();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
+        let quoted = format!("'{}'", argument.replace('\'', "'\\''"));
+        if !argument.is_empty() && argument.chars().all(is_plain) { argument.into_owned() } else { quoted }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
 fn is_tag(tag: &str) -> bool {
     matches!(tag, "produce" | "e2e" | "lateness")
 }
@@ -564,6 +592,15 @@ mod tests {
         assert_eq!(Capsule::read(&written.archive), Ok(capsule()));
         let hgrm = fs::read_to_string(written.directory.join("produce.hgrm")).expect("written");
         assert!(hgrm.contains("Total count    =          400]"), "{hgrm}");
+    }
+
+    #[test]
+    fn command_lines_can_be_given_to_a_shell() {
+        let check = |arguments: &[&str], expect: &str| {
+            assert_eq!(command_line(arguments.iter().map(OsString::from)), expect);
+        };
+        check(&["./corelog", "bench", "--rate=5"], "./corelog bench --rate=5");
+        check(&["a b", "", "it's", "$x;"], r"'a b' '' 'it'\''s' '$x;'");
     }
 
     #[test]

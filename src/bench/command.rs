@@ -4,19 +4,21 @@
 //! *Runs on*: the main thread.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::bench::capsule::Capsule;
 use crate::bench::control::BenchError;
 use crate::bench::embedded::Embedded;
 use crate::bench::packed::{Packed, Sum};
 use crate::bench::ramp::{self, Ramp, Step};
 use crate::bench::result::{Counts, Interval};
 use crate::bench::run::{self, Finished};
+use crate::bench::versus_command::{self, Target};
 use crate::bench::workload::{ROWS, Workload, WorkloadError, parse_time};
 
 const QUANTILES: [(&str, f64); 6] =
@@ -34,41 +36,51 @@ Examples:
 
 pub fn command() -> Command {
     let defaults = Workload::default();
-    let mut command = Command::new("bench")
-        .about("Put load on any Kafka-protocol broker and measure latencies")
-        .after_help(EXAMPLES)
-        .arg(
-            Arg::new("workload")
-                .long("workload")
-                .value_name("FILE")
-                .value_parser(value_parser!(PathBuf))
-                .help("A workload: a TOML file with the flags below as keys; flags beat it"),
-        )
-        .arg(
-            Arg::new("embedded")
-                .long("embedded")
-                .action(ArgAction::SetTrue)
-                .conflicts_with("bootstrap")
-                .help("Start a broker for this run, on a directory and a port of its own, and stop it at the end"),
-        )
-        .arg(
-            Arg::new("embedded-dir")
-                .long("embedded-dir")
-                .value_name("DIR")
-                .value_parser(value_parser!(PathBuf))
-                .help("Where the embedded broker's directory is made [default: that of temporary files]"),
-        )
-        .arg(
-            Arg::new("embedded-arg")
-                .long("embedded-arg")
-                .value_name("FLAG")
-                .action(ArgAction::Append)
-                .allow_hyphen_values(true)
-                .help("A flag of `corelog serve` for the embedded broker, as --embedded-arg=--num-partitions=4"),
-        )
-        .arg(Arg::new("ramp-p99").long("ramp-p99").value_name("TIME").help(
-            "Find the highest rate whose p99 stays within this, beginning at --rate; each step lasts --duration",
-        ));
+    let mut command =
+        Command::new("bench")
+            .about("Put load on any Kafka-protocol broker and measure latencies")
+            .after_help(EXAMPLES)
+            .arg(
+                Arg::new("workload")
+                    .long("workload")
+                    .value_name("FILE")
+                    .value_parser(value_parser!(PathBuf))
+                    .help("A workload: a TOML file with the flags below as keys; flags beat it"),
+            )
+            .arg(
+                Arg::new("embedded")
+                    .long("embedded")
+                    .action(ArgAction::SetTrue)
+                    .conflicts_with("bootstrap")
+                    .help("Start a broker for this run, on a directory and a port of its own, and stop it at the end"),
+            )
+            .arg(
+                Arg::new("embedded-dir")
+                    .long("embedded-dir")
+                    .value_name("DIR")
+                    .value_parser(value_parser!(PathBuf))
+                    .help("Where the embedded broker's directory is made [default: that of temporary files]"),
+            )
+            .arg(
+                Arg::new("embedded-arg")
+                    .long("embedded-arg")
+                    .value_name("FLAG")
+                    .action(ArgAction::Append)
+                    .allow_hyphen_values(true)
+                    .help("A flag of `corelog serve` for the embedded broker, as --embedded-arg=--num-partitions=4"),
+            )
+            .arg(Arg::new("ramp-p99").long("ramp-p99").value_name("TIME").help(
+                "Find the highest rate whose p99 stays within this, beginning at --rate; each step lasts --duration",
+            ))
+            .arg(
+                Arg::new("out")
+                    .long("out")
+                    .value_name("DIR")
+                    .value_parser(value_parser!(PathBuf))
+                    .conflicts_with("ramp-p99")
+                    .help("Keep the run as files: this directory and DIR.tar.zst, for compare and report"),
+            )
+            .args(versus_command::flags());
     for row in ROWS {
         command = command.arg(
             Arg::new(row.key)
@@ -110,16 +122,26 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 fn carry_out(matches: &ArgMatches, mut workload: Workload, stop: &Arc<AtomicBool>) -> Result<ExitCode, BenchError> {
     let bound = matches.get_one::<String>("ramp-p99").map(|text| parse_time(text)).transpose();
     let bound = bound.map_err(|message| BenchError::new(format!("--ramp-p99: {message}")))?;
+    let settings: Vec<String> = matches.get_many("embedded-arg").into_iter().flatten().cloned().collect();
     let embedded = match matches.get_flag("embedded") {
-        true => Some(start_embedded(matches, &workload)?),
+        true => Some(start_embedded(matches, &workload, &settings)?),
         false => None,
     };
-    if let Some(embedded) = &embedded {
-        workload.bootstrap = embedded.address.clone();
-    }
-    let code = match bound {
-        Some(bound_ns) => search(&workload, bound_ns, stop),
-        None => once(&workload, stop),
+    let target = match &embedded {
+        Some(embedded) => Target::embedded(embedded, &settings),
+        None => Target::at(&workload.bootstrap),
+    };
+    workload.bootstrap = target.address.clone();
+    let out = matches.get_one::<PathBuf>("out").map(PathBuf::as_path);
+    let second = versus_command::second(matches, &|settings| start_embedded(matches, &workload, settings))?;
+    let code = match (bound, second) {
+        (Some(bound_ns), _) => search(&workload, bound_ns, stop),
+        (None, None) => once(&workload, &target, out, stop),
+        (None, Some((second, broker))) => {
+            let code = versus_command::carry_out(matches, &workload, &[target, second], out, stop);
+            drop(broker);
+            Ok(code)
+        }
     };
     if let Some(embedded) = embedded {
         embedded.stop();
@@ -127,19 +149,26 @@ fn carry_out(matches: &ArgMatches, mut workload: Workload, stop: &Arc<AtomicBool
     code
 }
 
-fn start_embedded(matches: &ArgMatches, workload: &Workload) -> Result<Embedded, BenchError> {
+fn start_embedded(matches: &ArgMatches, workload: &Workload, settings: &[String]) -> Result<Embedded, BenchError> {
     let parent = matches.get_one::<PathBuf>("embedded-dir").cloned().unwrap_or_else(std::env::temp_dir);
-    let settings: Vec<String> = matches.get_many("embedded-arg").into_iter().flatten().cloned().collect();
-    Embedded::start(&parent, &run::processors_left(workload), &settings)
+    Embedded::start(&parent, &run::processors_left(workload), settings)
 }
 
-fn once(workload: &Workload, stop: &Arc<AtomicBool>) -> Result<ExitCode, BenchError> {
+fn once(
+    workload: &Workload,
+    target: &Target,
+    out: Option<&Path>,
+    stop: &Arc<AtomicBool>,
+) -> Result<ExitCode, BenchError> {
     let finished = run::run(workload, stop, &mut |_| {})?;
     print!("{}", summary(workload, &finished));
-    Ok(match verdict(&finished) {
-        Verdict::Good => ExitCode::SUCCESS,
-        Verdict::Bad(_) => ExitCode::FAILURE,
-    })
+    let is_good = matches!(verdict(&finished), Verdict::Good);
+    if let Some(out) = out {
+        let capsule = Capsule::of_run(&target.name, workload, target.data.as_deref(), finished.result);
+        let written = capsule.write(out).map_err(|error| BenchError::new(error.to_string()))?;
+        println!("kept in {} and {}", written.directory.display(), written.archive.display());
+    }
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One run after the other, until the highest rate that holds is known.

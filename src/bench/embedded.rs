@@ -56,6 +56,11 @@ impl Embedded {
         Ok(embedded)
     }
 
+    /// Where its data is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Ends the broker, and removes what it wrote.
     pub fn stop(self) {
         drop(self);

@@ -33,4 +33,5 @@ pub mod scout;
 pub mod summary;
 pub mod tally;
 pub mod versus;
+pub mod versus_command;
 pub mod workload;

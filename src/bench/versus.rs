@@ -52,7 +52,7 @@ pub enum Ended {
     /// After so many rounds all is known closely enough.
     Tight(u32),
     RoundsMax(u32),
-    /// A turn failed; those before it are kept.
+    /// A turn failed; what was measured is kept.
     Failed(String),
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Ended {
             Ended::RoundsMax(rounds) => {
                 write!(f, "the intervals are wider than asked for after {rounds} rounds, and no more are allowed")
             }
-            Ended::Failed(why) => write!(f, "CUT SHORT: {why}; the turns before it are kept"),
+            Ended::Failed(why) => write!(f, "CUT SHORT: {why}; what was measured until then is kept"),
         }
     }
 }
@@ -78,12 +78,20 @@ pub struct Turn {
     pub number: u32,
 }
 
+/// A turn that came to no good end.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TurnFailed {
+    pub why: String,
+    /// What was measured until then.
+    pub kept: Option<Box<RunResult>>,
+}
+
 /// Measures in turns. `runs` say what is known of both targets before: their results are empty. `measure` makes one
 /// turn, `watch` gets the comparison after each round.
 pub fn versus(
     plan: Plan,
     runs: [Capsule; 2],
-    measure: &mut dyn FnMut(Turn) -> Result<RunResult, String>,
+    measure: &mut dyn FnMut(Turn) -> Result<RunResult, TurnFailed>,
     watch: &mut dyn FnMut(u32, &Comparison),
 ) -> Outcome {
     assert!(plan.rounds_max >= ROUNDS_MIN, "the caller checks it");
@@ -93,7 +101,8 @@ pub fn versus(
         for (number, target) in (1..).zip(ROUND) {
             match measure(Turn { target, round, number }) {
                 Ok(result) => growing.add(target, result),
-                Err(why) => {
+                Err(TurnFailed { why, kept }) => {
+                    kept.into_iter().for_each(|result| growing.add(target, *result));
                     ended = Ended::Failed(why);
                     break 'rounds;
                 }
@@ -247,7 +256,11 @@ mod tests {
         let mut measure = |next: Turn| {
             let number = order.len() as i64;
             order.push(next.target);
-            if fails_at == Some(number) { Err("it is down".to_owned()) } else { Ok(turn(number, scales[next.target])) }
+            let result = turn(number, scales[next.target]);
+            match fails_at == Some(number) {
+                true => Err(TurnFailed { why: "it is down".to_owned(), kept: (number > 0).then(|| Box::new(result)) }),
+                false => Ok(result),
+            }
         };
         let outcome = versus(plan, runs(), &mut measure, &mut |round, _| watched.push(round));
         (outcome, order, watched)
@@ -302,7 +315,7 @@ mod tests {
         let plan = Plan { tight: 0.1, rounds_max: 2 };
         let (outcome, order, _) = measured(plan, [1.0, 2.0], Some(6));
         assert_eq!((outcome.ended.to_string().contains("it is down"), order.len()), (true, 7));
-        assert_eq!(outcome.runs.map(|run| run.result.intervals.len() / INTERVALS), [3, 3]);
+        assert_eq!(outcome.runs.map(|run| run.result.intervals.len() / INTERVALS), [3, 4]);
         assert!(outcome.comparison.is_ok());
         let (outcome, ..) = measured(plan, [1.0, 2.0], Some(0));
         assert!(outcome.comparison.expect_err("nothing measured").to_string().contains("no valid interval"));
