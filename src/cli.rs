@@ -154,6 +154,7 @@ fn argument(row: &'static Row) -> Arg {
         .long(row.flag())
         .value_name(value_name)
         .help_heading(row.heading())
+        .visible_aliases(row.aliases.iter().filter(|(_, factor)| *factor == 1).map(|(name, _)| name.replace('.', "-")))
         .help(format!("{} [default: {}]", row.doc(), row.default_text()))
         // Negative numbers mean "without bound" for some.
         .allow_negative_numbers(true)

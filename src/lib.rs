@@ -24,7 +24,8 @@
 //! `shell/disk` → step with the completion → the waiter is released → `broker/session` fills the reply slot →
 //! `shell/net` sends it.
 //!
-//! Its stamps (`base/stage`) go the same way and are counted in `base/stage_counts` when the socket has the reply.
+//! Its stamps (`base/stage`) go the same way and are counted in `base/stage_counts` when the socket has the reply;
+//! `shell/watch` asks all cores for their counts, `shell/stage_log` and `shell/exposition` turn them into text.
 
 #![deny(unsafe_code)]
 

@@ -140,6 +140,9 @@ fn what_makes_a_start_impossible_is_said_with_a_remedy() {
     };
     refuse(dir.path(), "127.0.0.1:0", &[], "in use by another broker");
     refuse(other.path(), &taken, &[], &format!("ss -ltnp 'sport = :{port}'"));
+    let anywhere = "127.0.0.1:0";
+    refuse(other.path(), anywhere, &["--http", &taken], "choose another port with --http-listen");
+    refuse(other.path(), anywhere, &["--http", "192.0.2.1:0"], "choose another with --http-listen");
     refuse(other.path(), "192.0.2.1:9092", &[], "no such address");
     refuse(other.path(), "127.0.0.1:0", &["--cores", "1000-1000"], "processor");
     refuse(Path::new("/proc/self"), "127.0.0.1:0", &[], "--data-dir");

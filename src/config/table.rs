@@ -64,6 +64,14 @@ settings! {
         /// The cluster's id. Empty: made at the first start and kept.
         cluster_id: String = String::new() => string("cluster.id");
     }
+    "Watching" {
+        /// Where core 0 serves HTTP: host:port. /metrics has numbers and stage histograms as OpenMetrics text,
+        /// /stages.hlog the stage histograms as an HdrHistogram log. Empty: nowhere. Nobody is asked who they are.
+        http_listen: Option<Address> = None => string("http.listen").alias(&[("http", 1)]);
+        /// How often what the stages of requests took is written to `metrics` in the data directory, as HdrHistogram
+        /// logs. 0 for never.
+        metrics_interval_ms: u64 = 10_000 => long("metrics.interval.ms", Unit::Ms).within(0, 86_400_000);
+    }
     "Topics" {
         /// Partitions of a topic whose creator does not say.
         num_partitions: i32 = 1 => int("num.partitions", Unit::Count).within(1, PARTITIONS_PER_TOPIC_MAX as i64);

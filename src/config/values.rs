@@ -158,6 +158,17 @@ impl Value for Option<u16> {
     }
 }
 
+/// An address that may be absent: nothing is none.
+impl Value for Option<Address> {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { Address::parse(text).map(Some) }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or(String::new(), Value::show)
+    }
+}
+
 impl Value for Address {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = || "must be host:port, such as 127.0.0.1:9092 or [::1]:9092".to_string();

@@ -2,6 +2,7 @@
 //!
 //! `run` starts one executor per core. On each, `net` reads frames and hands them to `reactor`, which steps the shard
 //! and carries out what it asks for: replies through `output`, files through `disk`, other cores through `mesh`.
+//! On core 0 `watch` gathers what all of them have counted, for `stage_log` to keep and `http` to show.
 //!
 //! *Owns*: glommio, sockets, files, pinning, signals, the clock. *Never*: looks into a request or a record.
 //! *Runs on*: every core, one executor each.
@@ -9,8 +10,10 @@
 pub mod clock;
 pub mod disk;
 pub mod executor;
+pub mod exposition;
 pub mod frames;
 pub mod host;
+pub mod http;
 pub mod mesh;
 pub mod net;
 pub mod output;
@@ -18,3 +21,5 @@ pub mod reactor;
 pub mod run;
 pub mod signals;
 pub mod socket;
+pub mod stage_log;
+pub mod watch;

@@ -17,7 +17,7 @@ use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::timer::Timer;
 
 use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp};
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, CoreId};
 use crate::base::metric::{Metric, Metrics};
 use crate::base::time::Instant;
 use crate::broker::effect::{Admission, DiskToken, Effect, Effects, Input};
@@ -30,6 +30,7 @@ use crate::shell::executor::{self, Signal};
 use crate::shell::mesh::Mesh;
 use crate::shell::net::Connection;
 use crate::shell::socket;
+use crate::shell::watch::Inbox;
 
 /// Longest sleep of an executor. Under rare races glommio parks with tasks ready to run; this bounds how long.
 const PARK_MAX: Duration = Duration::from_millis(100);
@@ -47,14 +48,25 @@ pub enum End {
     },
 }
 
+/// What executors say to each other: what their shards do, and what core 0 wants to know.
+#[derive(Debug)]
+pub enum Between {
+    Shard(ShardMessage),
+    Ask { round: u64 },
+    Tell { round: u64, report: Box<Report> },
+}
+
 #[derive(Debug)]
 pub struct Reactor {
+    core: CoreId,
     clock: Clock,
     shard: RefCell<Shard>,
     disk: Disk,
-    mesh: Mesh<ShardMessage>,
+    mesh: Mesh<Between>,
     /// What the shell has counted on this core.
     metrics: RefCell<Metrics>,
+    /// Reports of all cores, on core 0.
+    pub(super) inbox: Inbox,
     /// Waiting to be stepped. Longer than one only when a step's effects end at once.
     inputs: RefCell<VecDeque<Input>>,
     /// Somebody further up the stack is handling `inputs`.
@@ -74,14 +86,16 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    pub fn new(clock: Clock, shard: Shard, disk: Disk, mesh: Mesh<ShardMessage>) -> Rc<Reactor> {
+    pub fn new(core: CoreId, clock: Clock, shard: Shard, disk: Disk, mesh: Mesh<Between>) -> Rc<Reactor> {
         let effects = RefCell::new(Effects::timed_by(clock.stopwatch()));
         Rc::new(Reactor {
+            core,
             clock,
             shard: RefCell::new(shard),
             disk,
             mesh,
             metrics: RefCell::default(),
+            inbox: Inbox::default(),
             inputs: RefCell::default(),
             stepping: Cell::new(false),
             effects,
@@ -150,6 +164,19 @@ impl Reactor {
         self.connections.borrow().values().cloned().collect()
     }
 
+    pub fn cores(&self) -> usize {
+        self.mesh.cores().count()
+    }
+
+    /// Asks every core for its report; they come to the inbox.
+    pub fn ask_for_reports(&self, round: u64) {
+        for core in self.mesh.cores().filter(|core| *core != self.core) {
+            self.mesh.push(core, Between::Ask { round });
+        }
+        self.turn.give();
+        self.inbox.put(self.core, round, self.report());
+    }
+
     /// Counts on this core.
     pub fn count(&self, metric: Metric, more: usize) {
         self.metrics.borrow_mut().add(metric, more as u64);
@@ -167,8 +194,7 @@ impl Reactor {
         }
     }
 
-    /// What this core has done so far, and holds.
-    pub fn report(&self) -> Report {
+    fn report(&self) -> Report {
         let mut report = self.shard.borrow().report();
         report.metrics.merge(&self.metrics.borrow());
         report
@@ -234,7 +260,7 @@ impl Reactor {
                     }
                 }
                 Effect::ToShard { to, message } => {
-                    self.mesh.push(to, message);
+                    self.mesh.push(to, Between::Shard(message));
                     self.count(Metric::MeshMessages, 1);
                     self.turn.give();
                 }
@@ -317,7 +343,14 @@ async fn receive(reactor: Rc<Reactor>, wakes: UnixStream) {
             let messages = reactor.mesh.receive(from);
             let many = messages.len() > SENDS_PER_TURN;
             for message in messages {
-                reactor.on(Input::FromShard { from, message });
+                match message {
+                    Between::Shard(message) => reactor.on(Input::FromShard { from, message }),
+                    Between::Ask { round } => {
+                        let report = Box::new(reactor.report());
+                        reactor.mesh.push(from, Between::Tell { round, report });
+                    }
+                    Between::Tell { round, report } => reactor.inbox.put(from, round, *report),
+                }
             }
             if many {
                 executor::next_turn().await;

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +21,6 @@ use futures_lite::AsyncReadExt;
 
 use crate::base::ids::CoreId;
 use crate::broker::effect::{Input, ListenerKind};
-use crate::broker::message::ShardMessage;
 use crate::broker::shard::{Listeners, Shard, ShardConfig};
 use crate::config::{Address, Settings};
 use crate::shell::clock::Clock;
@@ -29,8 +28,9 @@ use crate::shell::disk::Disk;
 use crate::shell::host::{DataDir, ServeError};
 use crate::shell::mesh::{Lanes, Mesh};
 use crate::shell::net::Net;
-use crate::shell::reactor::{End, Reactor};
-use crate::shell::{executor, host, signals, socket};
+use crate::shell::reactor::{Between, End, Reactor};
+use crate::shell::watch::Watch;
+use crate::shell::{executor, host, http, signals, socket};
 
 /// How long a taken port is asked for again.
 const TAKEN_PORT_PATIENCE: Duration = Duration::from_secs(3);
@@ -106,26 +106,29 @@ struct Sockets {
     by_core: Vec<CoreSockets>,
     shared: SocketAddr,
     per_core: Vec<SocketAddr>,
+    http: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
 struct CoreSockets {
     shared: OwnedFd,
     own: Option<OwnedFd>,
+    /// On core 0, if HTTP is wanted.
+    http: Option<OwnedFd>,
 }
 
 impl Sockets {
     fn bind(settings: &Settings, cores: u16) -> Result<Sockets, ServeError> {
-        let address = resolve(&settings.listen)?;
+        let address = resolve(&settings.listen, "--listen")?;
         if address.port() != 0 {
             // Sockets that share a port would share it with another broker of this user too.
-            bind(address, false)?;
+            bind(address, false, "--listen")?;
         }
-        let mut sockets = Sockets { by_core: Vec::new(), shared: address, per_core: Vec::new() };
+        let mut sockets = Sockets { by_core: Vec::new(), shared: address, per_core: Vec::new(), http: None };
         let first_port = settings.per_core_port.filter(|port| *port != 0);
         for core in 0..cores {
-            let shared = bind(sockets.shared, true)?;
-            sockets.shared = socket::local_address(&shared).map_err(|error| bind_error(address, &error))?;
+            let shared = bind(sockets.shared, true, "--listen")?;
+            sockets.shared = bound_to(&shared, address, "--listen")?;
             let own = match first_port {
                 None => None,
                 Some(first) => {
@@ -137,10 +140,17 @@ impl Sockets {
                     })?;
                     let address = SocketAddr::new(address.ip(), port);
                     sockets.per_core.push(address);
-                    Some(bind(address, false)?)
+                    Some(bind(address, false, "--per-core-port")?)
                 }
             };
-            sockets.by_core.push(CoreSockets { shared, own });
+            sockets.by_core.push(CoreSockets { shared, own, http: None });
+        }
+        if let Some(address) = &settings.http_listen {
+            let flag = "--http-listen";
+            let address = resolve(address, flag)?;
+            let http = bind(address, false, flag)?;
+            sockets.http = Some(bound_to(&http, address, flag)?);
+            sockets.by_core[0].http = Some(http);
         }
         Ok(sockets)
     }
@@ -153,43 +163,48 @@ impl Sockets {
     }
 }
 
-fn resolve(address: &Address) -> Result<SocketAddr, ServeError> {
+fn resolve(address: &Address, flag: &str) -> Result<SocketAddr, ServeError> {
     let resolved = (address.host.as_str(), address.port).to_socket_addrs().and_then(|mut addresses| {
         addresses.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
     });
     resolved.map_err(|error| {
-        ServeError::new(format!("{address} is no address to listen on: {error}. Choose another with --listen."))
+        ServeError::new(format!("{address} is no address to listen on: {error}. Choose another with {flag}."))
     })
 }
 
 /// Binds a port, waiting for one that is taken: the kernel takes the rings of a killed broker apart after the process
 /// is gone, and until then they hold its listeners. They hold its writes too, so nothing may be recovered before.
-fn bind(address: SocketAddr, shared: bool) -> Result<OwnedFd, ServeError> {
+fn bind(address: SocketAddr, shared: bool, flag: &str) -> Result<OwnedFd, ServeError> {
     let start = Instant::now();
     loop {
         match socket::bind(address, shared) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < TAKEN_PORT_PATIENCE => {
                 thread::sleep(TAKEN_PORT_PAUSE);
             }
-            bound => return bound.map_err(|error| bind_error(address, &error)),
+            bound => return bound.map_err(|error| bind_error(address, &error, flag)),
         }
     }
 }
 
-fn bind_error(address: SocketAddr, error: &io::Error) -> ServeError {
+/// The port that the kernel chose where it was asked to.
+fn bound_to(socket: &OwnedFd, address: SocketAddr, flag: &str) -> Result<SocketAddr, ServeError> {
+    socket::local_address(socket).map_err(|error| bind_error(address, &error, flag))
+}
+
+fn bind_error(address: SocketAddr, error: &io::Error, flag: &str) -> ServeError {
     let port = address.port();
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(
                 "Another process listens there (`ss -ltnp 'sport = :{port}'` shows which): stop it, or choose \
-                     another port with --listen or --per-core-port."
+                     another port with {flag}."
             )
         }
-        io::ErrorKind::AddrNotAvailable => "This machine has no such address: choose another with --listen.".to_owned(),
+        io::ErrorKind::AddrNotAvailable => format!("This machine has no such address: choose another with {flag}."),
         io::ErrorKind::PermissionDenied => {
-            "Ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one.".to_owned()
+            format!("Ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one with {flag}.")
         }
-        _ => "Choose another address with --listen.".to_owned(),
+        _ => format!("Choose another address with {flag}."),
     };
     ServeError::new(format!("cannot listen on {address}: {error}. {remedy}"))
 }
@@ -232,6 +247,9 @@ fn say_what_starts(
     tracing::info!("  cores       {} on processors {processors:?}", processors.len());
     tracing::info!("  listen      {}", sockets.shared);
     tracing::info!("  per core    {per_core}");
+    let http =
+        sockets.http.map_or("none (--http-listen serves metrics)".to_owned(), |address| format!("http://{address}/"));
+    tracing::info!("  http        {http}");
     tracing::info!("  data        {}", data.path.display());
     tracing::info!("  durability  {durability}");
     tracing::info!("  direct I/O  aligned to {alignment}");
@@ -261,7 +279,7 @@ struct CorePlan {
     clock: Clock,
     processor: usize,
     data_dir: PathBuf,
-    lanes: Arc<Lanes<ShardMessage>>,
+    lanes: Arc<Lanes<Between>>,
     wakes: UnixStream,
     stops: UnixStream,
     sockets: CoreSockets,
@@ -277,18 +295,20 @@ fn run_core(plan: CorePlan) -> Result<(), ServeError> {
     executor.run(serve_core(plan))
 }
 
-async fn serve_core(plan: CorePlan) -> Result<(), ServeError> {
+async fn serve_core(mut plan: CorePlan) -> Result<(), ServeError> {
     let core = plan.shard.core;
     let disk = Disk::open(&plan.data_dir, &format!(".probe-{core}")).await.map_err(|error| {
         ServeError::new(format!("core {core} cannot use the data directory {}: {error}.", plan.data_dir.display()))
     })?;
     let settings = plan.shard.settings.clone();
-    let reactor = Reactor::new(plan.clock, Shard::new(plan.shard), disk, Mesh::new(core, plan.lanes));
+    let http = plan.sockets.http.take();
+    let reactor = Reactor::new(core, plan.clock, Shard::new(plan.shard), disk, Mesh::new(core, plan.lanes));
     let net = Net::new(reactor.clone(), plan.connections, settings.max_connections);
     let listening = Rc::new(RefCell::new(Vec::new()));
     let open = open_listeners(reactor.clone(), net.clone(), plan.sockets, listening.clone(), plan.cores_starting);
     glommio::spawn_local(open).detach();
-    glommio::spawn_local(stop_on_signal(core, reactor.clone(), net.clone(), plan.stops, listening)).detach();
+    let watch = (core == CoreId(0)).then(|| watch(reactor.clone(), &settings, &plan.data_dir, http));
+    glommio::spawn_local(stop_on_signal(watch, reactor.clone(), net.clone(), plan.stops, listening)).detach();
     glommio::spawn_local(net.clone().close_idle(settings.connections_max_idle_ms)).detach();
     reactor.start(plan.wakes);
     match reactor.end().await {
@@ -321,8 +341,22 @@ async fn open_listeners(
     }
 }
 
+/// Core 0 watches all of them.
+fn watch(reactor: Rc<Reactor>, settings: &Settings, data_dir: &Path, http: Option<OwnedFd>) -> Rc<Watch> {
+    let interval_ms = settings.metrics_interval_ms;
+    let watch = Watch::new(reactor, (interval_ms > 0).then_some(data_dir));
+    if interval_ms > 0 {
+        glommio::spawn_local(watch.clone().end_intervals(interval_ms)).detach();
+    }
+    if let Some(socket) = http {
+        socket::listen(&socket).expect("a bound socket listens");
+        glommio::spawn_local(http::serve(socket::into_listener(socket), watch.clone())).detach();
+    }
+    watch
+}
+
 async fn stop_on_signal(
-    core: CoreId,
+    watch: Option<Rc<Watch>>,
     reactor: Rc<Reactor>,
     net: Rc<Net>,
     stops: UnixStream,
@@ -333,8 +367,9 @@ async fn stop_on_signal(
     if read.is_err() {
         return;
     }
-    if core == CoreId(0) {
+    if let Some(watch) = watch {
         tracing::info!("stopping; a second signal ends the process at once");
+        watch.end_last_interval().await;
     }
     net.stop();
     for socket in listening.borrow_mut().drain(..) {

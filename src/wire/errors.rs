@@ -53,7 +53,7 @@ macro_rules! error_codes {
                 }
             }
 
-            const fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self {
                     $(ErrorCode::$name => stringify!($name),)*
                 }

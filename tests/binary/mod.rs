@@ -18,6 +18,7 @@ pub struct Broker {
     process: Child,
     lines: Receiver<String>,
     pub address: SocketAddr,
+    pub http: Option<SocketAddr>,
 }
 
 impl Broker {
@@ -47,10 +48,13 @@ impl Broker {
                 let _ = sender.send(line);
             }
         });
-        let mut broker = Broker { process, lines, address: "127.0.0.1:0".parse().expect("an address") };
+        let mut broker = Broker { process, lines, address: "127.0.0.1:0".parse().expect("an address"), http: None };
         let line = broker.wait_for("listen ");
         let address = line.split_whitespace().last().expect("a word");
         broker.address = address.parse().expect("an address");
+        let line = broker.wait_for("http ");
+        let word = line.split_whitespace().find_map(|word| word.strip_prefix("http://")?.strip_suffix('/'));
+        broker.http = word.map(|address| address.parse().expect("an address"));
         broker.wait_for("ready");
         broker
     }

@@ -1,0 +1,150 @@
+//! What the broker tells a Prometheus server: OpenMetrics text, written by the `prometheus-client` library.
+//!
+//! Names, types and help come from the tables of metrics, stages, APIs and error codes; only the prefix is here.
+//!
+//! *Owns*: how those tables look from outside. *Never*: counts. *Runs on*: the executors' helper threads.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::base::metric::{METRICS, MetricKind, MetricRow};
+use crate::base::stage::{STAGES, Timed};
+use crate::base::stage_counts::Snapshot;
+use crate::broker::api::APIS;
+use crate::broker::report::Report;
+use crate::wire::errors::ErrorCode;
+
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const PREFIX: &str = "corelog";
+
+/// The upper ends of the histograms' buckets, in nanoseconds.
+const BUCKETS_NS: [u64; 24] = {
+    let mut buckets = [0; 24];
+    let mut at = 0;
+    let mut ten: u64 = 1_000;
+    while at < 23 {
+        buckets[at] = ten * [1, 2, 5][at % 3];
+        if at % 3 == 2 {
+            ten *= 10;
+        }
+        at += 1;
+    }
+    buckets[23] = 60_000_000_000;
+    buckets
+};
+
+/// The text for one report of each core.
+pub fn show(reports: Vec<Report>) -> String {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(Reports(reports)));
+    let mut text = String::new();
+    text::encode(&mut text, &registry).expect("a text takes everything");
+    text
+}
+
+#[derive(Debug)]
+struct Reports(Vec<Report>);
+
+impl Collector for Reports {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for row in METRICS {
+            self.metric(&mut encoder, row)?;
+        }
+        self.requests(&mut encoder)?;
+        self.errors(&mut encoder)?;
+        self.stages(&mut encoder)
+    }
+}
+
+impl Reports {
+    /// One line for each core.
+    fn metric(&self, encoder: &mut DescriptorEncoder<'_>, row: &MetricRow) -> fmt::Result {
+        let kind = match row.kind {
+            MetricKind::Counter => MetricType::Counter,
+            MetricKind::Gauge => MetricType::Gauge,
+        };
+        let mut family = encoder.encode_descriptor(row.name, help(row.doc()), None, kind)?;
+        for (core, report) in self.0.iter().enumerate() {
+            let value = report.metrics.get(row.metric);
+            let labels = [("core", core.to_string())];
+            let encoder = family.encode_family(&labels)?;
+            match row.kind {
+                MetricKind::Counter => ConstCounter::new(value).encode(encoder)?,
+                MetricKind::Gauge => ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let doc = "Requests whose API and version are served";
+        let mut family = encoder.encode_descriptor("requests", doc, None, MetricType::Counter)?;
+        for (core, report) in self.0.iter().enumerate() {
+            for (key, count) in report.requests.requests() {
+                let labels = [("core", core.to_string()), ("api", api_name(key).to_owned())];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn errors(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let doc = "Partitions that a Produce or Fetch reply gave an error for";
+        let mut family = encoder.encode_descriptor("errors", doc, None, MetricType::Counter)?;
+        for (core, report) in self.0.iter().enumerate() {
+            for (key, code, count) in report.requests.errors() {
+                let error =
+                    ErrorCode::from_code(code).map_or_else(|| code.to_string(), |error| error.name().to_owned());
+                let labels = [("core", core.to_string()), ("api", api_name(key).to_owned()), ("error", error)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All cores together.
+    fn stages(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let doc = "Time of requests in each stage; stage=total is all of it, stage=unaccounted what no stage claims";
+        let unit = Unit::Seconds;
+        let mut family = encoder.encode_descriptor("request_stage", doc, Some(&unit), MetricType::Histogram)?;
+        let mut all = Snapshot::default();
+        self.0.iter().for_each(|report| all.add(&report.stages));
+        for timed in Timed::ALL {
+            for row in STAGES.iter().filter(|row| row.is_of(timed)) {
+                let labels = [("api", timed.name()), ("stage", row.name)];
+                let counts = buckets(all.histogram(timed, row.stage as usize).counted());
+                let sum = all.sum_ns(timed, row.stage as usize) as f64 / 1e9;
+                let count = all.requests[timed as usize];
+                family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &counts, None)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The library puts the full stop.
+fn help(doc: &str) -> &str {
+    doc.trim_end_matches('.')
+}
+
+fn api_name(key: i16) -> &'static str {
+    APIS.iter().find(|api| api.key == key).map_or("?", |api| api.name)
+}
+
+/// Upper ends in seconds, and how many lie in each bucket.
+fn buckets(counted: impl Iterator<Item = (u64, u64)>) -> Vec<(f64, u64)> {
+    let mut buckets: Vec<(f64, u64)> = BUCKETS_NS.iter().map(|ns| (*ns as f64 / 1e9, 0)).collect();
+    buckets.push((f64::INFINITY, 0));
+    for (ns, count) in counted {
+        let at = BUCKETS_NS.partition_point(|end| *end < ns);
+        buckets[at].1 += count;
+    }
+    buckets
+}
