@@ -15,11 +15,12 @@ use crate::bench::capsule::Capsule;
 use crate::bench::control::BenchError;
 use crate::bench::embedded::Embedded;
 use crate::bench::packed::{Packed, Sum};
+use crate::bench::progress::{count, duration};
 use crate::bench::ramp::{self, Ramp, Step};
 use crate::bench::result::{Counts, Interval};
 use crate::bench::run::{self, Finished};
 use crate::bench::versus_command::{self, Target};
-use crate::bench::workload::{ROWS, Workload, WorkloadError, parse_time};
+use crate::bench::workload::{ROWS, ReadMode, Workload, WorkloadError, parse_time};
 
 const QUANTILES: [(&str, f64); 6] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999), ("p99.999", 0.99999)];
@@ -160,7 +161,7 @@ fn once(
     out: Option<&Path>,
     stop: &Arc<AtomicBool>,
 ) -> Result<ExitCode, BenchError> {
-    let finished = run::run(workload, stop, &mut |_| {})?;
+    let finished = run::run_shown(workload, stop)?;
     print!("{}", summary(workload, &finished));
     let is_good = matches!(verdict(&finished), Verdict::Good);
     if let Some(out) = out {
@@ -180,7 +181,7 @@ fn search(workload: &Workload, bound_ns: u64, stop: &Arc<AtomicBool>) -> Result<
     while let Some(rate) = ramp.next_rate() {
         let mut step = workload.clone();
         step.rate = rate;
-        let finished = run::run(&step, stop, &mut |_| {})?;
+        let finished = run::run_shown(&step, stop)?;
         if stop.load(Ordering::Relaxed) {
             return Err(BenchError::new(format!(
                 "interrupted; the highest rate that held so far is {:?}",
@@ -189,19 +190,19 @@ fn search(workload: &Workload, bound_ns: u64, stop: &Arc<AtomicBool>) -> Result<
         }
         let outcome = ramp::judge(&step, &finished, bound_ns);
         let text = match &outcome {
-            Step::Held(p99_ns) => format!("held, p99 {}", time(*p99_ns)),
+            Step::Held(p99_ns) => format!("held, p99 {}", duration(*p99_ns)),
             Step::Missed(why) => format!("missed: {why}"),
         };
-        println!("{:>14} records/s: {text}", grouped(rate as u64));
+        println!("{:>14} records/s: {text}", count(rate as u64));
         ramp.on_step(matches!(outcome, Step::Held(_)));
     }
     match ramp.best() {
         Some(best) => {
-            println!("highest rate with p99 within {}: {} records/s", time(bound_ns), grouped(best as u64));
+            println!("highest rate with p99 within {}: {} records/s", duration(bound_ns), count(best as u64));
             Ok(ExitCode::SUCCESS)
         }
         None => {
-            println!("no rate holds a p99 of {}", time(bound_ns));
+            println!("no rate holds a p99 of {}", duration(bound_ns));
             Ok(ExitCode::FAILURE)
         }
     }
@@ -236,10 +237,22 @@ fn verdict(finished: &Finished) -> Verdict {
     if let Some(why) = &finished.cut_short {
         return Verdict::Bad(format!("CUT SHORT: {why}; what was measured until then follows"));
     }
+    let intervals = &finished.result.intervals;
+    if finished.result.valid().next().is_none() && !intervals.is_empty() {
+        return Verdict::Bad(
+            "INVALID: the generator itself was late in every interval, so nothing was measured".into(),
+        );
+    }
     if finished.never_sent > 0 {
         let count = finished.never_sent;
         return Verdict::Bad(format!(
             "TOO FAST: {count} records were due and never sent: the broker did not take them"
+        ));
+    }
+    if finished.unread > 0 {
+        let records = count(finished.unread);
+        return Verdict::Bad(format!(
+            "UNREAD: consumers did not come to the last {records} records, so whether any are lost is not known"
         ));
     }
     if totals.errors > 0 {
@@ -257,41 +270,47 @@ pub fn summary(workload: &Workload, finished: &Finished) -> String {
         text.push('\n');
     }
     let valid: Vec<&Interval> = result.intervals.iter().filter(|interval| interval.invalid.is_none()).collect();
-    let loop_name = match workload.is_open_loop() {
-        true => format!("open loop, {} records/s due", grouped(workload.rate as u64)),
-        false => "CLOSED LOOP: as fast as it goes, latency from the actual sending, stalls are hidden".into(),
+    let backlog = count(workload.backlog);
+    let loop_name = match (workload.read_mode, workload.is_open_loop()) {
+        (ReadMode::CatchUp, _) => format!("catch-up read of a backlog of {backlog} records"),
+        (_, true) => format!("open loop, {} records/s due", count(workload.rate as u64)),
+        (_, false) => "CLOSED LOOP: as fast as it goes, latency from the actual sending, stalls are hidden".into(),
     };
-    let seconds: f64 = valid.iter().map(|interval| interval.length_ns as f64 / 1e9).sum();
+    let loop_name = match workload.read_mode {
+        ReadMode::Drain => format!("{loop_name}, beside a backlog of {backlog} records"),
+        _ => loop_name,
+    };
+    let seconds = valid.iter().map(|interval| interval.length_ns).sum::<u64>() as f64 / 1e9;
     let _ = writeln!(text, "{loop_name}; {seconds:.1} s measured in {} intervals", valid.len());
     let invalid = result.intervals.len() - valid.len();
     if invalid > 0 {
         let why = result.intervals.iter().find_map(|interval| interval.invalid.as_deref()).unwrap_or("");
         let _ = writeln!(text, "{invalid} more intervals are INVALID and left out: {why}");
     }
-    let rate = |count: fn(&Counts) -> u64| {
-        let sum: u64 = valid.iter().map(|interval| count(&interval.counts)).sum();
+    let rate = |of: fn(&Counts) -> u64| {
+        let sum: u64 = valid.iter().map(|interval| of(&interval.counts)).sum();
         if seconds > 0.0 { sum as f64 / seconds } else { 0.0 }
     };
     let _ = writeln!(
         text,
         "produced {} records/s, {:.1} MB/s; consumed {} records/s, {:.1} MB/s",
-        grouped(rate(|counts| counts.acked) as u64),
+        count(rate(|counts| counts.acked) as u64),
         rate(|counts| counts.acked_bytes) / 1e6,
-        grouped(rate(|counts| counts.received) as u64),
+        count(rate(|counts| counts.received) as u64),
         rate(|counts| counts.received_bytes) / 1e6,
     );
     let totals = &result.totals;
     let _ = writeln!(
         text,
         "in all: {} sent, {} acked, {} errors, {} retries, {} received, {} duplicates, {} reordered, {} lost",
-        grouped(totals.sent),
-        grouped(totals.acked),
-        grouped(totals.errors),
-        grouped(totals.retries),
-        grouped(totals.received),
-        grouped(totals.duplicates),
-        grouped(totals.reordered),
-        grouped(totals.lost),
+        count(totals.sent),
+        count(totals.acked),
+        count(totals.errors),
+        count(totals.retries),
+        count(totals.received),
+        count(totals.duplicates),
+        count(totals.reordered),
+        count(totals.lost),
     );
     text += &table(&valid, result);
     for (complaint, count) in &result.complaints {
@@ -318,30 +337,9 @@ fn table(valid: &[&Interval], result: &crate::bench::result::RunResult) -> Strin
         let _ = write!(text, "{name:<15}{:>12}", histogram.count());
         let quantiles: Vec<f64> = QUANTILES.iter().map(|(_, quantile)| *quantile).collect();
         for value in histogram.values_at(&quantiles).into_iter().chain([histogram.max_ns()]) {
-            let _ = write!(text, "{:>11}", time(value));
+            let _ = write!(text, "{:>11}", duration(value));
         }
         text.push('\n');
-    }
-    text
-}
-
-/// With four digits or so.
-fn time(ns: u64) -> String {
-    match ns {
-        0..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.2} ms", ns as f64 / 1e6),
-        _ => format!("{:.3} s", ns as f64 / 1e9),
-    }
-}
-
-fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
     }
     text
 }
@@ -365,15 +363,5 @@ mod tests {
         assert_eq!(parse(&["--acks", "-1"]).expect("good").acks, -1);
         let error = parse(&["--rate", "-5"]).expect_err("impossible");
         assert!(error.contains("--rate: `-5` is no number from 0"), "{error}");
-    }
-
-    #[test]
-    fn numbers_are_as_people_read_them() {
-        for (value, expect) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(value), expect);
-        }
-        for (ns, expect) in [(0, "0.0 µs"), (1_500, "1.5 µs"), (2_345_678, "2.35 ms"), (61_000_000_000, "61.000 s")] {
-            assert_eq!(time(ns), expect);
-        }
     }
 }

@@ -127,6 +127,7 @@ pub struct Consumer {
     metadata_from_ns: Option<u64>,
     /// When the first fetch was made, and when the last record came.
     fetching_ns: Option<(u64, u64)>,
+    is_paused: bool,
     tally: Tally,
     complaints: BTreeMap<String, u64>,
 }
@@ -154,6 +155,7 @@ impl Consumer {
             done: 0,
             metadata_from_ns: Some(0),
             fetching_ns: None,
+            is_paused: false,
             tally: Tally::new(),
             complaints: BTreeMap::new(),
         }
@@ -242,6 +244,9 @@ impl Consumer {
         if !questions.is_empty() {
             return Some(self.ask_offsets(at, questions));
         }
+        if self.is_paused {
+            return None;
+        }
         let frame = self.ask_records(at)?;
         self.fetching_ns.get_or_insert((now_ns, now_ns));
         Some(frame)
@@ -252,7 +257,7 @@ impl Consumer {
         let idle = self.links.iter().filter(|link| link.in_flight.is_none() && link.versions.is_some());
         let due = idle.flat_map(|link| {
             let waiting = link.waiting.iter().map(|&place| self.partitions[place as usize].retry_at_ns);
-            let fetched = (link.fetched > 0).then_some(0);
+            let fetched = (link.fetched > 0 && !self.is_paused).then_some(0);
             waiting.chain(fetched).map(|at_ns| at_ns.max(link.retry_at_ns))
         });
         due.chain(self.metadata_from_ns).min()
@@ -288,6 +293,15 @@ impl Consumer {
             }
         }
         Ok(())
+    }
+
+    /// Finds its places, and reads nothing until [`Consumer::resume`].
+    pub fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
+    pub fn resume(&mut self) {
+        self.is_paused = false;
     }
 
     /// Ends at what each log holds from now on.

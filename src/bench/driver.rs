@@ -1,13 +1,13 @@
-//! One generator thread: hands records over when they are due, and moves bytes between producers and brokers.
+//! One generator thread: hands records over when they are due, and moves bytes between clients and brokers.
 //!
 //! It spins while the next record is due within a millisecond, and otherwise sleeps until an event.
 //!
-//! *Owns*: the poll, the connections of its producers, the clock. *Never*: waits for a broker, decides what is sent.
-//! *Runs on*: a processor of its own.
+//! *Owns*: the poll, the connections of its producers and consumers, the clock. *Never*: waits for a broker, decides
+//! what is sent. *Runs on*: a processor of its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use mio::{Events, Poll, Token};
 
 use crate::base::histogram::Histogram;
 use crate::bench::connection::{Connection, State, Visit};
+use crate::bench::consumer::{Consumer, Received};
 use crate::bench::control::Cluster;
 use crate::bench::meter::{Frame, Meter, Slot};
 use crate::bench::producer::{Finished, Node, Outcome, Producer};
 use crate::bench::result::Counts;
-use crate::bench::schedule::Schedule;
 use crate::bench::scout::{Answer, Mailbox, Question};
-use crate::bench::workload::Workload;
+use crate::bench::source::{Source, Time};
+use crate::bench::tally::SentStream;
+use crate::bench::workload::{ReadMode, Workload};
 use crate::shell::clock::Clock;
+use crate::wire::messages::api_versions::ApiVersionsResponse;
 
-/// Records of one producer between two looks at the sockets.
-const CHUNK_RECORDS: usize = 256;
-
-/// A record due within this is waited for without sleeping.
+/// What is due within this is waited for without sleeping.
 const SPIN_NS: u64 = 1_000_000;
 
 /// What comes round at least this often: overdue replies, wishes, the end.
@@ -35,33 +35,49 @@ const TICK_NS: u64 = 50_000_000;
 
 const RECONNECT_NS: u64 = 100_000_000;
 
+/// Until everything is connected and in its place.
+const READY_NS: u64 = 60_000_000_000;
+
 /// Without any broker for this long, the run is over.
 const UNREACHABLE_NS: u64 = 10_000_000_000;
 
-/// After the last record was due, how long replies are waited for.
+/// After the last record was due, how long replies and consumers are waited for.
 const DRAIN_NS: u64 = 30_000_000_000;
 
 /// A connection that has lasted this long, and from which nothing is owed, stands.
 const SETTLED_NS: u64 = 1_000_000_000;
+
+/// Beyond the time that a fetch may wait for records.
+const FETCH_SLACK_NS: u64 = 1_000_000_000;
 
 const SCRATCH_BYTES: usize = 256 << 10;
 
 /// The token of the waker; connections have the ones below.
 pub const WAKE: Token = Token(usize::MAX);
 
-/// Messages to the thread that collects.
+/// Messages to the thread that collects, with the number of the thread they are from.
 pub enum Report {
     /// Every connection stands and every consumer is in its place.
     Ready,
-    Measured {
-        slots: Vec<Slot>,
-        totals: Counts,
-    },
+    /// Its share of the backlog is acknowledged.
+    Filled,
+    Measured(Measured),
     Ended(Box<Ending>),
 }
 
+/// What came since the last one.
+pub struct Measured {
+    pub thread: usize,
+    pub at_ns: u64,
+    pub slots: Vec<Slot>,
+    pub totals: Counts,
+    /// Records that its consumers have not come to.
+    pub lag_records: u64,
+    /// It has nothing more to send.
+    pub is_draining: bool,
+}
+
 /// What is left when a thread has ended.
-#[derive(Debug)]
 pub struct Ending {
     pub connect: Histogram,
     pub complaints: BTreeMap<String, u64>,
@@ -71,10 +87,15 @@ pub struct Ending {
     pub at_ns: u64,
     /// Records that were due and never sent.
     pub never_sent: u64,
+    /// What its producers sent, by stream.
+    pub sent: BTreeMap<u32, SentStream>,
+    pub consumers: Vec<Consumer>,
 }
 
 /// What a thread begins with.
 pub struct Plan {
+    /// Which of the threads it is.
+    pub thread: usize,
     pub workload: Arc<Workload>,
     pub clock: Clock,
     pub cluster: Arc<Cluster>,
@@ -86,50 +107,75 @@ pub struct Plan {
     pub stop: Arc<AtomicBool>,
     /// With the number of each over the whole run.
     pub producers: Vec<(u32, Producer)>,
+    pub consumers: Vec<Consumer>,
+    /// What the brokers speak.
+    pub versions: ApiVersionsResponse,
+    /// Threads whose producers are not done: consumers have come to the end only when there are none.
+    pub producing: Arc<AtomicUsize>,
     pub cpu: Option<usize>,
 }
 
 struct Driver {
     plan: Plan,
+    time: Time,
+    stage: Stage,
     sources: Vec<Source>,
+    consumers: Vec<Consumer>,
+    /// From when on paused consumers read.
+    consume_from_ns: u64,
+    received: Received,
+    /// The end of the interval that `received` is of.
+    received_until_ns: u64,
+    /// Records and damaged replies that were none of the run's.
+    foreign: u64,
+    faults: u64,
     links: Vec<Link>,
     cluster: Arc<Cluster>,
     meter: Meter,
-    /// Of the wall, at the clock's zero.
-    wall_zero_ms: i64,
-    /// Records due from then on are not sent. Known when the run has begun.
+    /// From when on nothing is due. Known when the run has begun.
     end_due_ns: Option<u64>,
     asked_cluster: bool,
     ask_cluster_from_ns: u64,
+    started_ns: u64,
     last_good_ns: u64,
     next_tick_ns: u64,
     next_report_ns: u64,
-    ready_told: bool,
     scratch: Vec<u8>,
     ending: Ending,
 }
 
-/// A producer and what drives it.
-struct Source {
-    index: u32,
-    producer: Producer,
-    schedule: Option<Schedule>,
-    /// Its memory was full when a record was due.
-    is_blocked: bool,
-    /// Until then it was.
-    blocked_until_ns: u64,
-    asked_id: bool,
-    retries_counted: u64,
+/// How far a thread has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
+enum Stage {
+    Connecting,
+    /// Waits for the other threads: to fill or to begin.
+    Waiting,
+    /// Writes the backlog.
+    Filling,
+    Producing,
+    /// Waits for the producers of other threads.
+    Produced,
+    /// Consumers read to the ends of the logs as they are now.
+    Draining,
 }
 
-/// The connection of one producer to one broker.
+/// Whose connection it is: by its place among the thread's producers or consumers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Producer(usize),
+    Consumer(usize),
+}
+
+/// The connection of one producer or consumer to one broker.
 struct Link {
-    source: usize,
+    owner: Owner,
     node: Node,
     connection: Option<Connection>,
     /// There may be something to read.
     readable: bool,
     connect_from_ns: u64,
+    /// When a consumer's request in flight was sent.
+    asked_ns: Option<u64>,
 }
 
 /// Runs a thread to its end.
@@ -138,28 +184,28 @@ pub fn drive(mut plan: Plan) {
         core_affinity::set_for_current(core_affinity::CoreId { id });
     }
     let now = plan.clock.now();
-    let sources = std::mem::take(&mut plan.producers).into_iter().map(|(index, producer)| Source {
-        index,
-        producer,
-        schedule: None,
-        is_blocked: false,
-        blocked_until_ns: 0,
-        asked_id: false,
-        retries_counted: 0,
-    });
+    let now_ns = now.mono.0;
+    let producers = std::mem::take(&mut plan.producers).into_iter();
     let mut driver = Driver {
-        sources: sources.collect(),
+        time: Time { clock: plan.clock.clone(), wall_zero_ms: now.wall_ms - (now_ns / 1_000_000) as i64 },
+        stage: Stage::Connecting,
+        sources: producers.map(|(index, producer)| Source::new(index, producer)).collect(),
+        consumers: std::mem::take(&mut plan.consumers),
+        consume_from_ns: u64::MAX,
+        received: Received::default(),
+        received_until_ns: u64::MAX,
+        foreign: 0,
+        faults: 0,
         links: Vec::new(),
         cluster: plan.cluster.clone(),
         meter: Meter::new(Frame::new(u64::MAX, 1, 0)),
-        wall_zero_ms: now.wall_ms - (now.mono.0 / 1_000_000) as i64,
         end_due_ns: None,
         asked_cluster: false,
         ask_cluster_from_ns: 0,
-        last_good_ns: now.mono.0,
+        started_ns: now_ns,
+        last_good_ns: now_ns,
         next_tick_ns: 0,
         next_report_ns: u64::MAX,
-        ready_told: false,
         scratch: vec![0; SCRATCH_BYTES],
         ending: Ending {
             connect: Histogram::of_client(),
@@ -167,6 +213,8 @@ pub fn drive(mut plan: Plan) {
             gave_up: None,
             at_ns: 0,
             never_sent: 0,
+            sent: BTreeMap::new(),
+            consumers: Vec::new(),
         },
         plan,
     };
@@ -178,22 +226,31 @@ impl Driver {
     fn run(mut self) {
         let mut events = Events::with_capacity(1024);
         loop {
-            let now_ns = self.now_ns();
+            let now_ns = self.time.now_ns();
             if now_ns >= self.next_tick_ns {
                 self.next_tick_ns = now_ns + TICK_NS;
                 self.tick(now_ns);
             }
+            if now_ns >= self.received_until_ns {
+                self.account_received();
+            }
+            if now_ns >= self.consume_from_ns {
+                self.consume_from_ns = u64::MAX;
+                self.consumers.iter_mut().for_each(Consumer::resume);
+            }
             if now_ns >= self.next_report_ns {
                 self.report(now_ns);
             }
-            self.generate();
+            for source in &mut self.sources {
+                source.generate(&self.time, &mut self.meter);
+            }
             self.send();
             self.account();
             if self.is_over(now_ns) {
                 break;
             }
-            let timeout = self.timeout(self.now_ns());
-            if let Err(error) = self.plan.poll.poll(&mut events, timeout)
+            let timeout = self.timeout(self.time.now_ns());
+            if let Err(error) = self.plan.poll.poll(&mut events, Some(timeout))
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
                 self.ending.gave_up = Some(format!("cannot wait for events: {error}"));
@@ -212,62 +269,23 @@ impl Driver {
         self.end();
     }
 
-    #[inline]
-    fn now_ns(&self) -> u64 {
-        self.plan.clock.instant().0
-    }
-
-    /// Hands over what is due.
-    fn generate(&mut self) {
-        let Some(end_due_ns) = self.end_due_ns else { return };
-        for source in &mut self.sources {
-            let mut now_ns = self.plan.clock.instant().0;
-            let wall_ms = self.wall_zero_ms + (now_ns / 1_000_000) as i64;
-            if source.is_blocked && source.producer.has_room() {
-                source.is_blocked = false;
-                source.blocked_until_ns = now_ns;
-            }
-            source.producer.on_time(now_ns);
-            let Some(schedule) = &mut source.schedule else {
-                let mut count = 0;
-                while now_ns < end_due_ns && count < CHUNK_RECORDS && source.producer.has_room() {
-                    if count % 16 == 0 {
-                        now_ns = self.plan.clock.instant().0;
-                    }
-                    source.producer.push(now_ns, now_ns, wall_ms);
-                    self.meter.on_sent(now_ns, 0);
-                    count += 1;
-                }
-                continue;
-            };
-            for _ in 0..CHUNK_RECORDS {
-                let due_ns = schedule.due_ns();
-                if due_ns > now_ns || due_ns >= end_due_ns {
-                    break;
-                }
-                if !source.producer.has_room() {
-                    source.is_blocked = true;
-                    break;
-                }
-                source.producer.push(due_ns, now_ns, wall_ms);
-                // That the broker did not take more is not the generator's lateness.
-                self.meter.on_sent(due_ns, now_ns.saturating_sub(due_ns.max(source.blocked_until_ns)));
-                schedule.advance();
-            }
-        }
-    }
-
     fn send(&mut self) {
         for place in 0..self.links.len() {
             let link = &mut self.links[place];
             let Some(connection) = &mut link.connection else { continue };
-            let producer = &mut self.sources[link.source].producer;
             if connection.state() != State::Open {
                 continue;
             }
             while connection.has_room() {
-                let now_ns = self.plan.clock.instant().0;
-                let Some(frame) = producer.poll_request(link.node, now_ns) else { break };
+                let now_ns = self.time.now_ns();
+                let frame = match link.owner {
+                    Owner::Producer(place) => self.sources[place].producer.poll_request(link.node, now_ns),
+                    Owner::Consumer(place) => self.consumers[place].poll_request(link.node, now_ns),
+                };
+                let Some(frame) = frame else { break };
+                if matches!(link.owner, Owner::Consumer(_)) {
+                    link.asked_ns = Some(now_ns);
+                }
                 connection.send(frame);
             }
             if connection.has_output()
@@ -280,24 +298,35 @@ impl Driver {
 
     /// Takes note of the batches that are done with.
     fn account(&mut self) {
-        let now_ns = self.now_ns();
+        let now_ns = self.time.now_ns();
         for source in &mut self.sources {
             while let Some(Finished { batch, at_ns, outcome }) = source.producer.poll_finished() {
                 match outcome {
                     Outcome::Acked => self.meter.on_acked(&batch.due_ns, at_ns, batch.value_bytes),
                     Outcome::Failed(why) => {
+                        let stream = self.ending.sent.entry(source.producer.stream(batch.partition)).or_default();
+                        let first = batch.first_sequence;
+                        stream.failed.insert(first, first + batch.records() as u64);
                         *self.ending.complaints.entry(why).or_default() += batch.records() as u64;
                         self.meter.on_failed(&batch.due_ns, at_ns, batch.value_bytes);
                     }
                 }
                 source.producer.recycle(batch);
             }
-            let retries = source.producer.retries - source.retries_counted;
+            let retries = source.take_retries();
             if retries > 0 {
-                source.retries_counted = source.producer.retries;
                 self.meter.count(now_ns, |counts| counts.retries += retries);
             }
         }
+    }
+
+    /// Hands what consumers got to the interval that has just ended.
+    fn account_received(&mut self) {
+        self.meter.on_received(self.received_until_ns.saturating_sub(1), &self.received);
+        self.foreign += self.received.foreign;
+        self.faults += self.received.faults;
+        self.received = Received::default();
+        self.received_until_ns = self.received_until_ns.saturating_add(self.plan.workload.interval_ns);
     }
 
     fn on_event(&mut self, place: usize, readable: bool) {
@@ -307,8 +336,13 @@ impl Driver {
         match connection.check_connected() {
             Ok(false) => {}
             Ok(true) => {
-                let took_ns = self.plan.clock.instant().0.saturating_sub(connection.started_ns());
+                let took_ns = self.time.now_ns().saturating_sub(connection.started_ns());
                 self.ending.connect.record(took_ns);
+                if let Owner::Consumer(consumer) = link.owner
+                    && let Err(error) = self.consumers[consumer].on_connected(link.node, &self.plan.versions)
+                {
+                    self.on_lost(place, &error.message);
+                }
             }
             Err(why) => self.on_lost(place, &why),
         }
@@ -333,10 +367,18 @@ impl Driver {
             return Ok(());
         }
         let read = connection.read(&mut self.scratch);
-        let at_ns = self.plan.clock.instant().0;
+        let at_ns = self.time.now_ns();
         // What came before the end counts.
         while let Some(frame) = connection.next_frame()? {
-            self.sources[link.source].producer.on_reply(link.node, frame, at_ns)?;
+            match link.owner {
+                Owner::Producer(place) => self.sources[place].producer.on_reply(link.node, frame, at_ns)?,
+                Owner::Consumer(place) => {
+                    link.asked_ns = None;
+                    let clock = &mut || self.time.now_ns();
+                    let taken = self.consumers[place].on_reply(link.node, frame, &mut self.received, clock);
+                    taken.map_err(|error| error.message)?;
+                }
+            }
             self.last_good_ns = at_ns;
         }
         link.readable = read? == Visit::More;
@@ -344,31 +386,38 @@ impl Driver {
     }
 
     fn on_lost(&mut self, place: usize, why: &str) {
-        let now_ns = self.now_ns();
+        let now_ns = self.time.now_ns();
         let link = &mut self.links[place];
         let Some(connection) = link.connection.take() else { return };
         connection.close(self.plan.poll.registry());
         link.readable = false;
+        link.asked_ns = None;
         link.connect_from_ns = now_ns + RECONNECT_NS;
-        self.sources[link.source].producer.on_disconnect(link.node, now_ns);
+        match link.owner {
+            Owner::Producer(place) => self.sources[place].producer.on_disconnect(link.node, now_ns),
+            Owner::Consumer(place) => self.consumers[place].on_closed(link.node, now_ns),
+        }
         let name = self.cluster.brokers.get(&link.node).map_or("a broker", |address| &address.name);
         *self.ending.complaints.entry(format!("{name} {why}")).or_default() += 1;
     }
 
     fn take_answers(&mut self) {
         while let Ok(answer) = self.plan.answers.try_recv() {
-            let now_ns = self.now_ns();
+            let now_ns = self.time.now_ns();
             match answer {
-                Answer::Cluster(Ok(cluster)) => {
+                Answer::Cluster(answer) => {
                     self.asked_cluster = false;
                     self.ask_cluster_from_ns = now_ns + RECONNECT_NS;
-                    self.cluster = cluster;
-                    self.on_cluster();
-                }
-                Answer::Cluster(Err(error)) => {
-                    self.asked_cluster = false;
-                    self.ask_cluster_from_ns = now_ns + RECONNECT_NS;
-                    *self.ending.complaints.entry(error.to_string()).or_default() += 1;
+                    match answer {
+                        Ok(cluster) => {
+                            self.cluster = cluster;
+                            self.on_cluster();
+                        }
+                        Err(error) => {
+                            self.consumers.iter_mut().for_each(|consumer| consumer.on_metadata_failed(now_ns));
+                            *self.ending.complaints.entry(error.to_string()).or_default() += 1;
+                        }
+                    }
                 }
                 Answer::ProducerId(place, answer) => {
                     self.sources[place].asked_id = false;
@@ -377,38 +426,61 @@ impl Driver {
                         Err(error) => *self.ending.complaints.entry(error.to_string()).or_default() += 1,
                     }
                 }
+                Answer::Fill => {
+                    self.stage = Stage::Filling;
+                    self.next_report_ns = now_ns + self.report_period_ns();
+                    self.sources.iter_mut().for_each(|source| source.fill(&self.plan.workload));
+                }
                 Answer::Start(start_ns) => self.begin(start_ns),
             }
         }
     }
 
     fn begin(&mut self, start_ns: u64) {
-        let workload = &self.plan.workload;
+        let workload = self.plan.workload.clone();
         let frame = Frame::new(start_ns + workload.warmup_ns, workload.interval_ns, workload.duration_ns);
-        self.end_due_ns = Some(frame.start_ns + workload.duration_ns);
+        let end_due_ns = frame.start_ns + workload.duration_ns;
+        // The backlog is in no interval.
+        let (_, before) = self.meter.take(None);
         self.meter = Meter::new(frame);
-        self.next_report_ns = start_ns + workload.interval_ns.min(1_000_000_000);
-        if workload.is_open_loop() {
-            let rate = workload.rate / f64::from(workload.producers);
-            for source in &mut self.sources {
-                let place = (source.index, workload.producers);
-                source.schedule = Some(Schedule::new(start_ns, rate, workload.spacing, place, workload.seed));
-            }
+        self.meter.count(0, |counts| *counts += before);
+        self.stage = Stage::Producing;
+        self.end_due_ns = Some(end_due_ns);
+        self.next_report_ns = start_ns + self.report_period_ns();
+        // What comes in the warm-up is in no interval.
+        self.received_until_ns = frame.start_ns;
+        if workload.read_mode != ReadMode::CatchUp {
+            self.sources.iter_mut().for_each(|source| source.begin(&workload, start_ns, end_due_ns));
         }
+        self.consume_from_ns = start_ns;
     }
 
-    /// Leaders may have moved: producers are told, and connected to whom they need.
+    /// Leaders may have moved: producers and consumers are told, and connected to whom they need.
     fn on_cluster(&mut self) {
-        for (place, source) in self.sources.iter_mut().enumerate() {
-            source.producer.on_leaders(&self.cluster.leaders);
-            for node in source.producer.nodes() {
-                if !self.links.iter().any(|link| link.source == place && link.node == node) {
-                    let link = Link { source: place, node, connection: None, readable: false, connect_from_ns: 0 };
-                    self.links.push(link);
-                }
-            }
+        let now_ns = self.time.now_ns();
+        for place in 0..self.sources.len() {
+            self.sources[place].producer.on_leaders(&self.cluster.leaders);
+            let nodes = self.sources[place].producer.nodes();
+            self.link(Owner::Producer(place), &nodes);
+        }
+        for place in 0..self.consumers.len() {
+            // Whatever it wished for has come.
+            self.consumers[place].poll_metadata(now_ns);
+            self.consumers[place].on_metadata(&self.cluster.metadata, now_ns);
+            let nodes: Vec<Node> = self.consumers[place].brokers().collect();
+            self.link(Owner::Consumer(place), &nodes);
         }
         self.next_tick_ns = 0;
+    }
+
+    /// A connection to each of these brokers.
+    fn link(&mut self, owner: Owner, nodes: &[Node]) {
+        for &node in nodes {
+            if !self.links.iter().any(|link| link.owner == owner && link.node == node) {
+                let link = Link { owner, node, connection: None, readable: false, connect_from_ns: 0, asked_ns: None };
+                self.links.push(link);
+            }
+        }
     }
 
     /// What need not be looked at all the time.
@@ -419,35 +491,49 @@ impl Driver {
         self.ask(now_ns);
         let connected = |link: &Link| link.connection.as_ref().is_some_and(|c| c.state() == State::Open);
         let identified = self.sources.iter().all(|source| !source.producer.wishes().producer_id);
-        if !self.ready_told && identified && self.links.iter().all(connected) {
-            self.ready_told = true;
-            self.last_good_ns = now_ns;
+        let placed = self.consumers.iter().all(Consumer::is_placed);
+        if self.stage == Stage::Connecting && identified && placed && self.links.iter().all(connected) {
+            self.stage = Stage::Waiting;
             let _ = self.plan.reports.send(Report::Ready);
         }
-        if self.end_due_ns.is_none() && self.ready_told {
+        if self.stage == Stage::Filling && self.sources.iter().all(|source| source.is_done(now_ns)) {
+            self.stage = Stage::Waiting;
+            self.report(now_ns);
+            let _ = self.plan.reports.send(Report::Filled);
+        }
+        if self.stage == Stage::Waiting {
             self.last_good_ns = now_ns;
         }
     }
 
     fn check_link(&mut self, place: usize, now_ns: u64) {
         let link = &self.links[place];
-        let producer = &self.sources[link.source].producer;
+        let (owed, overdue) = match link.owner {
+            Owner::Producer(source) => {
+                let producer = &self.sources[source].producer;
+                let owed = producer.needs(link.node) && self.plan.workload.acks != 0;
+                (owed, producer.is_overdue(link.node, now_ns))
+            }
+            Owner::Consumer(_) => {
+                let wait_ns = self.plan.workload.request_timeout_ns + FETCH_SLACK_NS;
+                (link.asked_ns.is_some(), link.asked_ns.is_some_and(|asked_ns| now_ns > asked_ns + wait_ns))
+            }
+        };
         let Some(connection) = &link.connection else {
-            let needed = producer.needs(link.node) || self.cluster.leaders.contains(&Some(link.node));
+            let needed = owed || self.cluster.leaders.contains(&Some(link.node));
             if needed && link.connect_from_ns <= now_ns {
                 self.connect(place, now_ns);
             }
             return;
         };
         let age_ns = now_ns.saturating_sub(connection.started_ns());
-        let owed = producer.needs(link.node) && self.plan.workload.acks != 0;
         if connection.state() == State::Connecting {
             if age_ns > UNREACHABLE_NS / 2 {
                 self.on_lost(place, "does not take connections: nothing came back");
             } else {
                 self.on_event(place, false);
             }
-        } else if producer.is_overdue(link.node, now_ns) {
+        } else if overdue {
             self.on_lost(place, "does not answer: no reply within --request-timeout");
         } else if !owed && age_ns > SETTLED_NS {
             self.last_good_ns = now_ns;
@@ -456,6 +542,11 @@ impl Driver {
 
     fn ask(&mut self, now_ns: u64) {
         let mut wanted = false;
+        if !self.asked_cluster && now_ns >= self.ask_cluster_from_ns {
+            for consumer in &mut self.consumers {
+                wanted |= consumer.poll_metadata(now_ns);
+            }
+        }
         for (place, source) in self.sources.iter_mut().enumerate() {
             let wishes = source.producer.wishes();
             wanted |= wishes.leaders;
@@ -484,35 +575,41 @@ impl Driver {
     }
 
     /// How long to wait for events.
-    fn timeout(&self, now_ns: u64) -> Option<Duration> {
-        let mut next_ns = self.next_tick_ns.min(self.next_report_ns);
+    fn timeout(&self, now_ns: u64) -> Duration {
         if self.links.iter().any(|link| link.readable) {
-            return Some(Duration::ZERO);
+            return Duration::ZERO;
         }
-        for source in &self.sources {
-            next_ns = next_ns.min(source.producer.next_time_ns().unwrap_or(u64::MAX));
-            let Some(end_due_ns) = self.end_due_ns else { continue };
-            match &source.schedule {
-                Some(schedule) if !source.is_blocked && schedule.due_ns() < end_due_ns => {
-                    next_ns = next_ns.min(schedule.due_ns());
-                }
-                None if now_ns < end_due_ns && source.producer.has_room() => return Some(Duration::ZERO),
-                _ => {}
-            }
-        }
-        let wait_ns = next_ns.saturating_sub(now_ns);
+        let sources = self.sources.iter().filter_map(|source| source.next_ns(now_ns)).min();
+        let consumers = self.consumers.iter().filter_map(Consumer::next_wake_ns).min();
+        // Consumers wish for metadata as well, which is looked after once a tick.
+        let consumers = consumers.map(|wake_ns| wake_ns.max(now_ns + SPIN_NS));
+        let timers = [self.next_tick_ns, self.next_report_ns, self.received_until_ns, self.consume_from_ns];
+        let next_ns = timers.into_iter().chain(sources).chain(consumers).min().unwrap_or(now_ns);
         // The system sleeps in whole milliseconds and wakes up late.
-        match wait_ns.saturating_sub(SPIN_NS) / 1_000_000 {
-            0 => Some(Duration::ZERO),
-            ms => Some(Duration::from_millis(ms)),
-        }
+        Duration::from_millis(next_ns.saturating_sub(now_ns).saturating_sub(SPIN_NS) / 1_000_000)
+    }
+
+    fn report_period_ns(&self) -> u64 {
+        self.plan.workload.interval_ns.min(1_000_000_000)
     }
 
     fn report(&mut self, now_ns: u64) {
-        let period_ns = self.plan.workload.interval_ns.min(1_000_000_000);
-        self.next_report_ns += period_ns * (now_ns.saturating_sub(self.next_report_ns) / period_ns + 1);
-        let (slots, totals) = self.meter.take(Some(now_ns));
-        let _ = self.plan.reports.send(Report::Measured { slots, totals });
+        let period_ns = self.report_period_ns();
+        self.next_report_ns = now_ns + period_ns - now_ns.saturating_sub(self.next_report_ns) % period_ns;
+        let measured = self.measured(Some(now_ns));
+        let _ = self.plan.reports.send(Report::Measured(measured));
+    }
+
+    fn measured(&mut self, now_ns: Option<u64>) -> Measured {
+        let (slots, totals) = self.meter.take(now_ns);
+        Measured {
+            thread: self.plan.thread,
+            at_ns: now_ns.unwrap_or_else(|| self.time.now_ns()),
+            slots,
+            totals,
+            lag_records: self.consumers.iter().map(Consumer::lag_records).sum(),
+            is_draining: self.stage > Stage::Producing,
+        }
     }
 
     fn is_over(&mut self, now_ns: u64) -> bool {
@@ -522,37 +619,76 @@ impl Driver {
             self.ending.gave_up = Some(format!("nothing has come from {} for {seconds} s", names.join(", ")));
             return true;
         }
+        if self.stage == Stage::Connecting && now_ns.saturating_sub(self.started_ns) > READY_NS {
+            self.ending.gave_up = Some(format!("not ready to begin within {} s", READY_NS / 1_000_000_000));
+            return true;
+        }
         if self.plan.stop.load(Ordering::Relaxed) {
             self.ending.gave_up = Some("it was interrupted".into());
             return true;
         }
-        let Some(end_due_ns) = self.end_due_ns.filter(|end_due_ns| now_ns >= *end_due_ns) else { return false };
-        let sent = |source: &Source| source.schedule.as_ref().is_none_or(|schedule| schedule.due_ns() >= end_due_ns);
-        let drained = self.sources.iter().all(|source| sent(source) && source.producer.is_idle());
-        drained || now_ns >= end_due_ns + DRAIN_NS
+        let Some(end_due_ns) = self.end_due_ns else { return false };
+        let is_catch_up = self.plan.workload.read_mode == ReadMode::CatchUp;
+        if now_ns < end_due_ns && !is_catch_up {
+            return false;
+        }
+        if now_ns >= end_due_ns + if is_catch_up { 0 } else { DRAIN_NS } {
+            return true;
+        }
+        if self.stage == Stage::Producing && self.sources.iter().all(|source| source.is_done(now_ns)) {
+            self.stage = Stage::Produced;
+            self.plan.producing.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.stage == Stage::Produced && self.plan.producing.load(Ordering::Acquire) == 0 {
+            self.stage = Stage::Draining;
+            self.consumers.iter_mut().for_each(Consumer::drain);
+        }
+        self.stage == Stage::Draining && self.consumers.iter().all(Consumer::is_drained)
     }
 
     /// Whatever is left has failed.
     fn end(mut self) {
-        let now_ns = self.now_ns();
+        let now_ns = self.time.now_ns();
         let why = self.ending.gave_up.clone().unwrap_or_else(|| "not acknowledged by the end of the run".into());
         for source in &mut self.sources {
             source.producer.give_up(now_ns, &why);
         }
         self.account();
-        if let Some(end_due_ns) = self.end_due_ns {
-            for source in &mut self.sources {
-                let Some(schedule) = &mut source.schedule else { continue };
-                while schedule.due_ns() < end_due_ns.min(now_ns) {
-                    self.meter.on_failed(&[schedule.due_ns()], now_ns, 0);
-                    self.ending.never_sent += 1;
-                    schedule.advance();
-                }
+        for source in &mut self.sources {
+            while let Some(due_ns) = source.take_unsent(now_ns) {
+                self.meter.on_failed(&[due_ns], now_ns, 0);
+                self.ending.never_sent += 1;
+            }
+            for (stream, next) in source.producer.sequences() {
+                self.ending.sent.entry(stream).or_default().next = next;
             }
         }
+        if self.stage <= Stage::Producing {
+            self.plan.producing.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.account_received();
+        self.complain_for_consumers();
+        self.ending.consumers = std::mem::take(&mut self.consumers);
         self.ending.at_ns = now_ns;
-        let (slots, totals) = self.meter.take(None);
-        let _ = self.plan.reports.send(Report::Measured { slots, totals });
+        let measured = self.measured(None);
+        let _ = self.plan.reports.send(Report::Measured(measured));
         let _ = self.plan.reports.send(Report::Ended(Box::new(self.ending)));
+    }
+
+    fn complain_for_consumers(&mut self) {
+        let complaints = &mut self.ending.complaints;
+        for consumer in &self.consumers {
+            for (text, count) in consumer.complaints() {
+                *complaints.entry(text.clone()).or_default() += count;
+            }
+        }
+        for (text, count) in [
+            ("records of other runs or other programs were in the topic", self.foreign),
+            ("replies with damaged records came", self.faults),
+        ] {
+            if count > 0 {
+                *complaints.entry(text.to_owned()).or_default() += count;
+            }
+        }
     }
 }

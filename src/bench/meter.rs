@@ -7,6 +7,7 @@
 //! *Runs on*: each generator thread, one of its own.
 
 use crate::base::histogram::Histogram;
+use crate::bench::consumer::Received;
 use crate::bench::result::Counts;
 
 /// The intervals of a run.
@@ -125,16 +126,22 @@ impl Meter {
         self.totals.sent_bytes += value_bytes;
     }
 
-    /// A consumer has a record.
-    #[inline]
-    pub fn on_received(&mut self, due_ns: u64, at_ns: u64, value_bytes: u64) {
-        if let Some(slot) = self.slot(due_ns) {
-            slot.e2e.record(at_ns.saturating_sub(due_ns));
-            slot.counts.received += 1;
-            slot.counts.received_bytes += value_bytes;
+    /// What consumers got since they were last asked. It counts where it arrived.
+    pub fn on_received(&mut self, at_ns: u64, received: &Received) {
+        let add = |counts: &mut Counts| {
+            counts.received += received.records;
+            counts.received_bytes += received.value_bytes;
+            counts.duplicates += received.duplicates;
+            counts.reordered += received.reordered;
+        };
+        // What arrives after the end was due before it.
+        let last_ns =
+            self.frame.start_ns.saturating_add(u64::from(self.frame.count.max(1)) * self.frame.interval_ns - 1);
+        if let Some(slot) = self.slot(at_ns.min(last_ns)) {
+            slot.e2e.merge(&received.e2e);
+            add(&mut slot.counts);
         }
-        self.totals.received += 1;
-        self.totals.received_bytes += value_bytes;
+        add(&mut self.totals);
     }
 
     /// Anything else, counted where it happens.
@@ -189,7 +196,9 @@ mod tests {
         // The warm-up, all three intervals, and beyond.
         meter.on_acked(&[999, 1000, 1099, 1100, 1299, 1300], 5_000_000, 600);
         meter.on_failed(&[1100], 6_000_000, 100);
-        meter.on_received(1299, 7_000_000, 100);
+        let mut received = Received { records: 1, value_bytes: 100, ..Received::default() };
+        received.e2e.record(7_000_000);
+        meter.on_received(5000, &received);
         meter.count(1150, |counts| counts.retries += 2);
         let (mut slots, totals) = meter.take(Some(1120));
         let (rest, nothing) = meter.take(None);

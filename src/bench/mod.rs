@@ -5,6 +5,7 @@
 
 pub mod bootstrap;
 pub mod capsule;
+pub mod collect;
 pub mod command;
 pub mod compare;
 pub mod compare_table;
@@ -30,6 +31,7 @@ pub mod result;
 pub mod run;
 pub mod schedule;
 pub mod scout;
+pub mod source;
 pub mod summary;
 pub mod tally;
 pub mod versus;

@@ -45,6 +45,9 @@ impl RunTag {
     }
 }
 
+/// The intended time of records that no latency is measured of: those of a backlog.
+pub const UNMEASURED_NS: u64 = u64::MAX;
+
 /// The head of a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ValueHead {
@@ -52,7 +55,7 @@ pub struct ValueHead {
     pub stream: u32,
     /// From 0, without gaps.
     pub sequence: u64,
-    /// Since the zero of the run's clock.
+    /// Since the zero of the run's clock, or [`UNMEASURED_NS`].
     pub intended_ns: u64,
 }
 

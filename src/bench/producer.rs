@@ -472,11 +472,17 @@ impl Producer {
         self.lanes.get(&node).is_some_and(|lane| !lane.ready.is_empty() || !lane.in_flight.is_empty())
     }
 
-    /// How many records each stream has been given, by partition.
+    /// What each stream has been given, for those that compare it with what came. The failed ones are known only to
+    /// whoever takes the finished batches.
     pub fn sequences(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        let count = self.partitions.len() as u32;
-        let stream = move |index: usize| stream_id(self.identity.index, index as u32, count);
-        self.partitions.iter().enumerate().map(move |(index, partition)| (stream(index), partition.next_sequence))
+        let (producer, count) = (self.identity.index, self.partitions.len() as u32);
+        let used = self.partitions.iter().zip(0..).filter(|(partition, _)| partition.next_sequence > 0);
+        used.map(move |(partition, index)| (stream_id(producer, index, count), partition.next_sequence))
+    }
+
+    /// The stream of its records in that partition.
+    pub fn stream(&self, partition: u32) -> u32 {
+        stream_id(self.identity.index, partition, self.partitions.len() as u32)
     }
 
     /// Everything not acknowledged is given up.

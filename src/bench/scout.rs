@@ -24,6 +24,8 @@ pub enum Question {
 pub enum Answer {
     Cluster(Result<Arc<Cluster>, BenchError>),
     ProducerId(usize, Result<(i64, i16), BenchError>),
+    /// The backlog is to be written.
+    Fill,
     /// The schedule begins then.
     Start(u64),
 }

@@ -125,7 +125,7 @@ pub fn carry_out(
         eprintln!("round {round}, turn {number} of {of}: {}", target.name);
         let workload = Workload { bootstrap: target.address.clone(), ..workload.clone() };
         let failed = |why: &dyn ToString| format!("{}: {}", target.name, why.to_string());
-        let finished = run::run(&workload, stop, &mut |_| {});
+        let finished = run::run_shown(&workload, stop);
         let finished = finished.map_err(|error| TurnFailed { why: failed(&error), kept: None })?;
         match finished.cut_short {
             Some(why) => Err(TurnFailed { why: failed(&why), kept: Some(Box::new(finished.result)) }),

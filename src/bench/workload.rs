@@ -48,6 +48,26 @@ pub enum Partitioner {
     RoundRobin,
 }
 
+const SPACINGS: [(&str, Spacing); 2] = [("fixed", Spacing::Fixed), ("poisson", Spacing::Poisson)];
+
+const PARTITIONERS: [(&str, Partitioner); 2] =
+    [("sticky", Partitioner::Sticky), ("round-robin", Partitioner::RoundRobin)];
+
+/// What consumers read.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum ReadMode {
+    /// What comes while they are there.
+    #[default]
+    Live,
+    /// A backlog that was written before, beside producers who go on.
+    Drain,
+    /// A backlog, and nothing else goes on.
+    CatchUp,
+}
+
+const READ_MODES: [(&str, ReadMode); 3] =
+    [("live", ReadMode::Live), ("drain", ReadMode::Drain), ("catch-up", ReadMode::CatchUp)];
+
 #[derive(Clone, PartialEq, Debug)]
 pub struct Workload {
     pub bootstrap: String,
@@ -68,6 +88,9 @@ pub struct Workload {
     pub duration_ns: u64,
     pub warmup_ns: u64,
     pub interval_ns: u64,
+    pub read_mode: ReadMode,
+    /// Records written before the measurement, unless consumers read live.
+    pub backlog: u64,
     pub producers: u32,
     pub consumers: u32,
     /// −1: all in-sync replicas.
@@ -109,6 +132,8 @@ impl Default for Workload {
             duration_ns: 10 * SECOND_NS,
             warmup_ns: 2 * SECOND_NS,
             interval_ns: SECOND_NS,
+            read_mode: ReadMode::Live,
+            backlog: 0,
             producers: 1,
             consumers: 0,
             acks: -1,
@@ -172,19 +197,23 @@ pub const ROWS: &[Row] = rows! {
     "keys" "KEYS" "none, uniform:COUNT or zipf:COUNT:EXPONENT",
         |w, text| w.keys = keys(text)?, |w| show_keys(w.keys);
     "partitioner" "NAME" "For records without a key: sticky or round-robin",
-        |w, text| w.partitioner = one_of(text, &[("sticky", Partitioner::Sticky), ("round-robin", Partitioner::RoundRobin)])?,
-        |w| if w.partitioner == Partitioner::Sticky { "sticky".into() } else { "round-robin".into() };
+        |w, text| w.partitioner = one_of(text, &PARTITIONERS)?,
+        |w| name_of(w.partitioner, &PARTITIONERS);
     "rate" "RECORDS/S" "Records a second of all producers together; 0: closed loop, as fast as the broker takes them",
         |w, text| w.rate = decimal(text, 0.0, RATE_MAX)?, |w| w.rate.to_string();
     "schedule" "NAME" "Times between records: fixed or poisson",
-        |w, text| w.spacing = one_of(text, &[("fixed", Spacing::Fixed), ("poisson", Spacing::Poisson)])?,
-        |w| if w.spacing == Spacing::Fixed { "fixed".into() } else { "poisson".into() };
+        |w, text| w.spacing = one_of(text, &SPACINGS)?,
+        |w| name_of(w.spacing, &SPACINGS);
     "duration" "TIME" "How long is measured: 30s, 5m, 1h",
         |w, text| w.duration_ns = time(text, 100_000_000, 30 * DAY_NS)?, |w| show_time(w.duration_ns);
     "warmup" "TIME" "How long before that records are sent and not measured",
         |w, text| w.warmup_ns = time(text, 0, DAY_NS)?, |w| show_time(w.warmup_ns);
     "interval" "TIME" "Length of the intervals that are measured one by one",
         |w, text| w.interval_ns = time(text, 10_000_000, DAY_NS)?, |w| show_time(w.interval_ns);
+    "mode" "MODE" "live: consumers read what comes; drain: they read a backlog while producers go on; catch-up: nothing but that",
+        |w, text| w.read_mode = one_of(text, &READ_MODES)?, |w| name_of(w.read_mode, &READ_MODES);
+    "backlog" "N" "Records written before the measurement, with --mode drain or catch-up",
+        |w, text| w.backlog = number::<u64>(text, 0, 1_000_000_000_000)?, |w| w.backlog.to_string();
     "producers" "N" "Producers, each with connections of its own",
         |w, text| w.producers = number(text, 0, i64::from(CLIENTS_MAX))?, |w| w.producers.to_string();
     "consumers" "N" "Consumers that share the partitions; 0: end to end is not measured",
@@ -286,6 +315,12 @@ impl Workload {
         }
         if u64::from(self.producers) * u64::from(self.partitions) > STREAMS_MAX {
             return refuse(format!("producers × partitions is more than {STREAMS_MAX}"));
+        }
+        if self.read_mode != ReadMode::Live && (self.backlog == 0 || self.producers == 0 || self.consumers == 0) {
+            let mode = name_of(self.read_mode, &READ_MODES);
+            return refuse(format!(
+                "--mode {mode} needs a --backlog, --producers to write it and --consumers to read it"
+            ));
         }
         let bytes_a_second = self.rate * self.sizes.mean_bytes();
         if bytes_a_second > 1e12 {
@@ -458,6 +493,10 @@ fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     found.ok_or_else(|| format!("`{text}` is none of {}", all.join(", ")))
 }
 
+fn name_of<T: Copy + PartialEq>(value: T, words: &[(&str, T)]) -> String {
+    words.iter().find(|(_, other)| *other == value).map_or_else(String::new, |(word, _)| (*word).to_owned())
+}
+
 fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     let pair = |part: &str| match part.split_once('=') {
@@ -566,6 +605,8 @@ mod tests {
         check("bootstrap = \"localhost\"", "`localhost` is no HOST:PORT");
         check("acks = 2", "`2` is none of all, -1, 1, 0");
         check("keys = \"zipf\"", "none, uniform:COUNT, zipf:COUNT:EXPONENT");
+        check("mode = \"drain\"", "--mode drain needs a --backlog, --producers to write it and --consumers");
+        check("mode = \"catchup\"", "`catchup` is none of live, drain, catch-up");
         check("producers = 0", "neither a producer nor a consumer");
         check("rate = 1e9\nrecord-size = 2000", "no machine sends that");
         check("rate = 0.001", "not one record is due");

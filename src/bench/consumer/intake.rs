@@ -11,7 +11,7 @@ use super::ConsumerSettings;
 use super::partition::Partition;
 use crate::base::checksum::crc32c;
 use crate::base::histogram::Histogram;
-use crate::bench::payload::ValueHead;
+use crate::bench::payload::{UNMEASURED_NS, ValueHead};
 use crate::bench::tally::{Seen, Tally};
 use crate::wire::batch::{BatchError, BatchHeader, CHECKSUM_FROM, HEADER_BYTES};
 use crate::wire::records::BatchRecords;
@@ -173,7 +173,7 @@ fn take_batch(
             }
             Seen::Unsure | Seen::Foreign => continue,
         }
-        if settings.latency {
+        if settings.latency && head.intended_ns != UNMEASURED_NS {
             received.e2e.record(now_ns.saturating_sub(head.intended_ns));
         }
     }
