@@ -83,8 +83,9 @@ impl Embedded {
         loop {
             match lines.recv_timeout(START_WAIT) {
                 Ok(line) => {
-                    if let Some((_, rest)) = line.split_once("listen ") {
-                        address = rest.split_whitespace().last().map(str::to_owned);
+                    let mut words = line.split_whitespace().skip_while(|word| *word != "listen");
+                    if words.next().is_some() {
+                        address = words.next().map(str::to_owned);
                     }
                     if line.trim_end().ends_with("ready")
                         && let Some(address) = address.take()

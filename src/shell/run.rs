@@ -248,7 +248,7 @@ fn say_what_starts(
     tracing::info!("  listen      {}", sockets.shared);
     tracing::info!("  per core    {per_core}");
     let http =
-        sockets.http.map_or("none (--http-listen serves metrics)".to_owned(), |address| format!("http://{address}/"));
+        sockets.http.map_or("none (--http ADDRESS serves metrics)".to_owned(), |address| format!("http://{address}/"));
     tracing::info!("  http        {http}");
     tracing::info!("  data        {}", data.path.display());
     tracing::info!("  durability  {durability}");
