@@ -3,7 +3,7 @@
 //! 3,600 intervals each, with the buckets that 20,000 lognormal latencies a second fill. Wanted: under two seconds.
 
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corelog::base::histogram::Histogram;
@@ -64,12 +64,14 @@ fn hours(c: &mut Criterion) {
     let archives: Vec<PathBuf> = (["a", "b"].iter().zip(1..))
         .map(|(name, seed)| capsule(name, seed).write(&dir.path().join(name)).expect("written").archive)
         .collect();
-    let read = || archives.iter().map(|path| Capsule::read(path).expect("read")).collect::<Vec<_>>();
+    let paths: Vec<&Path> = archives.iter().map(PathBuf::as_path).collect();
+    let read = || Capsule::read_all(&paths).expect("read");
     let mut group = c.benchmark_group("two hours");
     group.sample_size(10).measurement_time(Duration::from_secs(15));
     group.bench_function("read", |b| b.iter(|| black_box(read())));
     let runs = read();
     group.bench_function("compare", |b| b.iter(|| black_box(compare(&runs, &[]).expect("compared"))));
+    group.bench_function("read and compare", |b| b.iter(|| black_box(compare(&read(), &[]).expect("compared"))));
     group.finish();
 }
 

@@ -4,14 +4,14 @@
 //! *Runs on*: the main thread.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::bench::capsule::Capsule;
 use crate::bench::compare::{Against, Comparison, Difference, Metric, Unit, Verdict, compare};
+use crate::bench::printed;
 
 /// Runs that are compared at once.
 const RUNS_MAX: usize = 26;
@@ -44,27 +44,25 @@ pub fn command() -> Command {
 }
 
 pub fn run(matches: &ArgMatches) -> ExitCode {
-    let paths = matches.get_many::<PathBuf>("runs").into_iter().flatten();
-    let runs: Result<Vec<Capsule>, _> = paths.map(|path| Capsule::read(path)).collect();
-    let differs: Vec<String> = matches.get_many("differs").into_iter().flatten().cloned().collect();
-    let compared = runs.map_err(|error| error.to_string());
-    let compared = compared.and_then(|runs| compare(&runs, &differs).map_err(|error| error.to_string()));
-    let comparison = match compared {
-        Ok(comparison) => comparison,
+    match try_run(matches) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("error: {message}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
+    }
+}
+
+fn try_run(matches: &ArgMatches) -> Result<(), String> {
+    let paths: Vec<&Path> = matches.get_many::<PathBuf>("runs").into_iter().flatten().map(PathBuf::as_path).collect();
+    let differs: Vec<String> = matches.get_many("differs").into_iter().flatten().cloned().collect();
+    let runs = Capsule::read_all(&paths).map_err(|error| error.to_string())?;
+    let comparison = compare(&runs, &differs).map_err(|error| error.to_string())?;
+    let text = match matches.get_flag("json") {
+        true => serde_json::to_string_pretty(&comparison).expect("names and numbers") + "\n",
+        false => table(&comparison, printed::is_coloured()),
     };
-    let text = if matches.get_flag("json") {
-        serde_json::to_string_pretty(&comparison).expect("names and numbers") + "\n"
-    } else {
-        let is_coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        table(&comparison, is_coloured)
-    };
-    // Whoever reads may stop early, as `head` does.
-    let _ = io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    printed::print(text.as_bytes())
 }
 
 /// The comparison for people.

@@ -18,6 +18,7 @@ use crate::bench::foreign;
 use crate::bench::hgrm::{self, Step};
 use crate::bench::hlog::{self, Entry, Log};
 use crate::bench::packed::{Packed, Sum};
+use crate::bench::printed;
 use crate::bench::summary::Latency;
 
 /// The largest file that is read.
@@ -138,18 +139,14 @@ fn try_run(matches: &ArgMatches) -> Result<(), String> {
     if let Some(tag) = matches.get_one::<String>("tag") {
         keep_tag(&mut found.content, tag).map_err(|message| format!("{}: {message}", path.display()))?;
     }
-    let Some(out) = matches.get_one::<PathBuf>("out") else {
-        let mut bytes = Vec::new();
-        write(&found, form, &mut bytes)?;
-        return match io::stdout().write_all(&bytes) {
-            // Whoever reads may stop early, as `head` does.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("standard output: {error}")),
-            _ => Ok(()),
-        };
-    };
     let mut bytes = Vec::new();
     write(&found, form, &mut bytes)?;
-    fs::write(out, bytes).map_err(|error| format!("{}: {error}; what is in it is not complete", out.display()))
+    match matches.get_one::<PathBuf>("out") {
+        None => printed::print(&bytes),
+        Some(out) => {
+            fs::write(out, bytes).map_err(|error| format!("{}: {error}; what is in it is not complete", out.display()))
+        }
+    }
 }
 
 /// Reads a file of any form.

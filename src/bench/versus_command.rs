@@ -3,7 +3,6 @@
 //! *Owns*: the flags of a comparison in turns, and its words. *Never*: decides when it is enough (`versus` does).
 //! *Runs on*: the main thread.
 
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use crate::bench::capsule::Capsule;
 use crate::bench::compare_table::table;
 use crate::bench::control::BenchError;
 use crate::bench::embedded::Embedded;
+use crate::bench::printed;
 use crate::bench::result::RunResult;
 use crate::bench::run;
 use crate::bench::versus::{self, Ended, Outcome, Plan, ROUND, ROUNDS_MIN, Turn, TurnFailed, versus};
@@ -142,8 +142,11 @@ pub fn carry_out(
     };
     let outcome = versus(plan, [for_target(&targets[0]), for_target(&targets[1])], &mut measure, &mut watch);
     let is_kept = out.is_none_or(|out| keep(&outcome.runs, out));
-    print!("{}", text(&outcome, io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()));
-    let is_good = is_kept && trouble(&outcome).is_none() && outcome.comparison.is_ok();
+    let told = printed::print(text(&outcome, printed::is_coloured()).as_bytes());
+    if let Err(message) = &told {
+        eprintln!("error: {message}");
+    }
+    let is_good = is_kept && told.is_ok() && trouble(&outcome).is_none() && outcome.comparison.is_ok();
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -6,13 +6,14 @@
 //! *Owns*: the file and the command. *Never*: overwrites a file that is no report. *Runs on*: the main thread.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::bench::capsule::Capsule;
+use crate::bench::printed;
 
 mod data;
 mod stages;
@@ -108,20 +109,12 @@ fn report(runs: &[&PathBuf], differs: &[String], out: &Path) -> Result<Vec<Strin
     if !is_stdout {
         check_target(out)?;
     }
-    let mut capsules = Vec::with_capacity(runs.len());
-    for path in runs {
-        capsules.push(Capsule::read(path).map_err(|error| error.to_string())?);
-    }
+    let paths: Vec<&Path> = runs.iter().map(|path| path.as_path()).collect();
+    let mut capsules = Capsule::read_all(&paths).map_err(|error| error.to_string())?;
     name_apart(&mut capsules, runs);
     let page = html(&ReportData::of(&capsules, differs));
     if is_stdout {
-        match io::stdout().write_all(page.as_bytes()) {
-            // Whoever reads may stop early.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(format!("standard output: {error}; the report is not complete"));
-            }
-            _ => {}
-        }
+        printed::print(page.as_bytes())?;
     } else {
         write_whole(out, page.as_bytes())?;
     }

@@ -1,0 +1,22 @@
+//! What a tool prints on standard output.
+//!
+//! *Owns*: how that may fail. *Never*: decides what is said. *Runs on*: the main thread.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+/// Prints all of it. Whoever reads may stop early, as `head` does; that anything else went wrong, such as a full disk,
+/// is told.
+pub fn print(bytes: &[u8]) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("standard output: {error}; what was printed is not complete"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether colours are wanted: on a terminal whose user does not forbid them.
+pub fn is_coloured() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
