@@ -141,6 +141,17 @@ impl Capsule {
         self.write_by(directory, |path| File::create(path))
     }
 
+    /// Makes the directory that [`Capsule::write`] will take, so that hours of measuring do not end with a place that
+    /// cannot be written.
+    pub fn reserve(directory: &Path) -> Result<(), CapsuleError> {
+        let place = fresh_directory(directory)?;
+        let probe = place.join(FILES[0]);
+        let tried = File::create(&probe).and_then(|_| fs::remove_file(&probe));
+        tried.map_err(|error| CapsuleError {
+            message: format!("{}: {error}; choose another directory", place.display()),
+        })
+    }
+
     fn write_by(&self, directory: &Path, create: fn(&Path) -> io::Result<File>) -> Result<Written, CapsuleError> {
         let directory = fresh_directory(directory)?;
         let mut done: Vec<&str> = Vec::new();

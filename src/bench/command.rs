@@ -161,6 +161,9 @@ fn once(
     out: Option<&Path>,
     stop: &Arc<AtomicBool>,
 ) -> Result<ExitCode, BenchError> {
+    if let Some(out) = out {
+        Capsule::reserve(out).map_err(|error| BenchError::new(error.to_string()))?;
+    }
     let finished = run::run_shown(workload, stop)?;
     print!("{}", summary(workload, &finished));
     let is_good = matches!(verdict(&finished), Verdict::Good);

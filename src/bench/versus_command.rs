@@ -23,6 +23,9 @@ use crate::bench::workload::Workload;
 /// The target that is a broker of our own.
 const EMBEDDED: &str = "embedded";
 
+/// Of the capsules, below the directory that was asked for.
+const NAMES: [&str; 2] = ["a", "b"];
+
 const ROUNDS_MAX: &str = "8";
 const TIGHT: &str = "0.05";
 
@@ -113,6 +116,10 @@ pub fn carry_out(
     out: Option<&Path>,
     stop: &Arc<AtomicBool>,
 ) -> ExitCode {
+    if let Some(Err(error)) = out.map(|out| Capsule::reserve(&out.join(NAMES[0]))) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
     let tight = *matches.get_one("tight").expect("it has a default");
     let plan = Plan { tight, rounds_max: *matches.get_one("rounds-max").expect("it has a default") };
     let for_target = |target: &Target| {
@@ -153,7 +160,7 @@ pub fn carry_out(
 /// Whether both could be written; one that cannot does not keep the other from it.
 fn keep(runs: &[Capsule; 2], out: &Path) -> bool {
     let mut is_kept = true;
-    for (run, name) in runs.iter().zip(["a", "b"]) {
+    for (run, name) in runs.iter().zip(NAMES) {
         match run.write(&out.join(name)) {
             Ok(written) => eprintln!("{}: written to {}", run.name, written.directory.display()),
             Err(error) => {
