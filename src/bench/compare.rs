@@ -26,6 +26,21 @@ const SEED: u64 = 0x636f_6d70_6172_6521;
 /// Workload keys that do not change what is measured.
 const FREE_KEYS: [&str; 5] = ["seed", "bootstrap", "topic", "out", "name"];
 
+/// Broker settings that say where a broker is and not what it does.
+const FREE_SETTINGS: [&str; 11] = [
+    "advertised.host",
+    "advertised.listeners",
+    "broker.id",
+    "cluster.id",
+    "data.dir",
+    "http.listen",
+    "listen",
+    "listeners",
+    "log.dir",
+    "log.dirs",
+    "node.id",
+];
+
 /// The value of a fact that a run does not have.
 const NOT_SAID: &str = "not said";
 
@@ -346,7 +361,8 @@ fn facts(run: &Capsule, notes: &mut Vec<String>) -> BTreeMap<String, String> {
     let broker = &run.result.broker;
     facts.insert("broker.count".to_owned(), broker.brokers.len().to_string());
     facts.insert("broker.api_versions".to_owned(), broker.api_versions.join(", "));
-    facts.extend(broker.configs.iter().map(|(name, value)| (format!("broker.{name}"), value.clone())));
+    let settings = broker.configs.iter().filter(|(name, _)| !FREE_SETTINGS.contains(&name.as_str()));
+    facts.extend(settings.map(|(name, value)| (format!("broker.{name}"), value.clone())));
     facts
 }
 
@@ -520,6 +536,7 @@ mod tests {
         check(&kernel, &["kernel"], Ok((0, 1)));
         check(&both, &["rate"], Ok((1, 1)));
         check(&|run| run.result.broker.configs.push(("a.b".into(), "1".into())), &["broker"], Ok((0, 1)));
+        check(&|run| run.result.broker.configs.push(("data.dir".into(), "x".into())), &[], Ok((0, 0)));
         // A log alone has nothing to differ in.
         check(&|run| (run.workload, run.environment) = (String::new(), Environment::default()), &[], Ok((0, 0)));
         check(&|run| run.workload = "rate = \n".to_owned(), &[], Ok((2, 0)));
