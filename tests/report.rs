@@ -154,7 +154,7 @@ fn runs_become_pages() {
     }
     let archive = format!("{HOSTILE_NAME}.tar.zst");
     reported(&["one", "--out", "one.html"]);
-    reported(&["one", &archive, "three", "--differs", "mode", "--out", "three.html"]);
+    reported(&["one", &archive, "three", "--differs", "loop", "--out", "three.html"]);
     reported(&["hour", "--out", "hour.html"]);
     reported(&["one/e2e.hlog", "--out", "log.html"]);
     fs::remove_file(place.join("hour.tar.zst")).expect("written");

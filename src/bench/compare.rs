@@ -343,11 +343,11 @@ fn facts(run: &Capsule, notes: &mut Vec<String>) -> BTreeMap<String, String> {
     if run.workload.is_empty() && run.environment.facts.is_empty() {
         return facts;
     }
-    let mode = match run.mode {
-        Mode::OpenLoop => "open loop",
-        Mode::ClosedLoop => "closed loop",
+    let kind = match run.mode {
+        Mode::OpenLoop => "open",
+        Mode::ClosedLoop => "closed",
     };
-    facts.insert("workload.mode".to_owned(), mode.to_owned());
+    facts.insert("workload.loop".to_owned(), kind.to_owned());
     match run.workload.parse::<toml::Table>() {
         Ok(table) => {
             for (key, value) in table.iter().filter(|(key, _)| !FREE_KEYS.contains(&key.as_str())) {
@@ -531,7 +531,7 @@ mod tests {
         check(&rate, &["rat", "kernel"], Err("--differs rate"));
         check(&size, &["records"], Ok((0, 1)));
         check(&size, &["workload.records.size"], Ok((0, 1)));
-        check(&|run| run.mode = Mode::ClosedLoop, &[], Err("mode: open loop | closed loop"));
+        check(&|run| run.mode = Mode::ClosedLoop, &[], Err("loop: open | closed"));
         check(&kernel, &[], Ok((1, 0)));
         check(&kernel, &["kernel"], Ok((0, 1)));
         check(&both, &["rate"], Ok((1, 1)));

@@ -567,7 +567,7 @@ function stageSection(section) {
 function table(caption, heads, rows, attributes, marks) {
   return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption }, el('table', attributes,
     el('caption', {}, caption),
-    el('thead', {}, el('tr', {}, heads.map((head) => el('th', { scope: 'col' }, head)))),
+    el('thead', {}, el('tr', {}, heads.map((head) => el('th', { scope: 'col', class: head === 'kind' ? 'word' : null }, head)))),
     el('tbody', {}, rows.map((row, at) => el('tr', { class: marks && marks[at] }, row.map((cell, column) => {
       if (column === 0) return el('th', { scope: 'row' }, cell);
       return cell instanceof Element && cell.tagName === 'TD' ? cell : el('td', {}, cell);

@@ -115,6 +115,7 @@ fn sum(slots: &[Slot<'_>], name: &str) -> Packed {
 mod tests {
     use super::*;
     use crate::base::histogram::Histogram;
+    use crate::base::stage::STAGES;
 
     fn log(lines: &[(&str, u64, u64, u64)]) -> String {
         let mut writer = hlog::Writer::begin(Vec::new(), 0, &[]).expect("written");
@@ -164,6 +165,17 @@ mod tests {
         assert_eq!(means[0], 0.0);
         assert!((means[1] / 20_000.0 - 1.0).abs() < 0.01, "{means:?}");
         assert_eq!(views[0].stages[1].latency.mean_ns.round(), means[1]);
+    }
+
+    #[test]
+    fn the_page_knows_every_stage_of_the_broker() {
+        for row in STAGES.iter().filter(|row| ![TOTAL, UNACCOUNTED].contains(&row.name)) {
+            let known = format!("'{}'", row.name);
+            assert!(include_str!("page.js").contains(&known), "{} would be drawn as of no kind", row.name);
+        }
+        for name in [TOTAL, UNACCOUNTED] {
+            assert!(STAGES.iter().any(|row| row.name == name), "{name}");
+        }
     }
 
     #[test]
