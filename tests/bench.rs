@@ -5,13 +5,17 @@ mod binary;
 mod fake;
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::Duration;
 
+use corelog::bench::capsule::Capsule;
 use corelog::bench::packed::{Packed, Sum};
+use corelog::bench::result::RunResult;
 use corelog::bench::run::{self, Finished};
+use corelog::bench::summary::Summary;
 use corelog::bench::workload::Workload;
 use fake::{FakeBroker, STALL, Script};
 
@@ -27,7 +31,11 @@ fn bench(address: SocketAddr, keys: &[(&str, &str)]) -> Result<Finished, String>
 }
 
 fn produced(finished: &Finished) -> Packed {
-    Sum::of(finished.result.intervals.iter().map(|interval| &interval.produce))
+    produced_by(&finished.result)
+}
+
+fn produced_by(result: &RunResult) -> Packed {
+    Sum::of(result.intervals.iter().map(|interval| &interval.produce))
 }
 
 #[test]
@@ -159,13 +167,64 @@ fn the_whole_product_in_one_command() {
     let parent = dir.path().to_str().expect("UTF-8");
     let usual = ["--embedded", "--embedded-dir", parent, "--rate", "2000", "--duration", "2s", "--warmup", "500ms"];
     let more = ["--partitions", "4", "--consumers", "2", "--idempotence", "true", "--late-max", "10s"];
-    let output = corelog(&[&usual[..], &more].concat());
+    let kept = binary::directory();
+    let out = kept.path().join("run");
+    let output = corelog(&[&usual[..], &more, &["--out", out.to_str().expect("UTF-8")]].concat());
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.starts_with("open loop, 2,000 records/s due; 2.0 s measured in 2 intervals"), "{text}");
     assert!(text.contains("5,000 sent, 5,000 acked, 0 errors") && text.contains("0 lost"), "{text}");
     assert!(text.contains("produce  ") && text.contains("end to end  "), "{text}");
+    assert!(text.contains("in the broker  "), "its stages were pulled: {text}");
+    let run = Capsule::read(&out).expect("kept");
+    assert_eq!((run.result.intervals.len(), &run.notes[..]), (2, &[][..]));
+    let stages = run.result.stages_hlog.as_deref().expect("stages");
+    assert!(stages.contains("Tag=produce.sync") && stages.contains("Tag=fetch.total"), "{stages}");
+    let broker = corelog::bench::stages::produce_total(&run.result).expect("stages");
+    let whole = produced_by(&run.result);
+    assert!(broker.count() > 100 && broker.value_at(0.5) < whole.value_at(0.5), "the broker's part is less than all");
     assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0, "the broker's files are gone");
+}
+
+#[test]
+fn a_run_that_is_interrupted_keeps_what_was_measured() {
+    let broker = FakeBroker::start(Script::Good);
+    let kept = binary::directory();
+    let out = kept.path().join("run");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
+    command.args(["bench", "--bootstrap", &broker.address.to_string(), "--rate", "500", "--duration", "10m"]);
+    command.args(["--warmup", "0s", "--interval", "50ms", "--late-max", "10s", "--json", "--out"]).arg(&out);
+    let bench = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    // Some intervals are over when so many records have come.
+    while broker.seen.records() < 300 {
+        thread::yield_now();
+    }
+    let status = Command::new("kill").args(["-INT", &bench.id().to_string()]).status().expect("kill");
+    assert!(status.success());
+    let output = bench.wait_with_output().expect("it ends");
+    let (printed, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{printed}\n{told}");
+    assert!(told.starts_with("CUT SHORT: it was interrupted"), "{told}");
+    let summary: Summary = serde_json::from_str(&printed).expect("the summary alone is printed");
+    let run = Capsule::read(&out).expect("kept");
+    let found = run.summary();
+    assert_eq!(
+        (found.totals, found.complaints, found.produce.count),
+        (summary.totals, summary.complaints.clone(), summary.produce.count)
+    );
+    assert!(run.result.intervals.len() >= 5 && summary.produce.count >= 100, "{printed}");
+    assert!(summary.complaints.iter().any(|(text, _)| text.contains("of 600.0 s: it was interrupted")), "{printed}");
+}
+
+#[test]
+fn stages_that_do_not_come_leave_a_note() {
+    let broker = FakeBroker::start(Script::Good);
+    let address = broker.address.to_string();
+    let run = ["--bootstrap", &address, "--rate", "1000", "--duration", "1s", "--warmup", "0s", "--late-max", "10s"];
+    let output = corelog(&[&run[..], &["--stages", "http://127.0.0.1:1/"]].concat());
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert!(printed.contains("note: http://127.0.0.1:1/stages.hlog: Connection refused"), "{printed}");
 }
 
 #[test]

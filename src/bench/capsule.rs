@@ -227,7 +227,7 @@ impl Capsule {
                 let surroundings = Surroundings { machine: self.environment.clone(), broker: result.broker.clone() };
                 serde_json::to_writer_pretty(&mut *out, &surroundings)?;
             }
-            "summary.json" => serde_json::to_writer_pretty(&mut *out, &self.summary())?,
+            "summary.json" => out.write_all(self.summary().to_json().as_bytes())?,
             "intervals.jsonl" => {
                 for Interval { start_ns, length_ns, invalid, counts, .. } in &result.intervals {
                     let (start_ns, length_ns, counts) = (*start_ns, *length_ns, *counts);

@@ -15,10 +15,12 @@ use crate::bench::capsule::Capsule;
 use crate::bench::control::BenchError;
 use crate::bench::embedded::Embedded;
 use crate::bench::packed::{Packed, Sum};
+use crate::bench::printed;
 use crate::bench::progress::{count, duration};
 use crate::bench::ramp::{self, Ramp, Step};
 use crate::bench::result::{Counts, Interval};
 use crate::bench::run::{self, Finished};
+use crate::bench::stages::{self, StagesAddress};
 use crate::bench::versus_command::{self, Target};
 use crate::bench::workload::{ROWS, ReadMode, Workload, WorkloadError, parse_time};
 
@@ -37,62 +39,73 @@ Examples:
 
 pub fn command() -> Command {
     let defaults = Workload::default();
-    let mut command =
-        Command::new("bench")
-            .about("Put load on any Kafka-protocol broker and measure latencies")
-            .after_help(EXAMPLES)
-            .arg(
-                Arg::new("workload")
-                    .long("workload")
-                    .value_name("FILE")
-                    .value_parser(value_parser!(PathBuf))
-                    .help("A workload: a TOML file with the flags below as keys; flags beat it"),
-            )
-            .arg(
-                Arg::new("embedded")
-                    .long("embedded")
-                    .action(ArgAction::SetTrue)
-                    .conflicts_with("bootstrap")
-                    .help("Start a broker for this run, on a directory and a port of its own, and stop it at the end"),
-            )
-            .arg(
-                Arg::new("embedded-dir")
-                    .long("embedded-dir")
-                    .value_name("DIR")
-                    .value_parser(value_parser!(PathBuf))
-                    .help("Where the embedded broker's directory is made [default: that of temporary files]"),
-            )
-            .arg(
-                Arg::new("embedded-arg")
-                    .long("embedded-arg")
-                    .value_name("FLAG")
-                    .action(ArgAction::Append)
-                    .allow_hyphen_values(true)
-                    .help("A flag of `corelog serve` for the embedded broker, as --embedded-arg=--num-partitions=4"),
-            )
-            .arg(Arg::new("ramp-p99").long("ramp-p99").value_name("TIME").help(
-                "Find the highest rate whose p99 stays within this, beginning at --rate; each step lasts --duration",
-            ))
-            .arg(
-                Arg::new("out")
-                    .long("out")
-                    .value_name("DIR")
-                    .value_parser(value_parser!(PathBuf))
-                    .conflicts_with("ramp-p99")
-                    .help("Keep the run as files: this directory and DIR.tar.zst, for compare and report"),
-            )
-            .args(versus_command::flags());
-    for row in ROWS {
-        command = command.arg(
-            Arg::new(row.key)
-                .long(row.key)
-                .value_name(row.value_name)
-                .help(format!("{} [default: {}]", row.doc, defaults.show(row)))
-                .help_heading("Workload")
-                .allow_hyphen_values(true),
-        );
-    }
-    command
+    let rows = ROWS.iter().map(|row| {
+        Arg::new(row.key)
+            .long(row.key)
+            .value_name(row.value_name)
+            .help(format!("{} [default: {}]", row.doc, defaults.show(row)))
+            .help_heading("Workload")
+            .allow_hyphen_values(true)
+    });
+    Command::new("bench")
+        .about("Put load on any Kafka-protocol broker and measure latencies")
+        .after_help(EXAMPLES)
+        .args(flags())
+        .args(embedded_flags())
+        .args(versus_command::flags())
+        .args(rows)
+}
+
+fn flags() -> [Arg; 5] {
+    [
+        Arg::new("workload")
+            .long("workload")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .help("A workload: a TOML file with the flags below as keys; flags beat it"),
+        Arg::new("ramp-p99")
+            .long("ramp-p99")
+            .value_name("TIME")
+            .help("Find the highest rate whose p99 stays within this, beginning at --rate; each step lasts --duration"),
+        Arg::new("out")
+            .long("out")
+            .value_name("DIR")
+            .value_parser(value_parser!(PathBuf))
+            .conflicts_with("ramp-p99")
+            .help("Keep the run as files: this directory and DIR.tar.zst, for compare and report"),
+        Arg::new("json")
+            .long("json")
+            .action(ArgAction::SetTrue)
+            .conflicts_with_all(["ramp-p99", "versus"])
+            .help("Print the summary for programs, as summary.json has it"),
+        Arg::new("stages")
+            .long("stages")
+            .value_name("URL")
+            .value_parser(StagesAddress::parse)
+            .conflicts_with("embedded")
+            .help("Where a Corelog broker tells what its stages took: http://HOST:PORT of its --http"),
+    ]
+}
+
+fn embedded_flags() -> [Arg; 3] {
+    [
+        Arg::new("embedded")
+            .long("embedded")
+            .action(ArgAction::SetTrue)
+            .conflicts_with("bootstrap")
+            .help("Start a broker for this run, on a directory and a port of its own, and stop it at the end"),
+        Arg::new("embedded-dir")
+            .long("embedded-dir")
+            .value_name("DIR")
+            .value_parser(value_parser!(PathBuf))
+            .help("Where the embedded broker's directory is made [default: that of temporary files]"),
+        Arg::new("embedded-arg")
+            .long("embedded-arg")
+            .value_name("FLAG")
+            .action(ArgAction::Append)
+            .allow_hyphen_values(true)
+            .help("A flag of `corelog serve` for the embedded broker, as --embedded-arg=--num-partitions=4"),
+    ]
 }
 
 pub fn run(matches: &ArgMatches) -> ExitCode {
@@ -130,14 +143,15 @@ fn carry_out(matches: &ArgMatches, mut workload: Workload, stop: &Arc<AtomicBool
     };
     let target = match &embedded {
         Some(embedded) => Target::embedded(embedded, &settings),
-        None => Target::at(&workload.bootstrap),
+        None => Target::at(&workload.bootstrap, matches.get_one("stages").cloned()),
     };
     workload.bootstrap = target.address.clone();
     let out = matches.get_one::<PathBuf>("out").map(PathBuf::as_path);
+    let is_json = matches.get_flag("json");
     let second = versus_command::second(matches, &|settings| start_embedded(matches, &workload, settings))?;
     let code = match (bound, second) {
         (Some(bound_ns), _) => search(&workload, bound_ns, stop),
-        (None, None) => once(&workload, &target, out, stop),
+        (None, None) => once(&workload, &target, (out, is_json), stop),
         (None, Some((second, broker))) => {
             let code = versus_command::carry_out(matches, &workload, &[target, second], out, stop);
             drop(broker);
@@ -152,27 +166,38 @@ fn carry_out(matches: &ArgMatches, mut workload: Workload, stop: &Arc<AtomicBool
 
 fn start_embedded(matches: &ArgMatches, workload: &Workload, settings: &[String]) -> Result<Embedded, BenchError> {
     let parent = matches.get_one::<PathBuf>("embedded-dir").cloned().unwrap_or_else(std::env::temp_dir);
-    Embedded::start(&parent, &run::processors_left(workload), settings)
+    Embedded::start(&parent, &run::processors_left(workload), workload, settings)
 }
 
 fn once(
     workload: &Workload,
     target: &Target,
-    out: Option<&Path>,
+    (out, is_json): (Option<&Path>, bool),
     stop: &Arc<AtomicBool>,
 ) -> Result<ExitCode, BenchError> {
     if let Some(out) = out {
         Capsule::reserve(out).map_err(|error| BenchError::new(error.to_string()))?;
     }
-    let finished = run::run_shown(workload, stop)?;
-    print!("{}", summary(workload, &finished));
-    let is_good = matches!(verdict(&finished), Verdict::Good);
-    if let Some(out) = out {
-        let capsule = Capsule::of_run(&target.name, workload, target.data.as_deref(), finished.result);
-        let written = capsule.write(out).map_err(|error| BenchError::new(error.to_string()))?;
-        println!("kept in {} and {}", written.directory.display(), written.archive.display());
+    let mut finished = run::run_shown(workload, stop)?;
+    if let Some(address) = &target.stages {
+        stages::pull(address, &mut finished.result);
     }
-    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let verdict = verdict(&finished);
+    let mut text = summary(workload, &finished);
+    let capsule = Capsule::of_run(&target.name, workload, target.data.as_deref(), finished.result);
+    if is_json {
+        if let Verdict::Bad(line) = &verdict {
+            eprintln!("{line}");
+        }
+        text = format!("{}\n", capsule.summary().to_json());
+    }
+    let told = printed::print(text.as_bytes());
+    if let Some(out) = out {
+        let written = capsule.write(out).map_err(|error| BenchError::new(error.to_string()))?;
+        eprintln!("kept in {} and {}", written.directory.display(), written.archive.display());
+    }
+    told.map_err(BenchError::new)?;
+    Ok(if matches!(verdict, Verdict::Good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One run after the other, until the highest rate that holds is known.
@@ -196,19 +221,19 @@ fn search(workload: &Workload, bound_ns: u64, stop: &Arc<AtomicBool>) -> Result<
             Step::Held(p99_ns) => format!("held, p99 {}", duration(*p99_ns)),
             Step::Missed(why) => format!("missed: {why}"),
         };
-        println!("{:>14} records/s: {text}", count(rate as u64));
+        let line = format!("{:>14} records/s: {text}\n", count(rate as u64));
+        printed::print(line.as_bytes()).map_err(BenchError::new)?;
         ramp.on_step(matches!(outcome, Step::Held(_)));
     }
-    match ramp.best() {
+    let bound = duration(bound_ns);
+    let (line, code) = match ramp.best() {
         Some(best) => {
-            println!("highest rate with p99 within {}: {} records/s", duration(bound_ns), count(best as u64));
-            Ok(ExitCode::SUCCESS)
+            (format!("highest rate with p99 within {bound}: {} records/s\n", count(best as u64)), ExitCode::SUCCESS)
         }
-        None => {
-            println!("no rate holds a p99 of {}", duration(bound_ns));
-            Ok(ExitCode::FAILURE)
-        }
-    }
+        None => (format!("no rate holds a p99 of {bound}\n"), ExitCode::FAILURE),
+    };
+    printed::print(line.as_bytes()).map_err(BenchError::new)?;
+    Ok(code)
 }
 
 /// From the file and the flags, checked.
@@ -326,6 +351,7 @@ fn table(valid: &[&Interval], result: &crate::bench::result::RunResult) -> Strin
     let of = |histogram: fn(&Interval) -> &Packed| Sum::of(valid.iter().map(|interval| histogram(interval)));
     let rows = [
         ("produce", of(|interval| &interval.produce)),
+        ("in the broker", stages::produce_total(result).unwrap_or_else(Packed::empty)),
         ("end to end", of(|interval| &interval.e2e)),
         ("generator late", of(|interval| &interval.lateness)),
         ("connect", Packed::from(&result.connect)),

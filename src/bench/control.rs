@@ -361,7 +361,8 @@ pub fn error_name(code: i16) -> String {
     ErrorCode::from_code(code).map_or_else(|| format!("error {code}"), |code| code.to_string())
 }
 
-fn resolve(address: &str) -> Result<SocketAddr, BenchError> {
+/// The first address of a HOST:PORT.
+pub fn resolve(address: &str) -> Result<SocketAddr, BenchError> {
     let found = address.to_socket_addrs().map(|mut all| all.next());
     match found {
         Ok(Some(socket)) => Ok(socket),

@@ -14,8 +14,13 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::bench::control::BenchError;
+use crate::bench::stages::StagesAddress;
+use crate::bench::workload::Workload;
 
 const START_WAIT: Duration = Duration::from_secs(60);
+
+/// Intervals in which it is told what the broker's stages took: a broker keeps a few thousand.
+const STAGE_INTERVALS: u64 = 600;
 
 /// Lines of the broker's log that an error repeats.
 const LINES_TOLD: usize = 5;
@@ -26,12 +31,19 @@ pub struct Embedded {
     directory: PathBuf,
     /// `HOST:PORT`.
     pub address: String,
+    /// Where it serves what its stages took.
+    pub stages: Option<StagesAddress>,
 }
 
 impl Embedded {
     /// Starts this program's own `serve` below `parent`, on these processors (all of them if there are none), with
-    /// `settings` as more of its flags.
-    pub fn start(parent: &Path, processors: &[usize], settings: &[String]) -> Result<Embedded, BenchError> {
+    /// `settings` as more of its flags, for that workload.
+    pub fn start(
+        parent: &Path,
+        processors: &[usize],
+        workload: &Workload,
+        settings: &[String],
+    ) -> Result<Embedded, BenchError> {
         let failed = |what: &str, error: std::io::Error| BenchError::new(format!("cannot {what}: {error}"));
         let program = std::env::current_exe().map_err(|error| failed("find this program's file", error))?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -46,13 +58,22 @@ impl Embedded {
             let list: Vec<_> = processors.iter().map(|cpu| format!("{cpu}-{cpu}")).collect();
             command.args(["--cores", &list.join(",")]);
         }
+        let interval_ms = (workload.interval_ns.max(workload.duration_ns / STAGE_INTERVALS) / 1_000_000).to_string();
+        for (flag, other, value) in
+            [("--http", "--http-listen", "127.0.0.1:0"), ("--metrics-interval-ms", "", &interval_ms)]
+        {
+            let is_flag = |given: &str| !given.is_empty() && (given == flag || given == other);
+            if !settings.iter().any(|setting| is_flag(setting.split('=').next().unwrap_or(setting))) {
+                command.args([flag, value]);
+            }
+        }
         command.args(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // What the terminal sends to this program must not end the broker before the run.
         command.process_group(0).env("RUST_LOG", "corelog::shell::run=info,warn");
         let process = command.spawn().inspect_err(|_| drop(fs::remove_dir_all(&directory)));
         let process = process.map_err(|error| failed("start the embedded broker", error))?;
-        let mut embedded = Embedded { process, directory, address: String::new() };
-        embedded.address = embedded.wait_until_ready()?;
+        let mut embedded = Embedded { process, directory, address: String::new(), stages: None };
+        embedded.wait_until_ready()?;
         Ok(embedded)
     }
 
@@ -66,7 +87,7 @@ impl Embedded {
         drop(self);
     }
 
-    fn wait_until_ready(&mut self) -> Result<String, BenchError> {
+    fn wait_until_ready(&mut self) -> Result<(), BenchError> {
         let Some(stderr) = self.process.stderr.take() else {
             return Err(BenchError::new("the embedded broker has no log to read"));
         };
@@ -78,19 +99,19 @@ impl Embedded {
                 let _ = sender.send(line);
             }
         });
-        let mut address = None;
         let mut told = VecDeque::new();
         loop {
             match lines.recv_timeout(START_WAIT) {
                 Ok(line) => {
-                    let mut words = line.split_whitespace().skip_while(|word| *word != "listen");
-                    if words.next().is_some() {
-                        address = words.next().map(str::to_owned);
+                    let after = |word: &str| line.split_whitespace().skip_while(|other| *other != word).nth(1);
+                    if let Some(address) = after("listen") {
+                        self.address = address.to_owned();
                     }
-                    if line.trim_end().ends_with("ready")
-                        && let Some(address) = address.take()
-                    {
-                        return Ok(address);
+                    if let Some(address) = after("http") {
+                        self.stages = StagesAddress::parse(address).ok();
+                    }
+                    if line.trim_end().ends_with("ready") && !self.address.is_empty() {
+                        return Ok(());
                     }
                     told.push_back(line);
                     if told.len() > LINES_TOLD {

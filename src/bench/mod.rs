@@ -33,6 +33,7 @@ pub mod run;
 pub mod schedule;
 pub mod scout;
 pub mod source;
+pub mod stages;
 pub mod summary;
 pub mod tally;
 pub mod versus;

@@ -74,6 +74,11 @@ pub struct Latency {
 }
 
 impl Summary {
+    /// As `summary.json` has it.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("numbers and texts have a form in JSON")
+    }
+
     pub fn of(name: &str, mode: Mode, seed: u64, result: &RunResult) -> Summary {
         let valid: Vec<&Interval> = result.valid().collect();
         let of = |histogram: fn(&Interval) -> &Packed| Latency::of(&Sum::of(valid.iter().map(|i| histogram(i))));
@@ -85,7 +90,7 @@ impl Summary {
             seed,
             intervals_valid: valid.len(),
             intervals_invalid: result.intervals.len() - valid.len(),
-            measured_s: valid.iter().map(|interval| interval.length_ns as f64 / 1e9).sum(),
+            measured_s: valid.iter().map(|interval| interval.length_ns).sum::<u64>() as f64 / 1e9,
             throughput: Throughput::of(&valid),
             produce: of(|interval| &interval.produce),
             e2e: of(|interval| &interval.e2e),

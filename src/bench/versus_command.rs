@@ -17,6 +17,7 @@ use crate::bench::embedded::Embedded;
 use crate::bench::printed;
 use crate::bench::result::RunResult;
 use crate::bench::run;
+use crate::bench::stages::{self, StagesAddress};
 use crate::bench::versus::{self, Ended, Outcome, Plan, ROUND, ROUNDS_MIN, Turn, TurnFailed, versus};
 use crate::bench::workload::Workload;
 
@@ -39,21 +40,24 @@ pub struct Target {
     pub address: String,
     /// Its data directory, where that is on this machine.
     pub data: Option<PathBuf>,
+    /// Where it serves what its stages took, if it does.
+    pub stages: Option<StagesAddress>,
 }
 
 impl Target {
-    pub fn at(address: &str) -> Target {
-        Target { name: address.to_owned(), address: address.to_owned(), data: None }
+    pub fn at(address: &str, stages: Option<StagesAddress>) -> Target {
+        Target { name: address.to_owned(), address: address.to_owned(), data: None, stages }
     }
 
     /// `settings` are the flags that the broker was started with.
     pub fn embedded(broker: &Embedded, settings: &[String]) -> Target {
         let name = [&[EMBEDDED.to_owned()], settings].concat().join(" ");
-        Target { name, address: broker.address.clone(), data: Some(broker.directory().to_owned()) }
+        let (address, stages) = (broker.address.clone(), broker.stages.clone());
+        Target { name, address, data: Some(broker.directory().to_owned()), stages }
     }
 }
 
-pub fn flags() -> [Arg; 4] {
+pub fn flags() -> [Arg; 5] {
     let heading = "Two targets";
     [
         Arg::new("versus")
@@ -68,6 +72,12 @@ pub fn flags() -> [Arg; 4] {
             .allow_hyphen_values(true)
             .requires("versus")
             .help("A flag of `corelog serve` for the broker of --versus embedded"),
+        Arg::new("versus-stages")
+            .long("versus-stages")
+            .value_name("URL")
+            .value_parser(StagesAddress::parse)
+            .requires("versus")
+            .help("Like --stages, for the target of --versus"),
         Arg::new("tight")
             .long("tight")
             .value_name("SHARE")
@@ -104,7 +114,10 @@ pub fn second(
         Some(_) if !settings.is_empty() => {
             Err(BenchError::new("--versus-arg is for a broker of our own: --versus embedded"))
         }
-        Some(address) => Ok(Some((Target::at(address), None))),
+        Some(address) => {
+            let stages = matches.get_one::<StagesAddress>("versus-stages").cloned();
+            Ok(Some((Target::at(address, stages), None)))
+        }
     }
 }
 
@@ -133,7 +146,10 @@ pub fn carry_out(
         let workload = Workload { bootstrap: target.address.clone(), ..workload.clone() };
         let failed = |why: &dyn ToString| format!("{}: {}", target.name, why.to_string());
         let finished = run::run_shown(&workload, stop);
-        let finished = finished.map_err(|error| TurnFailed { why: failed(&error), kept: None })?;
+        let mut finished = finished.map_err(|error| TurnFailed { why: failed(&error), kept: None })?;
+        if let Some(address) = &target.stages {
+            stages::pull(address, &mut finished.result);
+        }
         match finished.cut_short {
             Some(why) => Err(TurnFailed { why: failed(&why), kept: Some(Box::new(finished.result)) }),
             None if stop.load(Ordering::Relaxed) => {

@@ -66,6 +66,13 @@ pub struct Seen {
     log: Mutex<Log>,
 }
 
+impl Seen {
+    /// Records in the log.
+    pub fn records(&self) -> i64 {
+        self.log.lock().expect("no panic").end
+    }
+}
+
 #[derive(Default)]
 struct Log {
     /// Each with the offset after it.
