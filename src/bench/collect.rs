@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use crate::base::histogram::Histogram;
+use crate::bench::complaints::Complaints;
 use crate::bench::control::BenchError;
 use crate::bench::driver::{Ending, Measured, Report};
 use crate::bench::meter::{Frame, Slot};
@@ -115,39 +116,39 @@ impl Collector {
 
     /// What a run was, from what was there before it began.
     pub fn finish(mut self, mut result: RunResult) -> Result<Finished, BenchError> {
-        let mut complaints: BTreeMap<String, u64> = BTreeMap::new();
+        let mut complaints = Complaints::default();
         let mut cut_short: Option<String> = None;
         let mut never_sent = 0;
         for ending in &self.endings {
             result.connect.merge(&ending.connect);
             never_sent += ending.never_sent;
-            for (text, count) in &ending.complaints {
-                *complaints.entry(text.clone()).or_default() += count;
-            }
+            complaints.merge(ending.complaints.iter());
             if let Some(why) = &ending.gave_up {
                 cut_short.get_or_insert(why.clone());
             }
         }
         let Some(frame) = self.frame else {
             let why = cut_short.unwrap_or_else(|| "the generator did not start".into());
-            let lines: Vec<_> = std::iter::once(why).chain(complaints.into_keys()).collect();
+            let lines: Vec<_> = std::iter::once(&why).chain(complaints.iter().map(|(text, _)| text)).cloned().collect();
             return Err(BenchError::new(lines.join("; ")));
         };
-        if never_sent > 0 {
-            let text = "due and never sent, because the broker did not take records fast enough";
-            complaints.insert(text.into(), never_sent);
-        }
-        result.started_wall_ms = self.started_wall_ms;
-        result.totals = self.totals;
-        let unread = self.settle(&mut result.totals, &mut complaints);
         let end_ns = self.end_ns(cut_short.is_some());
-        result.intervals = self.built(frame, end_ns);
+        // These come first, and are never among the others.
         if let Some(why) = &cut_short {
             let lived_s = end_ns.saturating_sub(frame.start_ns) as f64 / 1e9;
             let planned_s = self.workload.duration_ns as f64 / 1e9;
-            complaints.insert(format!("the run ended after {lived_s:.1} of {planned_s:.1} s: {why}"), 1);
+            result.complaints.push((format!("the run ended after {lived_s:.1} of {planned_s:.1} s: {why}"), 1));
         }
-        result.complaints = complaints.into_iter().collect();
+        if never_sent > 0 {
+            let text = "due and never sent, because the broker did not take records fast enough";
+            result.complaints.push((text.to_owned(), never_sent));
+        }
+        result.started_wall_ms = self.started_wall_ms;
+        result.totals = self.totals;
+        let mut found = Complaints::default();
+        let unread = self.settle(&mut result.totals, &mut found);
+        result.intervals = self.built(frame, end_ns);
+        result.complaints.extend(found.iter().chain(complaints.iter()).map(|(text, count)| (text.clone(), *count)));
         Ok(Finished { result, cut_short, never_sent, unread })
     }
 
@@ -261,14 +262,9 @@ impl Collector {
     }
 
     /// Compares what consumers got with what producers sent. Gives how many records they had not come to.
-    fn settle(&self, totals: &mut Counts, complaints: &mut BTreeMap<String, u64>) -> u64 {
+    fn settle(&self, totals: &mut Counts, complaints: &mut Complaints) -> u64 {
         let mut sent: BTreeMap<u32, &SentStream> = BTreeMap::new();
         self.endings.iter().for_each(|ending| sent.extend(ending.sent.iter().map(|(stream, sent)| (*stream, sent))));
-        let mut complain = |text: String, count: u64| {
-            if count > 0 {
-                *complaints.entry(text).or_default() += count;
-            }
-        };
         let (producers, partitions) = (self.workload.producers, self.workload.partitions);
         let mut unread = 0;
         for consumer in self.endings.iter().flat_map(|ending| &ending.consumers) {
@@ -281,15 +277,15 @@ impl Collector {
             if let Some((partition, producer, sequence)) = verdict.first_lost {
                 let sequence = sequence.map_or_else(|| "unknown".to_owned(), |sequence| sequence.to_string());
                 let text = format!("lost: partition {partition}, producer {producer}, first sequence {sequence}");
-                complain(text, verdict.sum.lost);
+                complaints.add(text, verdict.sum.lost);
             }
-            complain("deleted from the start of a log before a consumer came to them".into(), verdict.deleted);
-            complain("records came that were never sent".into(), verdict.sum.invented);
-            complain("not acknowledged and yet received".into(), verdict.sum.survived);
-            let inexact = "too many gaps to remember: the lost ones are the fewest that can be".to_owned();
-            complain(inexact, u64::from(verdict.sum.inexact));
+            complaints.add("deleted from the start of a log before a consumer came to them", verdict.deleted);
+            complaints.add("records came that were never sent", verdict.sum.invented);
+            complaints.add("not acknowledged and yet received", verdict.sum.survived);
+            let inexact = "too many gaps to remember: the lost ones are the fewest that can be";
+            complaints.add(inexact, u64::from(verdict.sum.inexact));
         }
-        complain("not read by the end of the run".into(), unread);
+        complaints.add("not read by the end of the run", unread);
         unread
     }
 

@@ -191,12 +191,12 @@ fn once(
         }
         text = format!("{}\n", capsule.summary().to_json());
     }
-    let told = printed::print(text.as_bytes());
-    if let Some(out) = out {
-        let written = capsule.write(out).map_err(|error| BenchError::new(error.to_string()))?;
-        eprintln!("kept in {} and {}", written.directory.display(), written.archive.display());
+    let written = out.map(|out| capsule.write(out)).transpose();
+    if let (Ok(Some(written)), false) = (&written, is_json) {
+        text += &format!("kept in {} and {}\n", written.directory.display(), written.archive.display());
     }
-    told.map_err(BenchError::new)?;
+    printed::print(text.as_bytes()).map_err(BenchError::new)?;
+    written.map_err(|error| BenchError::new(error.to_string()))?;
     Ok(if matches!(verdict, Verdict::Good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

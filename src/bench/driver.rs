@@ -14,6 +14,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token};
 
 use crate::base::histogram::Histogram;
+use crate::bench::complaints::Complaints;
 use crate::bench::connection::{Connection, State, Visit};
 use crate::bench::consumer::{Consumer, Received};
 use crate::bench::control::Cluster;
@@ -80,7 +81,7 @@ pub struct Measured {
 /// What is left when a thread has ended.
 pub struct Ending {
     pub connect: Histogram,
-    pub complaints: BTreeMap<String, u64>,
+    pub complaints: Complaints,
     /// Why it ended before its time.
     pub gave_up: Option<String>,
     /// When, on the run's clock.
@@ -209,7 +210,7 @@ pub fn drive(mut plan: Plan) {
         scratch: vec![0; SCRATCH_BYTES],
         ending: Ending {
             connect: Histogram::of_client(),
-            complaints: BTreeMap::new(),
+            complaints: Complaints::default(),
             gave_up: None,
             at_ns: 0,
             never_sent: 0,
@@ -307,7 +308,7 @@ impl Driver {
                         let stream = self.ending.sent.entry(source.producer.stream(batch.partition)).or_default();
                         let first = batch.first_sequence;
                         stream.failed.insert(first, first + batch.records() as u64);
-                        *self.ending.complaints.entry(why).or_default() += batch.records() as u64;
+                        self.ending.complaints.add(why, batch.records() as u64);
                         self.meter.on_failed(&batch.due_ns, at_ns, batch.value_bytes);
                     }
                 }
@@ -398,7 +399,7 @@ impl Driver {
             Owner::Consumer(place) => self.consumers[place].on_closed(link.node, now_ns),
         }
         let name = self.cluster.brokers.get(&link.node).map_or("a broker", |address| &address.name);
-        *self.ending.complaints.entry(format!("{name} {why}")).or_default() += 1;
+        self.ending.complaints.add(format!("{name} {why}"), 1);
     }
 
     fn take_answers(&mut self) {
@@ -415,7 +416,7 @@ impl Driver {
                         }
                         Err(error) => {
                             self.consumers.iter_mut().for_each(|consumer| consumer.on_metadata_failed(now_ns));
-                            *self.ending.complaints.entry(error.to_string()).or_default() += 1;
+                            self.ending.complaints.add(error.to_string(), 1);
                         }
                     }
                 }
@@ -423,7 +424,7 @@ impl Driver {
                     self.sources[place].asked_id = false;
                     match answer {
                         Ok((id, epoch)) => self.sources[place].producer.on_producer_id(id, epoch),
-                        Err(error) => *self.ending.complaints.entry(error.to_string()).or_default() += 1,
+                        Err(error) => self.ending.complaints.add(error.to_string(), 1),
                     }
                 }
                 Answer::Fill => {
@@ -569,7 +570,7 @@ impl Driver {
             Err(error) => {
                 link.connect_from_ns = now_ns + RECONNECT_NS;
                 let complaint = format!("{} cannot be connected to: {error}", address.name);
-                *self.ending.complaints.entry(complaint).or_default() += 1;
+                self.ending.complaints.add(complaint, 1);
             }
         }
     }
@@ -678,17 +679,9 @@ impl Driver {
     fn complain_for_consumers(&mut self) {
         let complaints = &mut self.ending.complaints;
         for consumer in &self.consumers {
-            for (text, count) in consumer.complaints() {
-                *complaints.entry(text.clone()).or_default() += count;
-            }
+            complaints.merge(consumer.complaints());
         }
-        for (text, count) in [
-            ("records of other runs or other programs were in the topic", self.foreign),
-            ("replies with damaged records came", self.faults),
-        ] {
-            if count > 0 {
-                *complaints.entry(text.to_owned()).or_default() += count;
-            }
-        }
+        complaints.add("records of other runs or other programs were in the topic", self.foreign);
+        complaints.add("replies with damaged records came", self.faults);
     }
 }

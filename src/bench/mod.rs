@@ -9,6 +9,7 @@ pub mod collect;
 pub mod command;
 pub mod compare;
 pub mod compare_table;
+pub mod complaints;
 pub mod connection;
 pub mod consumer;
 pub mod control;

@@ -172,9 +172,12 @@ impl Source {
         is_spent && self.producer.is_idle()
     }
 
-    /// The next record that was due before `now_ns` and was never handed over. Takes it off the schedule.
+    /// The next record that was due before `now_ns` and that there was never room for. Takes it off the schedule.
     pub fn take_unsent(&mut self, now_ns: u64) -> Option<u64> {
         let Pace::Schedule { schedule, end_ns } = &mut self.pace else { return None };
+        if !self.is_blocked {
+            return None;
+        }
         let due_ns = schedule.due_ns();
         (due_ns < now_ns.min(*end_ns)).then(|| {
             schedule.advance();
