@@ -20,7 +20,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use self::intake::Received;
+pub use self::intake::{Arrival, Received};
 use self::link::{Asked, Link};
 use self::partition::{End, Partition, Stage};
 use crate::base::ids::TopicId;

@@ -377,6 +377,8 @@ impl Driver {
                     link.asked_ns = None;
                     let clock = &mut || self.time.now_ns();
                     let taken = self.consumers[place].on_reply(link.node, frame, &mut self.received, clock);
+                    self.meter.on_arrived(&self.received.arrivals);
+                    self.received.arrivals.clear();
                     taken.map_err(|error| error.message)?;
                 }
             }

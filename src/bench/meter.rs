@@ -7,7 +7,7 @@
 //! *Runs on*: each generator thread, one of its own.
 
 use crate::base::histogram::Histogram;
-use crate::bench::consumer::Received;
+use crate::bench::consumer::{Arrival, Received};
 use crate::bench::result::Counts;
 
 /// The intervals of a run.
@@ -126,7 +126,17 @@ impl Meter {
         self.totals.sent_bytes += value_bytes;
     }
 
-    /// What consumers got since they were last asked. It counts where it arrived.
+    /// Records that consumers got.
+    pub fn on_arrived(&mut self, arrivals: &[Arrival]) {
+        for arrival in arrivals {
+            if let Some(slot) = self.slot(arrival.due_ns) {
+                slot.e2e.record(arrival.at_ns.saturating_sub(arrival.due_ns));
+            }
+        }
+    }
+
+    /// How much consumers got by `at_ns`, since they were last asked. Unlike latencies it counts where it arrived: a
+    /// backlog is read faster than it was due. What comes after the end is in the totals alone.
     pub fn on_received(&mut self, at_ns: u64, received: &Received) {
         let add = |counts: &mut Counts| {
             counts.received += received.records;
@@ -134,11 +144,7 @@ impl Meter {
             counts.duplicates += received.duplicates;
             counts.reordered += received.reordered;
         };
-        // What arrives after the end was due before it.
-        let last_ns =
-            self.frame.start_ns.saturating_add(u64::from(self.frame.count.max(1)) * self.frame.interval_ns - 1);
-        if let Some(slot) = self.slot(at_ns.min(last_ns)) {
-            slot.e2e.merge(&received.e2e);
+        if let Some(slot) = self.slot(at_ns) {
             add(&mut slot.counts);
         }
         add(&mut self.totals);
@@ -196,8 +202,9 @@ mod tests {
         // The warm-up, all three intervals, and beyond.
         meter.on_acked(&[999, 1000, 1099, 1100, 1299, 1300], 5_000_000, 600);
         meter.on_failed(&[1100], 6_000_000, 100);
-        let mut received = Received { records: 1, value_bytes: 100, ..Received::default() };
-        received.e2e.record(7_000_000);
+        meter.on_arrived(&[(999, 1000), (1200, 7_000_000)].map(|(due_ns, at_ns)| Arrival { due_ns, at_ns }));
+        let received = Received { records: 1, value_bytes: 100, ..Received::default() };
+        meter.on_received(1150, &received);
         meter.on_received(5000, &received);
         meter.count(1150, |counts| counts.retries += 2);
         let (mut slots, totals) = meter.take(Some(1120));
@@ -211,6 +218,7 @@ mod tests {
             .collect();
         assert_eq!(rows, [(0, 1, 2, 0, 2), (1, 0, 1, 1, 2), (2, 0, 1, 0, 1)]);
         assert_eq!((slots[1].counts.retries, slots[2].e2e.count(), slots[0].lateness.count()), (2, 1, 1));
+        assert_eq!((slots[1].counts.received, slots[2].counts.received, totals.received), (1, 0, 2));
         assert_eq!((totals.sent, totals.acked, totals.errors, totals.sent_bytes), (2, 6, 1, 700));
     }
 }

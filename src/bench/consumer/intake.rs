@@ -10,17 +10,23 @@ use bytes::Bytes;
 use super::ConsumerSettings;
 use super::partition::Partition;
 use crate::base::checksum::crc32c;
-use crate::base::histogram::Histogram;
 use crate::bench::payload::{UNMEASURED_NS, ValueHead};
 use crate::bench::tally::{Seen, Tally};
 use crate::wire::batch::{BatchError, BatchHeader, CHECKSUM_FROM, HEADER_BYTES};
 use crate::wire::records::BatchRecords;
 
+/// When a record was to be sent, and when it was there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    pub due_ns: u64,
+    pub at_ns: u64,
+}
+
 /// What came, of as many consumers as share it, since it was last cleared.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Received {
-    /// From when a record was to be sent until it was there, of each record the first time.
-    pub e2e: Histogram,
+    /// Of each record the first time, in the order of coming. For whoever measures to take out.
+    pub arrivals: Vec<Arrival>,
     /// Records of the run, one that came twice counted twice, and their value bytes.
     pub records: u64,
     pub value_bytes: u64,
@@ -33,36 +39,6 @@ pub struct Received {
     pub foreign_bytes: u64,
     /// Replies with something in them that is no batch, or a damaged one.
     pub faults: u64,
-}
-
-impl Default for Received {
-    fn default() -> Received {
-        Received {
-            e2e: Histogram::of_client(),
-            records: 0,
-            value_bytes: 0,
-            batch_bytes: 0,
-            duplicates: 0,
-            reordered: 0,
-            foreign: 0,
-            foreign_bytes: 0,
-            faults: 0,
-        }
-    }
-}
-
-impl Received {
-    pub fn merge(&mut self, other: &Received) {
-        self.e2e.merge(&other.e2e);
-        self.records += other.records;
-        self.value_bytes += other.value_bytes;
-        self.batch_bytes += other.batch_bytes;
-        self.duplicates += other.duplicates;
-        self.reordered += other.reordered;
-        self.foreign += other.foreign;
-        self.foreign_bytes += other.foreign_bytes;
-        self.faults += other.faults;
-    }
 }
 
 /// What is wrong with the bytes of a partition. What came before them was taken; the position is after it.
@@ -174,7 +150,7 @@ fn take_batch(
             Seen::Unsure | Seen::Foreign => continue,
         }
         if settings.latency && head.intended_ns != UNMEASURED_NS {
-            received.e2e.record(now_ns.saturating_sub(head.intended_ns));
+            received.arrivals.push(Arrival { due_ns: head.intended_ns, at_ns: now_ns });
         }
     }
     Ok(())
