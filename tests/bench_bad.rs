@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use binary::{Broker, PATIENCE, directory};
 use corelog::base::rng::Rng;
@@ -110,6 +110,9 @@ fn stranger(act: Stranger) -> SocketAddr {
     address
 }
 
+/// Between two bytes of somebody slow.
+const TRICKLE: Duration = Duration::from_millis(500);
+
 /// Answers each request with a frame made of its correlation id plus `shift`, and `body`.
 fn answer(mut stream: TcpStream, shift: i32, body: &[u8]) -> io::Result<()> {
     loop {
@@ -137,6 +140,7 @@ fn strangers_are_told_from_brokers_and_named() {
         ("speaks nothing we do", |stream| answer(stream, 0, &[0; 12])),
         ("refuses", |stream| answer(stream, 0, &[0, 35, 0, 0, 0, 0])),
         ("sends noise", noise),
+        ("trickles", trickle),
     ];
     let began = Instant::now();
     for (name, act) in strangers {
@@ -170,6 +174,15 @@ fn a_broker_that_is_down_is_named() {
     };
     check(&closed, "cannot be connected to");
     check("no-such-host.invalid:9092", "");
+}
+
+/// A byte now and then, of a frame that is never whole.
+fn trickle(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(&1_000_000i32.to_be_bytes())?;
+    loop {
+        stream.write_all(&[0])?;
+        thread::sleep(TRICKLE);
+    }
 }
 
 /// What a proxy does with the bytes that go through it.

@@ -31,6 +31,9 @@ use crate::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, Met
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
+/// How long the making of a topic may take: thousands of partitions have thousands of files.
+const CREATE_WAIT: Duration = Duration::from_secs(120);
+
 /// How long a new topic may take until its partitions are led.
 const LEADERS_WAIT: Duration = Duration::from_secs(30);
 
@@ -139,9 +142,13 @@ impl Control {
 
     /// Asks once. After an error the connection is made anew, to the next address, by the next question.
     pub fn ask<Q: Message, A: Message>(&mut self, request: &Q) -> Result<A, BenchError> {
+        self.ask_within(ANSWER_WAIT, request)
+    }
+
+    fn ask_within<Q: Message, A: Message>(&mut self, wait: Duration, request: &Q) -> Result<A, BenchError> {
         self.connected()?;
         let version = self.version(Q::API.key, i16::MAX)?;
-        self.exchange(version, request)
+        self.exchange(version, wait, request)
     }
 
     /// The cluster as it is now. Remembers its brokers, to be asked when those known so far are gone.
@@ -221,14 +228,15 @@ impl Control {
             configs: configs.collect(),
             ..Default::default()
         };
-        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..Default::default() };
-        let mut reply: CreateTopicsResponse = self.ask(&request)?;
+        let timeout_ms = CREATE_WAIT.as_millis() as i32;
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms, ..Default::default() };
+        let mut reply: CreateTopicsResponse = self.ask_within(CREATE_WAIT, &request)?;
         let code = |reply: &CreateTopicsResponse| reply.topics.first().map_or(0, |topic| topic.error_code);
         if code(&reply) == ErrorCode::NotController.code()
             && let Some(controller) = cluster.brokers.get(&cluster.controller)
         {
             self.move_to(&controller.name);
-            reply = self.ask(&request)?;
+            reply = self.ask_within(CREATE_WAIT, &request)?;
         }
         match ErrorCode::from_code(code(&reply)) {
             Some(ErrorCode::None | ErrorCode::TopicAlreadyExists) => Ok(()),
@@ -316,11 +324,11 @@ impl Control {
         let tcp = TcpStream::connect_timeout(&socket, CONNECT_WAIT);
         let tcp = tcp.map_err(|error| BenchError::new(format!("{address} cannot be connected to: {error}")))?;
         self.connect_time = start.elapsed();
-        let set = tcp.set_nodelay(true).and_then(|()| tcp.set_read_timeout(Some(ANSWER_WAIT)));
+        let set = tcp.set_nodelay(true).and_then(|()| tcp.set_write_timeout(Some(ANSWER_WAIT)));
         set.map_err(|error| BenchError::new(format!("{address}: {error}")))?;
         self.stream = Some(Stream { tcp, address: address.to_owned() });
         // The version that every broker answers.
-        let reply: ApiVersionsResponse = self.exchange(0, &ApiVersionsRequest::default())?;
+        let reply: ApiVersionsResponse = self.exchange(0, ANSWER_WAIT, &ApiVersionsRequest::default())?;
         if reply.error_code != 0 {
             return Err(self.error(&format!("does not say what it speaks: {}", error_name(reply.error_code))));
         }
@@ -328,18 +336,18 @@ impl Control {
         Ok(())
     }
 
-    fn exchange<Q: Message, A: Message>(&mut self, version: i16, request: &Q) -> Result<A, BenchError> {
+    fn exchange<Q: Message, A: Message>(&mut self, version: i16, wait: Duration, request: &Q) -> Result<A, BenchError> {
         self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
         let (api_key, correlation_id) = (Q::API.key, self.correlation_id);
         let header = RequestHeader { api_key, version, correlation_id, client_id: Some("corelog-bench".into()) };
         let Some(stream) = &mut self.stream else { return Err(BenchError::new("not connected")) };
         let sent = stream.tcp.write_all(&encode_request(&header, request).concat());
-        let frame = sent.and_then(|()| read_frame(&mut stream.tcp));
+        let frame = sent.and_then(|()| read_frame(&mut stream.tcp, Instant::now() + wait));
         let name = Q::API.name;
         let decoded = match frame {
             Ok(frame) => decode_reply::<A>(api_key, version, frame)
                 .map_err(|error| format!("sent a {name} reply that is none: {error}")),
-            Err(error) => Err(format!("does not answer {name}: {}", plain(&error))),
+            Err(error) => Err(format!("does not answer {name}: {}", plain(&error, wait))),
         };
         match decoded {
             Ok((id, reply)) if id == correlation_id => Ok(reply),
@@ -371,17 +379,18 @@ pub fn resolve(address: &str) -> Result<SocketAddr, BenchError> {
     }
 }
 
-fn plain(error: &io::Error) -> String {
+fn plain(error: &io::Error, wait: Duration) -> String {
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("nothing came for {} s", ANSWER_WAIT.as_secs()),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("it did not come within {} s", wait.as_secs()),
         io::ErrorKind::UnexpectedEof => "it closed the connection".into(),
         _ => error.to_string(),
     }
 }
 
-fn read_frame(stream: &mut TcpStream) -> io::Result<Bytes> {
+fn read_frame(stream: &mut TcpStream, until: Instant) -> io::Result<Bytes> {
+    let mut reader = Patient { stream, until };
     let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
+    reader.read_exact(&mut length)?;
     let bytes = usize::try_from(i32::from_be_bytes(length)).ok().filter(|bytes| (4..=REPLY_BYTES_MAX).contains(bytes));
     let Some(bytes) = bytes else {
         let length = i32::from_be_bytes(length);
@@ -389,9 +398,26 @@ fn read_frame(stream: &mut TcpStream) -> io::Result<Bytes> {
     };
     let mut frame = Vec::new();
     // Memory grows with what comes, not with what is claimed.
-    stream.take(bytes as u64).read_to_end(&mut frame)?;
+    reader.take(bytes as u64).read_to_end(&mut frame)?;
     if frame.len() < bytes {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(frame.into())
+}
+
+/// Reads until a moment, however slowly the bytes come.
+struct Patient<'a> {
+    stream: &'a mut TcpStream,
+    until: Instant,
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
+    }
 }
