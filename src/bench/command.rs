@@ -24,6 +24,9 @@ use crate::bench::stages::{self, StagesAddress};
 use crate::bench::versus_command::{self, Target};
 use crate::bench::workload::{ROWS, ReadMode, Workload, WorkloadError, parse_time};
 
+/// What a shell says of a program that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
+
 const QUANTILES: [(&str, f64); 6] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999), ("p99.999", 0.99999)];
 
@@ -118,7 +121,10 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        if let Err(error) = signal_hook::flag::register(signal, stop.clone()) {
+        // The first one ends the run, a second one the program.
+        let registered = signal_hook::flag::register_conditional_shutdown(signal, INTERRUPTED, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()));
+        if let Err(error) = registered {
             eprintln!("error: cannot listen to signals: {error}");
             return ExitCode::FAILURE;
         }
