@@ -10,10 +10,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use binary::{Broker, PATIENCE, directory};
 use bytes::Bytes;
 use corelog::base::histogram::Histogram;
 use corelog::base::stage::{STAGES, Stage, Timed};
+use corelog::bench::hlog;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use raw::{Client, batch, produce_request};
 
@@ -76,21 +79,17 @@ fn check_buckets(samples: &BTreeMap<String, f64>, api: &str) {
 
 /// The histograms of a log, all intervals together.
 fn histograms(log: &str) -> BTreeMap<String, Histogram> {
+    let ours = hlog::read(log.as_bytes(), "stages.hlog").expect("our own tools read it too");
+    assert!(ours.started_wall_ms.is_some());
     let mut all: BTreeMap<String, Histogram> = BTreeMap::new();
     for entry in IntervalLogIterator::new(log.as_bytes()) {
         let LogEntry::Interval(interval) = entry.expect("a log") else { continue };
-        let histogram = Histogram::from_v2(&base64(interval.encoded_histogram())).expect("a histogram");
+        let packed = STANDARD.decode(interval.encoded_histogram()).expect("base64");
+        let histogram = Histogram::from_v2(&packed).expect("a histogram");
         let tag = interval.tag().expect("a tag").as_str().to_owned();
         all.entry(tag).or_insert_with(Histogram::of_stage).merge(&histogram);
     }
     all
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |c: &u8| DIGITS.iter().position(|digit| digit == c).unwrap_or(0) as u32;
-    let bits = |group: &[u8]| group.iter().fold(0, |bits, c| bits << 6 | digit(c));
-    text.as_bytes().chunks(4).flat_map(|group| bits(group).to_be_bytes().into_iter().skip(1)).collect()
 }
 
 /// Produces one after the other and many at once, and reads some of it back.

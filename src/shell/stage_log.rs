@@ -197,6 +197,8 @@ mod tests {
     use super::*;
     use crate::base::stage::{Stage, Trace};
     use crate::base::stage_counts::StageCounts;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
@@ -218,8 +220,7 @@ mod tests {
         let entries = IntervalLogIterator::new(log.as_bytes()).map(|entry| entry.expect("a log"));
         let intervals = entries.filter_map(|entry| match entry {
             LogEntry::Interval(interval) => {
-                let packed = interval.encoded_histogram().to_owned();
-                let bytes = base64(&packed);
+                let bytes = STANDARD.decode(interval.encoded_histogram()).expect("base64");
                 let histogram: hdrhistogram::Histogram<u64> =
                     Deserializer::new().deserialize(&mut &bytes[..]).expect("a histogram");
                 let tag = interval.tag().expect("a tag").as_str().to_owned();
@@ -229,15 +230,6 @@ mod tests {
             _ => None,
         });
         intervals.collect()
-    }
-
-    fn base64(text: &str) -> Vec<u8> {
-        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let digit = |c: u8| DIGITS.iter().position(|digit| *digit == c).map_or(0, |at| at as u32);
-        let groups = text.as_bytes().chunks(4);
-        groups
-            .flat_map(|group| group.iter().fold(0, |bits, c| bits << 6 | digit(*c)).to_be_bytes().into_iter().skip(1))
-            .collect()
     }
 
     fn files(dir: &Path) -> Vec<String> {

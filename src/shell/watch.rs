@@ -28,6 +28,9 @@ use crate::shell::stage_log::StageLog;
 /// How long a core may take to report before its last report is taken instead.
 const REPORT_MAX: Duration = Duration::from_secs(1);
 
+/// How long all are left alone after they were asked: whoever asks over HTTP as often as possible costs them little.
+const ROUND_PAUSE: Duration = Duration::from_millis(20);
+
 /// How long a stop waits for the last interval.
 const LAST_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,8 @@ pub struct Watch {
     keeps_intervals: bool,
     /// One round of questions at a time.
     turn: Semaphore,
+    /// When the last round ended.
+    asked_at: Cell<Instant>,
     log: Arc<Mutex<StageLog>>,
 }
 
@@ -77,6 +82,7 @@ impl Watch {
             reactor,
             keeps_intervals: data_dir.is_some(),
             turn: Semaphore::new(1),
+            asked_at: Cell::new(Instant(0)),
             log: Arc::new(Mutex::new(log)),
         })
     }
@@ -125,6 +131,10 @@ impl Watch {
     /// A report of each core, fresh unless the core is stuck.
     async fn ask(&self) -> (Vec<Report>, Instant) {
         let turn = self.turn.acquire_permit(1).await;
+        let since = Duration::from_nanos(self.reactor.instant().since_ns(self.asked_at.get()));
+        if let Some(pause) = ROUND_PAUSE.checked_sub(since) {
+            Timer::new(pause).await;
+        }
         let inbox = &self.reactor.inbox;
         let round = inbox.begin(self.reactor.cores());
         self.reactor.ask_for_reports(round);
@@ -138,8 +148,10 @@ impl Watch {
         };
         all.or(time_is_up).await;
         let reports = inbox.reports.borrow().iter().map(|(_, report)| report.clone()).collect();
+        let now = self.reactor.instant();
+        self.asked_at.set(now);
         drop(turn);
-        (reports, self.reactor.instant())
+        (reports, now)
     }
 }
 
