@@ -15,6 +15,8 @@ Scenarios:
   single       one record, one request in flight: broker against floor
   fetch-tail   what was just written is read again and again: broker against a plain loop of vectored sends
   fetch-cold   producers at a fixed rate, alone and while others read what no cache holds: broker against itself
+
+With --against BINARY another build of the broker takes the floor's place in those that produce: what a change costs.
 """
 
 import argparse
@@ -46,6 +48,9 @@ TAIL = dict(partitions=16, batch_bytes=256 << 10, in_flight=4)
 TAIL_BYTES = 64 * MIB
 
 COLD = dict(partitions=4, batch_bytes=256 << 10, in_flight=2)
+# The side that another build of the broker takes.
+OTHER = "other build"
+
 LIVE = dict(partitions=16, batch_bytes=16 << 10, record_bytes=1000, in_flight=64)
 
 
@@ -107,9 +112,9 @@ class Bench:
                    "--partitions", str(partitions), "--file-mib", str(file_mib), "--cpu", str(SERVER_CPU)]
         return Server("floor", command, self.work / "log").wait(port)
 
-    def broker(self):
+    def broker(self, binary=None):
         port, data = self.options.port, self.fresh()
-        command = [self.bin / "corelog", "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", data,
+        command = [binary or self.bin / "corelog", "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", data,
                    "--cores", f"{SERVER_CPU}-{SERVER_CPU}", *self.options.broker_flag]
         return Server("broker", command, self.work / "log").wait(port)
 
@@ -153,7 +158,10 @@ class Bench:
 def produce(bench, name, side):
     load = dict(PRODUCE[name])
     file_mib = load.pop("file_mib")
-    server = bench.floor(load["partitions"], file_mib) if side == "floor" else bench.broker()
+    if side == "floor":
+        server = bench.floor(load["partitions"], file_mib)
+    else:
+        server = bench.broker(bench.options.against if side == OTHER else None)
     with server:
         return bench.generate("produce", server, raw_sink=side == "floor", **load)
 
@@ -211,6 +219,11 @@ SCENARIOS = {
 }
 
 
+def sides(bench, name):
+    measured, reference, run = SCENARIOS[name]
+    return measured, OTHER if bench.options.against and name in PRODUCE else reference, run
+
+
 def derive(result):
     """Processor time by what it was spent on."""
     cpu, requests, size = result.get("server_cpu_s", 0), result["requests"], result["bytes"]
@@ -244,7 +257,7 @@ def spread(values):
 
 
 def run_scenario(bench, name):
-    measured, reference, run = SCENARIOS[name]
+    measured, reference, run = sides(bench, name)
     results = {measured: [], reference: []}
     for turn in range(bench.options.repeats):
         order = (reference, measured) if turn % 2 == 0 else (measured, reference)
@@ -259,7 +272,7 @@ def run_scenario(bench, name):
 
 
 def table(name, results):
-    measured, reference, _ = SCENARIOS[name]
+    measured, reference = results
     print(f"\n{name}: {measured} against {reference}, medians of {len(results[measured])} (spread)")
     print(f"  {'':16} {measured:>22} {reference:>22} {'ratio':>8}")
     for title, key, form in COLUMNS:
@@ -327,6 +340,7 @@ def main():
     parser.add_argument("--cold-mib", type=int, default=4096, help="fetch-cold: what is read, above the tail cache")
     parser.add_argument("--live-rate", type=float, default=2000, help="fetch-cold: requests a second of the producers")
     parser.add_argument("--broker-flag", action="append", default=[], help="one more word of `corelog serve`")
+    parser.add_argument("--against", metavar="BINARY", help="another build of the broker, instead of the floor")
     parser.add_argument("--json", metavar="FILE", help="write host, commands and every run to FILE")
     options = parser.parse_args()
     for name in options.scenario:
@@ -338,7 +352,7 @@ def main():
     bench = Bench(options)
     facts = host(bench)
     # Where things lie on this machine is nobody's business.
-    places = ("target_dir", "work_dir", "json", "port")
+    places = ("target_dir", "work_dir", "json", "port", "against")
     arguments = {name: value for name, value in vars(options).items() if name not in places}
     record = {"host": facts, "arguments": arguments, "scenarios": {}}
     try:
