@@ -250,17 +250,8 @@ fn rate(name: &str, unit: Unit, runs: &[Capsule], of: CountOf, draws: usize) -> 
 
 /// How many valid intervals there are in each turn that has any. Turns are told by the time between them.
 fn turns(result: &RunResult) -> Vec<usize> {
-    let mut turns = vec![0];
-    let mut end_ns = 0u64;
-    for interval in &result.intervals {
-        if interval.start_ns > end_ns.saturating_add(interval.length_ns / 2) {
-            turns.push(0);
-        }
-        end_ns = interval.start_ns.saturating_add(interval.length_ns);
-        if let (None, Some(last)) = (&interval.invalid, turns.last_mut()) {
-            *last += 1;
-        }
-    }
+    let turns = result.intervals.chunk_by(|before, after| after.follows(before));
+    let mut turns: Vec<usize> = turns.map(|turn| turn.iter().filter(|i| i.invalid.is_none()).count()).collect();
     turns.retain(|intervals| *intervals > 0);
     turns
 }

@@ -68,6 +68,14 @@ pub struct Interval {
     pub counts: Counts,
 }
 
+impl Interval {
+    /// Whether it was measured right after the other one. In a run of several turns there is time between them.
+    pub fn follows(&self, before: &Interval) -> bool {
+        let end_ns = before.start_ns.saturating_add(before.length_ns);
+        self.start_ns <= end_ns.saturating_add(before.length_ns / 2)
+    }
+}
+
 /// A whole run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RunResult {

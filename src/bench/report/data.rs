@@ -220,9 +220,15 @@ fn cells(histogram: &Packed) -> Vec<u64> {
     rows.into_iter().flat_map(|(row, count)| [row, count]).collect()
 }
 
-/// Parts of equal length, the last one perhaps shorter.
+/// Parts of equal length, the last one of each turn perhaps shorter.
 fn grouped(intervals: &[Interval], columns_max: usize) -> Vec<&[Interval]> {
-    intervals.chunks(intervals.len().div_ceil(columns_max).max(1)).collect()
+    let length = intervals.len().div_ceil(columns_max).max(1);
+    let turns = intervals.chunk_by(|before, after| after.follows(before));
+    // No run has turns by the hundred; a log that jumps all the time is divided without a look at them.
+    if turns.clone().count() > columns_max {
+        return intervals.chunks(length).collect();
+    }
+    turns.flat_map(|turn| turn.chunks(length)).collect()
 }
 
 fn valid(group: &[Interval]) -> impl Iterator<Item = &Interval> {
@@ -372,6 +378,14 @@ mod tests {
             assert_eq!((groups.len(), groups.iter().map(|g| g.len()).max().unwrap_or(0)), (columns, longest));
             assert_eq!(groups.iter().map(|group| group.len() as u64).sum::<u64>(), count);
         }
+        // A column holds intervals of one turn, unless there would be too many columns.
+        let turns: Vec<Interval> = (0..70).map(|i| interval(i + i / 7 * 5, false, &[])).collect();
+        assert!(
+            grouped(&turns, 14)
+                .iter()
+                .all(|group| group.last().expect("some").start_ns < group[0].start_ns + 5_000_000_000)
+        );
+        assert_eq!((grouped(&turns, 14).len(), grouped(&turns, 9).len()), (20, 9));
     }
 
     #[test]

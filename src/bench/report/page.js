@@ -296,9 +296,10 @@ function overTime(title, note, pick, text, tickText, log, more) {
       { min: low, max: high, log, ticks: log ? logTicks(low, high) : linearTicks(low, high, 5), label: tickText });
     for (const [run, at] of shown) {
       drawInvalid(chart, run, several ? colour(at) : 'var(--hatch)');
-      // A column without valid intervals breaks the line.
+      // A column without valid intervals breaks the line, and so does time in which nothing was measured.
       const parts = [[]];
       pick(run).forEach((value, column) => {
+        if (column && run.columns.start_s[column] > run.columns.end_s[column - 1] + 1e-3) parts.push([]);
         if (value === null) { parts.push([]); return; }
         const middle = (run.columns.start_s[column] + run.columns.end_s[column]) / 2;
         parts[parts.length - 1].push([middle, log ? Math.max(low, value) : value]);
