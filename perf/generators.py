@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Measures `corelog bench` against librdkafka's generator, in turn, on one processor each time.
+
+The broker runs on processor 0; the generator, with all its threads, on processor 1. Both send records of 100 bytes to
+one partition as fast as they can, acknowledged by the broker (acks=1), in batches of up to 256 KiB. librdkafka has the
+settings that make it fastest here. The two sides run in the order ABBA again and again, each against a fresh broker,
+and the result is the ratio of the medians. Only ratios of one invocation say anything.
+
+    cargo build --release --bin corelog
+    perf/generators.py --repeats 4 --json perf/results/NAME.json
+
+librdkafka is that of the locked rdkafka-sys crate, built here with its own flags (-O2) below the target directory.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SERVER_CPU, GENERATOR_CPU = 0, 1
+RECORD_BYTES = 100
+
+LIBRDKAFKA_FLAGS = ["linger.ms=50", "queue.buffering.max.messages=1000000", "batch.size=262144",
+                    "batch.num.messages=100000"]
+BENCH_FLAGS = ["--rate=0", "--linger-ms=50", "--batch-size=262144", "--acks=1", "--partitions=1", "--threads=1"]
+
+
+def say(*words):
+    print(*words, file=sys.stderr, flush=True)
+
+
+def run(command, **options):
+    return subprocess.run([str(word) for word in command], check=True, text=True, capture_output=True, **options)
+
+
+def build_librdkafka(target):
+    """librdkafka's generator, built once."""
+    metadata = json.loads(run(["cargo", "metadata", "--format-version", "1", "--locked"], cwd=ROOT).stdout)
+    package = next(package for package in metadata["packages"] if package["name"] == "rdkafka-sys")
+    source = pathlib.Path(package["manifest_path"]).parent / "librdkafka"
+    version = package["version"].split("+")[-1]
+    build = target / "perf" / f"librdkafka-{version}"
+    program = build / "rdkafka_performance"
+    if not program.exists():
+        say(f"building librdkafka {version}, which takes half a minute")
+        shutil.rmtree(build, ignore_errors=True)
+        shutil.copytree(source, build)
+        run(["./configure", "--disable-zstd", "--disable-ssl", "--disable-sasl", "--disable-curl"], cwd=build)
+        run(["make", f"-j{os.cpu_count()}", "-C", "src", "librdkafka.a"], cwd=build)
+        run(["gcc", "-O2", "-Isrc", "-o", program.name, "examples/rdkafka_performance.c", "src/librdkafka.a",
+             "-lz", "-lpthread", "-ldl", "-lm", "-lrt"], cwd=build)
+    return program, version
+
+
+class Broker:
+    """`corelog serve` on an empty directory and a processor of its own."""
+
+    def __init__(self, options):
+        self.port = options.port
+        shutil.rmtree(options.work_dir, ignore_errors=True)
+        os.makedirs(options.work_dir)
+        os.sync()
+        command = [options.target_dir / "release" / "corelog", "serve", "--listen", f"127.0.0.1:{self.port}",
+                   "--data-dir", options.work_dir / "data", "--cores", f"{SERVER_CPU}-{SERVER_CPU}"]
+        self.log = open(options.work_dir / "log", "w")
+        self.process = subprocess.Popen([str(word) for word in command], stderr=self.log)
+
+    def __enter__(self):
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+            time.sleep(0.05)
+        raise SystemExit(f"the broker does not listen; see {self.log.name}")
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
+
+
+def pinned(command):
+    return ["taskset", "-c", str(GENERATOR_CPU), *command]
+
+
+def with_librdkafka(options, program):
+    """Records a second, for a number of records that takes about the time asked for."""
+    command = [program, "-P", "-b", f"127.0.0.1:{options.port}", "-t", "load", "-s", RECORD_BYTES, "-a", 1,
+               "-c", options.librdkafka_records]
+    for flag in LIBRDKAFKA_FLAGS:
+        command += ["-X", flag]
+    with Broker(options):
+        output = run(pinned(command))
+    # It says so once a second, and once more at the end.
+    said = re.findall(r"% (\d+) messages produced .* (\d+) delivered .*, (\d+) failed\) in (\d+)ms",
+                      output.stdout + output.stderr)
+    sent, delivered, failed, ms = map(int, said[-1])
+    if failed or delivered != sent:
+        raise SystemExit(f"librdkafka sent {sent} records, of which {delivered} arrived and {failed} failed")
+    return delivered / ms * 1000
+
+
+def with_bench(options):
+    command = [options.target_dir / "release" / "corelog", "bench", f"--bootstrap=127.0.0.1:{options.port}",
+               f"--record-size={RECORD_BYTES}", f"--duration={options.seconds}s", "--warmup=1s",
+               f"--cpus={GENERATOR_CPU}", *BENCH_FLAGS, "--json"]
+    with Broker(options):
+        summary = json.loads(run(pinned(command)).stdout)
+    return summary["throughput"]["acked_records"]
+
+
+def host(options, version):
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    commit = run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT).stdout.strip()
+    return {"date": datetime.datetime.now().isoformat(" ", "seconds"), "kernel": platform.release(),
+            "cpu": f"{os.cpu_count()} x {model.group(1) if model else 'not readable'}", "commit": commit,
+            "librdkafka": version, "load_before": os.getloadavg()[0], "command": " ".join(sys.argv)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=4, help="runs of each side (4)")
+    parser.add_argument("--seconds", type=int, default=4, help="measured in each run of corelog bench (4)")
+    parser.add_argument("--librdkafka-records", type=int, default=8_000_000, help="sent in each of its runs (8000000)")
+    parser.add_argument("--target-dir", type=pathlib.Path, default=ROOT / "target")
+    parser.add_argument("--work-dir", type=pathlib.Path, default=ROOT / "target" / "perf" / "generators",
+                        help="emptied before every run; on the disk to be measured")
+    parser.add_argument("--port", type=int, default=9292)
+    parser.add_argument("--json", metavar="FILE", help="where the record goes")
+    options = parser.parse_args()
+    options.target_dir = options.target_dir.resolve()
+    options.work_dir = options.work_dir.resolve()
+    program, version = build_librdkafka(options.target_dir)
+    record = {"host": host(options, version), "bench_flags": BENCH_FLAGS, "librdkafka_flags": LIBRDKAFKA_FLAGS}
+    sides = {"bench": lambda: with_bench(options), "librdkafka": lambda: with_librdkafka(options, program)}
+    results = {name: [] for name in sides}
+    for turn in range(options.repeats):
+        for name in sorted(sides, reverse=turn % 2 == 1):
+            rate = sides[name]()
+            results[name].append(rate)
+            say(f"{turn + 1}/{options.repeats} {name}: {rate / 1e6:.2f} million records/s")
+    medians = {name: statistics.median(rates) for name, rates in results.items()}
+    for name, rates in results.items():
+        spread = 100 * (max(rates) - min(rates)) / medians[name]
+        print(f"{name:12} {medians[name] / 1e6:6.2f} million records/s of {RECORD_BYTES} bytes (spread {spread:.0f} %)")
+    print(f"ratio        {medians['bench'] / medians['librdkafka']:6.2f}")
+    if options.json:
+        record |= {"records_per_s": results, "ratio": medians["bench"] / medians["librdkafka"]}
+        pathlib.Path(options.json).write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
