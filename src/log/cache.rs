@@ -1,5 +1,8 @@
 //! The tail cache of a core: the newest batches of its logs in memory, and what disk reads brought too much of.
 //!
+//! It is there for readers: once a whole budget of bytes has come and nobody asked for any, it keeps little, until
+//! somebody asks again.
+//!
 //! *Owns*: batches as they were appended (not copied: the same memory that is written and sent), their order of
 //! arrival over all logs, the bytes they pin. *Never*: is asked whether data is safe; holds more than its budget.
 //! *Runs on*: every core, one cache for all its logs.
@@ -21,6 +24,12 @@ const READ_AHEAD_SHARE: usize = 4;
 /// Chunks of read-ahead a core remembers.
 const READ_AHEAD_CHUNKS_MAX: usize = 64;
 
+/// What is kept while nobody reads: so little that the memory of the next request is still in the processor's cache.
+const UNREAD_BYTES_KEPT: usize = 4 << 20;
+
+/// Batches that go with each that comes, until no more than that is kept: all at once would hold up the core.
+const UNREAD_BATCHES_PER_PUSH: usize = 2;
+
 /// Stale tokens tolerated before the order is cleaned.
 const STALE_TOKENS_MAX: usize = 1024;
 
@@ -36,6 +45,8 @@ pub struct TailCache {
     batches: usize,
     chunks: VecDeque<OwnedChunk>,
     chunk_bytes: usize,
+    /// Bytes that came since somebody last asked for any.
+    unread_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +96,7 @@ impl TailCache {
             batches: 0,
             chunks: VecDeque::new(),
             chunk_bytes: 0,
+            unread_bytes: 0,
         }
     }
 
@@ -111,6 +123,7 @@ impl TailCache {
         assert!(tail.batches.back().is_none_or(|last| last.next == base));
         let batch = CachedBatch { base, next, slices };
         self.bytes += batch.cost();
+        self.unread_bytes = self.unread_bytes.saturating_add(batch.cost());
         self.batches += 1;
         tail.batches.push_back(batch);
         tail.tokens += 1;
@@ -120,13 +133,14 @@ impl TailCache {
 
     /// Whole batches from the one that holds `from`, below `until`. `None` when that one is not cached.
     pub(super) fn read(
-        &self,
+        &mut self,
         key: TailKey,
         from: Offset,
         until: Offset,
         bytes_max: usize,
         at_least_one: bool,
     ) -> Option<LogSlices> {
+        self.unread_bytes = 0;
         let batches = &self.tails[key.0 as usize].batches;
         if batches.front().is_none_or(|first| from < first.base) {
             return None;
@@ -205,17 +219,29 @@ impl TailCache {
     }
 
     fn evict(&mut self) {
-        while self.bytes > self.budget_bytes {
-            let Some(key) = self.order.pop_front() else { break };
-            let tail = &mut self.tails[key as usize];
-            tail.tokens -= 1;
-            if let Some(batch) = tail.batches.pop_front() {
-                self.bytes -= batch.cost();
-                self.batches -= 1;
+        while self.bytes > self.budget_bytes && self.forget_oldest() {}
+        if self.unread_bytes > self.budget_bytes {
+            for _ in 0..UNREAD_BATCHES_PER_PUSH {
+                let is_done = self.bytes <= UNREAD_BYTES_KEPT || !self.forget_oldest();
+                if is_done {
+                    break;
+                }
             }
         }
         assert!(self.bytes <= self.budget_bytes || self.order.is_empty());
         while self.bytes > self.budget_bytes && self.forget_chunk(0).is_some() {}
+    }
+
+    /// Drops the batch that came first, or a stale token; false when there is neither.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(key) = self.order.pop_front() else { return false };
+        let tail = &mut self.tails[key as usize];
+        tail.tokens -= 1;
+        if let Some(batch) = tail.batches.pop_front() {
+            self.bytes -= batch.cost();
+            self.batches -= 1;
+        }
+        true
     }
 
     /// Drops stale tokens once there are more of them than of others; each is then looked at once or twice in all.
@@ -263,7 +289,7 @@ mod tests {
             cache.push(b, Offset(i), Offset(i + 1), batch(1000));
         }
         assert_eq!(cache.bytes(), 4 * one);
-        let check = |key, from: i64, until: i64, bytes_max, expect: Option<i64>| {
+        let mut check = |key, from: i64, until: i64, bytes_max, expect: Option<i64>| {
             let next = cache.read(key, Offset(from), Offset(until), bytes_max, false).map(|found| found.next.0);
             assert_eq!(next, expect, "from {from} until {until} max {bytes_max}");
         };
@@ -273,6 +299,39 @@ mod tests {
         check(b, 1, 3, 999, Some(1));
         check(b, 1, 2, 9000, Some(2));
         check(b, 1, 1, 9000, Some(1));
+    }
+
+    #[test]
+    fn without_readers_little_is_kept_until_somebody_reads() {
+        const BUDGET: usize = 16 << 20;
+        const BATCH: usize = 64 << 10;
+        let mut cache = TailCache::new(BUDGET);
+        let mut place = None;
+        let key = cache.key(&mut place);
+        let mut end = 0;
+        let mut push = |cache: &mut TailCache, bytes: usize| {
+            for _ in 0..bytes / BATCH {
+                cache.push(key, Offset(end), Offset(end + 1), batch(BATCH));
+                end += 1;
+            }
+            end
+        };
+        push(&mut cache, BUDGET / 2);
+        assert!(cache.bytes() > BUDGET / 2, "nobody had the time to read yet");
+        let before = cache.bytes();
+        push(&mut cache, BUDGET / 2 + 2 * BATCH);
+        assert!(cache.bytes() + 3 * BATCH > before, "it goes batch by batch");
+        let end = push(&mut cache, 2 * BUDGET);
+        assert!((UNREAD_BYTES_KEPT - BATCH..UNREAD_BYTES_KEPT + BATCH).contains(&cache.bytes()), "{}", cache.bytes());
+        assert!(cache.read(key, Offset(end - 1), Offset(end), usize::MAX, true).is_some());
+        let end = push(&mut cache, BUDGET / 2);
+        assert!(cache.bytes() > BUDGET / 2, "{}", cache.bytes());
+        for _ in 0..8 {
+            push(&mut cache, BUDGET / 2);
+            // What is not there any more was asked for all the same.
+            assert!(cache.read(key, Offset(0), Offset(end), usize::MAX, true).is_none());
+        }
+        assert!(cache.bytes() > BUDGET - 2 * BATCH && cache.bytes() <= BUDGET);
     }
 
     #[test]
