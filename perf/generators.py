@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Measures `corelog bench` against librdkafka's generator, in turn, on one processor each time.
 
-The broker runs on processor 0; the generator, with all its threads, on processor 1. Both send records of 100 bytes to
-one partition as fast as they can, acknowledged by the broker (acks=1), in batches of up to 256 KiB. librdkafka has the
-settings that make it fastest here. The two sides run in the order ABBA again and again, each against a fresh broker,
-and the result is the ratio of the medians. Only ratios of one invocation say anything.
+A sink that acknowledges and keeps nothing runs on processor 0, so that no disk has a part in it; the generator, with
+all its threads, on processor 1. Both send records of 100 bytes to one partition as fast as they can, acknowledged
+(acks=1), in batches of up to 256 KiB. librdkafka has the settings that make it fastest here. The two sides run in the
+order ABBA again and again, each against a fresh sink, and the result is the ratio of the medians. Only ratios of one
+invocation say anything.
 
-    cargo build --release --bin corelog
+    cargo build --release --bin corelog --example generator
     perf/generators.py --repeats 4 --json perf/results/NAME.json
 
 librdkafka is that of the locked rdkafka-sys crate, built here with its own flags (-O2) below the target directory.
@@ -41,7 +42,10 @@ def say(*words):
 
 
 def run(command, **options):
-    return subprocess.run([str(word) for word in command], check=True, text=True, capture_output=True, **options)
+    done = subprocess.run([str(word) for word in command], text=True, capture_output=True, **options)
+    if done.returncode != 0:
+        raise SystemExit(f"{command} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return done
 
 
 def build_librdkafka(target):
@@ -63,18 +67,14 @@ def build_librdkafka(target):
     return program, version
 
 
-class Broker:
-    """`corelog serve` on an empty directory and a processor of its own."""
+class Sink:
+    """The other end, on a processor of its own."""
 
     def __init__(self, options):
         self.port = options.port
-        shutil.rmtree(options.work_dir, ignore_errors=True)
-        os.makedirs(options.work_dir)
-        os.sync()
-        command = [options.target_dir / "release" / "corelog", "serve", "--listen", f"127.0.0.1:{self.port}",
-                   "--data-dir", options.work_dir / "data", "--cores", f"{SERVER_CPU}-{SERVER_CPU}"]
-        self.log = open(options.work_dir / "log", "w")
-        self.process = subprocess.Popen([str(word) for word in command], stderr=self.log)
+        command = [options.target_dir / "release" / "examples" / "generator", "ack-sink", "--partitions", 1,
+                   "--bootstrap", f"127.0.0.1:{self.port}", "--cpu", SERVER_CPU]
+        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
 
     def __enter__(self):
         for _ in range(200):
@@ -82,12 +82,11 @@ class Broker:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return self
             time.sleep(0.05)
-        raise SystemExit(f"the broker does not listen; see {self.log.name}")
+        raise SystemExit(f"the sink does not listen on port {self.port}")
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        self.log.close()
 
 
 def pinned(command):
@@ -100,7 +99,7 @@ def with_librdkafka(options, program):
                "-c", options.librdkafka_records]
     for flag in LIBRDKAFKA_FLAGS:
         command += ["-X", flag]
-    with Broker(options):
+    with Sink(options):
         output = run(pinned(command))
     # It says so once a second, and once more at the end.
     said = re.findall(r"% (\d+) messages produced .* (\d+) delivered .*, (\d+) failed\) in (\d+)ms",
@@ -115,7 +114,7 @@ def with_bench(options):
     command = [options.target_dir / "release" / "corelog", "bench", f"--bootstrap=127.0.0.1:{options.port}",
                f"--record-size={RECORD_BYTES}", f"--duration={options.seconds}s", "--warmup=1s",
                f"--cpus={GENERATOR_CPU}", *BENCH_FLAGS, "--json"]
-    with Broker(options):
+    with Sink(options):
         summary = json.loads(run(pinned(command)).stdout)
     return summary["throughput"]["acked_records"]
 
@@ -134,13 +133,10 @@ def main():
     parser.add_argument("--seconds", type=int, default=4, help="measured in each run of corelog bench (4)")
     parser.add_argument("--librdkafka-records", type=int, default=8_000_000, help="sent in each of its runs (8000000)")
     parser.add_argument("--target-dir", type=pathlib.Path, default=ROOT / "target")
-    parser.add_argument("--work-dir", type=pathlib.Path, default=ROOT / "target" / "perf" / "generators",
-                        help="emptied before every run; on the disk to be measured")
     parser.add_argument("--port", type=int, default=9292)
     parser.add_argument("--json", metavar="FILE", help="where the record goes")
     options = parser.parse_args()
     options.target_dir = options.target_dir.resolve()
-    options.work_dir = options.work_dir.resolve()
     program, version = build_librdkafka(options.target_dir)
     record = {"host": host(options, version), "bench_flags": BENCH_FLAGS, "librdkafka_flags": LIBRDKAFKA_FLAGS}
     sides = {"bench": lambda: with_bench(options), "librdkafka": lambda: with_librdkafka(options, program)}

@@ -2,11 +2,12 @@
 //!
 //! `produce` and `fetch` load a server over one or more pipelined connections and report throughput, latency and
 //! errors. `send-sink` is the other end for `fetch`: it answers with the same bytes from memory, as fast as a plain
-//! loop of vectored sends can.
+//! loop of vectored sends can. `ack-sink` is the other end for any producer: it acknowledges and keeps nothing.
 //!
 //! *Owns*: one run and its report. *Never*: keeps what it reads, retries a request. *Runs on*: one thread (the sink:
 //! one a connection), pinned with `--cpu`.
 
+mod ack_sink;
 mod connection;
 mod control;
 mod fetch;
@@ -92,6 +93,7 @@ enum Mode {
     Produce,
     Fetch,
     SendSink,
+    AckSink,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,6 +148,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     let report = match arguments.mode {
         Mode::SendSink => return sink::serve(arguments),
+        Mode::AckSink => return ack_sink::serve(arguments),
         Mode::Produce => {
             if !arguments.raw_sink {
                 control::create_topic(arguments)?;

@@ -114,6 +114,7 @@ impl Meter {
             Mode::Produce => "produce",
             Mode::Fetch => "fetch",
             Mode::SendSink => "send-sink",
+            Mode::AckSink => "ack-sink",
         };
         Report { mode, numbers, errors: self.errors }
     }
