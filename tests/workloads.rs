@@ -43,3 +43,20 @@ fn each_says_what_it_stands_for_and_what_is_good() {
         assert!(text.lines().all(|line| line.len() <= 120), "{}: lines of up to 120 characters", path.display());
     }
 }
+
+#[test]
+fn each_that_is_named_to_people_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = 0;
+    for path in ["README.md", "tuning.md", "src/bench/command.rs", "perf/peers.md"] {
+        let text = fs::read_to_string(root.join(path)).expect("it can be read");
+        for (at, _) in text.match_indices("perf/workloads/") {
+            let word = text[at..].split(|c: char| c.is_whitespace() || "`)\"".contains(c)).next().unwrap_or_default();
+            if word.ends_with(".toml") {
+                named += 1;
+                assert!(root.join(word).exists(), "{path} names {word}");
+            }
+        }
+    }
+    assert!(named >= 2, "the search finds the example of --help and one in tuning.md");
+}

@@ -37,7 +37,7 @@ latencies hide stalls and are labelled so.
 
 Examples:
   corelog bench --bootstrap 127.0.0.1:9092 --rate 100000 --record-size 100 --duration 30s
-  corelog bench --workload perf/workloads/keyed.toml --rate 50000
+  corelog bench --workload perf/workloads/keyed-producers.toml --rate 50000
   corelog bench --rate 0 --producers 4 --batch-size 64KiB --linger-ms 1";
 
 pub fn command() -> Command {
