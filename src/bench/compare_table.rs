@@ -44,13 +44,7 @@ pub fn command() -> Command {
 }
 
 pub fn run(matches: &ArgMatches) -> ExitCode {
-    match try_run(matches) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("error: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    printed::ended(try_run(matches))
 }
 
 fn try_run(matches: &ArgMatches) -> Result<(), String> {

@@ -1,8 +1,9 @@
-//! What a tool prints on standard output.
+//! What a tool prints, and how it ends.
 //!
-//! *Owns*: how that may fail. *Never*: decides what is said. *Runs on*: the main thread.
+//! *Owns*: how printing may fail, the exit code of an error. *Never*: decides what is said. *Runs on*: the main thread.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
 
 /// Prints all of it. Whoever reads may stop early, as `head` does; that anything else went wrong, such as a full disk,
 /// is told.
@@ -13,6 +14,17 @@ pub fn print(bytes: &[u8]) -> Result<(), String> {
             Err(format!("standard output: {error}; what was printed is not complete"))
         }
         _ => Ok(()),
+    }
+}
+
+/// How a tool ends: what went wrong is told on standard error.
+pub fn ended(done: Result<(), String>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
     }
 }
 

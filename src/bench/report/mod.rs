@@ -58,19 +58,12 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     let runs: Vec<&PathBuf> = matches.get_many("run").expect("clap asks for one").collect();
     let out: &PathBuf = matches.get_one("out").expect("it has a default");
     let differs: Vec<String> = matches.get_many("differs").into_iter().flatten().cloned().collect();
-    match report(&runs, &differs, out) {
-        Ok(notes) => {
-            notes.iter().for_each(|note| eprintln!("note: {note}"));
-            if out.as_os_str() != "-" {
-                eprintln!("{}", out.display());
-            }
-            ExitCode::SUCCESS
+    printed::ended(report(&runs, &differs, out).map(|notes| {
+        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        if out.as_os_str() != "-" {
+            eprintln!("{}", out.display());
         }
-        Err(message) => {
-            eprintln!("error: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    }))
 }
 
 /// The whole page.
