@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::admin::log_dump::{Form, write_batch};
 use crate::admin::log_files::{FileError, Survey, names, read_segment};
 use crate::base::ids::{LeaderEpoch, Offset};
-use crate::log::inspect::{LogFile, LogFiles, PlacedBatch, Rest, SegmentEnd};
+use crate::log::inspect::{FileName, LogFiles, PlacedBatch, Rest, SegmentEnd};
 use crate::shell::{host, socket};
 
 const EXAMPLES: &str = "\
@@ -158,7 +158,7 @@ fn dump(matches: &ArgMatches) -> Result<bool, Refusal> {
         if segments.get(at + 1).is_some_and(|next| *next <= from) {
             continue;
         }
-        let file = LogFile::Segment(base).path(&dir);
+        let file = FileName::Segment(base).path(&dir);
         if !form.json {
             writeln!(out, "Dumping {}\nLog starting offset: {base}", file.display())?;
         }
@@ -359,7 +359,7 @@ fn write_table(out: &mut impl Write, surveys: &[Survey]) -> io::Result<()> {
 fn write_findings(out: &mut impl Write, survey: &Survey) -> io::Result<()> {
     writeln!(out, "\n{}", name_of(&survey.dir))?;
     if let Some(cut) = &survey.cut {
-        let path = LogFile::Segment(cut.segment).path(&survey.dir);
+        let path = FileName::Segment(cut.segment).path(&survey.dir);
         writeln!(out, "  {}: bad from byte {} on, offset {}: {}", path.display(), cut.position, cut.offset, cut.why)?;
     }
     for (file, what) in &survey.untrue {
@@ -374,10 +374,10 @@ fn write_findings(out: &mut impl Write, survey: &Survey) -> io::Result<()> {
 fn write_plan(out: &mut impl Write, survey: &Survey) -> io::Result<()> {
     write_findings(out, survey)?;
     if let Some(cut) = &survey.cut {
-        let path = LogFile::Segment(cut.segment).path(&survey.dir);
+        let path = FileName::Segment(cut.segment).path(&survey.dir);
         writeln!(out, "  cut {} at byte {}", path.display(), cut.position)?;
         for base in &cut.later {
-            writeln!(out, "  put aside {}", LogFile::Segment(*base).path(&survey.dir).display())?;
+            writeln!(out, "  put aside {}", FileName::Segment(*base).path(&survey.dir).display())?;
         }
         let lost = match survey.known_end().0 - cut.offset.0 {
             0 => format!("what followed offset {}", cut.offset.0 - 1),
@@ -401,13 +401,13 @@ fn surveys_json(surveys: &[Survey]) -> Value {
 
 fn survey_json(survey: &Survey) -> Value {
     let (from, to) = survey.offsets();
-    let path = |file: LogFile| file.path(&survey.dir).display().to_string();
+    let path = |file: FileName| file.path(&survey.dir).display().to_string();
     let cut = survey.cut.as_ref().map(|cut| {
         json!({
-            "file": path(LogFile::Segment(cut.segment)),
+            "file": path(FileName::Segment(cut.segment)),
             "position": cut.position,
             "offset": cut.offset.0,
-            "laterSegments": cut.later.iter().map(|base| path(LogFile::Segment(*base))).collect::<Vec<_>>(),
+            "laterSegments": cut.later.iter().map(|base| path(FileName::Segment(*base))).collect::<Vec<_>>(),
             "bytes": survey.cut_bytes(),
             "knownEnd": survey.known_end().0,
             "why": cut.why,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::{DISK_READ_BYTES_MAX, SMALL_FILE_BYTES_MAX};
-use crate::log::inspect::{Claims, Cut, LogFile, LogFiles, PlacedBatch, Rest, SegmentEnd, SegmentReader, plan_cut};
+use crate::log::inspect::{Claims, Cut, FileName, LogFiles, PlacedBatch, Rest, SegmentEnd, SegmentReader, plan_cut};
 use crate::wire::records::BatchRecords;
 
 /// What the bytes that are cut off are kept as: this follows their segment's name.
@@ -30,7 +30,7 @@ pub struct Survey {
     pub ends: Vec<SegmentEnd>,
     pub cut: Option<Cut>,
     /// Files beside the segments that tell untruths. The broker does without them.
-    pub untrue: Vec<(LogFile, String)>,
+    pub untrue: Vec<(FileName, String)>,
     /// Batches with the right checksum whose records cannot be read. No repair helps.
     pub unreadable: Vec<String>,
 }
@@ -79,15 +79,15 @@ impl Survey {
     pub fn take(dir: &Path, mut on_bytes: impl FnMut(usize)) -> Result<Survey, FileError> {
         let files = LogFiles::of(names(dir)?);
         let mut claims = Claims::default();
-        let indexes = files.indexes.iter().copied().map(LogFile::Index);
-        let snapshots = files.snapshots.iter().copied().map(LogFile::Snapshot);
-        for file in indexes.chain(snapshots).chain(files.has_checkpoint.then_some(LogFile::Checkpoint)) {
+        let indexes = files.indexes.iter().copied().map(FileName::Index);
+        let snapshots = files.snapshots.iter().copied().map(FileName::Snapshot);
+        for file in indexes.chain(snapshots).chain(files.has_checkpoint.then_some(FileName::Checkpoint)) {
             claims.read(file, &read_small(&file.path(dir))?);
         }
         let (mut ends, mut unreadable) = (Vec::<SegmentEnd>::new(), Vec::new());
         for &base in &files.segments {
             let epoch = ends.last().map_or(LeaderEpoch(0), |end| end.epoch);
-            let path = LogFile::Segment(base).path(dir);
+            let path = FileName::Segment(base).path(dir);
             let on_batch = |batch: &PlacedBatch| {
                 claims.on_place(base, batch.position, batch.header.first_offset());
                 if let Some(why) = fault_of_records(batch) {
@@ -157,16 +157,16 @@ impl Survey {
     }
 
     /// The files beside the segments that have to go with a cut, or because they are untrue.
-    pub fn doomed(&self) -> Vec<LogFile> {
-        let mut doomed: Vec<LogFile> = self.untrue.iter().map(|(file, _)| *file).collect();
+    pub fn doomed(&self) -> Vec<FileName> {
+        let mut doomed: Vec<FileName> = self.untrue.iter().map(|(file, _)| *file).collect();
         if let Some(cut) = &self.cut {
             doomed.extend(
-                self.files.indexes.iter().filter(|base| **base >= cut.segment).map(|base| LogFile::Index(*base)),
+                self.files.indexes.iter().filter(|base| **base >= cut.segment).map(|base| FileName::Index(*base)),
             );
             doomed.extend(
-                self.files.snapshots.iter().filter(|base| **base > cut.offset).map(|base| LogFile::Snapshot(*base)),
+                self.files.snapshots.iter().filter(|base| **base > cut.offset).map(|base| FileName::Snapshot(*base)),
             );
-            doomed.extend(self.files.has_checkpoint.then_some(LogFile::Checkpoint));
+            doomed.extend(self.files.has_checkpoint.then_some(FileName::Checkpoint));
         }
         doomed.sort_unstable();
         doomed.dedup();
@@ -178,7 +178,7 @@ impl Survey {
         if let Some(cut) = &self.cut {
             // The last first: until the cut is done, the segments that are left follow on each other.
             for base in cut.later.iter().rev() {
-                let path = LogFile::Segment(*base).path(&self.dir);
+                let path = FileName::Segment(*base).path(&self.dir);
                 at(&path, fs::rename(&path, kept_as(&path)?))?;
             }
         }
@@ -187,7 +187,7 @@ impl Survey {
             at(&path, fs::remove_file(&path))?;
         }
         if let Some(cut) = &self.cut {
-            cut_segment(&LogFile::Segment(cut.segment).path(&self.dir), cut.position)?;
+            cut_segment(&FileName::Segment(cut.segment).path(&self.dir), cut.position)?;
         }
         at(&self.dir, File::open(&self.dir).and_then(|dir| dir.sync_all()))
     }

@@ -5,7 +5,6 @@
 //! thread of the command line, while no broker has the files.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 
@@ -13,7 +12,7 @@ use crate::base::ids::{LeaderEpoch, Offset};
 use crate::wire::batch::{BatchHeader, HEADER_BYTES, StoredError, check_stored};
 
 use super::index::SealedIndex;
-use super::segment::FileName;
+pub use super::segment::FileName;
 use super::state::State;
 
 /// The files of a log that count, by the first offset of their segments.
@@ -26,27 +25,6 @@ pub struct LogFiles {
     pub has_checkpoint: bool,
     /// Names that mean nothing to the broker.
     pub strangers: Vec<String>,
-}
-
-/// A file of a log.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum LogFile {
-    Segment(Offset),
-    Index(Offset),
-    Snapshot(Offset),
-    Checkpoint,
-}
-
-impl LogFile {
-    pub fn path(self, dir: &Path) -> PathBuf {
-        let name = match self {
-            LogFile::Segment(base) => FileName::Segment(base),
-            LogFile::Index(base) => FileName::Index(base),
-            LogFile::Snapshot(base) => FileName::Snapshot(base),
-            LogFile::Checkpoint => FileName::Checkpoint,
-        };
-        name.path(dir)
-    }
 }
 
 impl LogFiles {
@@ -223,23 +201,23 @@ pub fn plan_cut(ends: &[SegmentEnd]) -> Option<Cut> {
 pub struct Claims {
     /// By segment and place in it.
     open: BTreeMap<(Offset, u64), Vec<Claim>>,
-    findings: Vec<(LogFile, String)>,
+    findings: Vec<(FileName, String)>,
 }
 
 /// That a batch ends, or the segment begins, at some place.
 #[derive(Clone, Copy, Debug)]
 struct Claim {
-    by: LogFile,
+    by: FileName,
     /// The offset after that place, if it is said.
     next: Option<Offset>,
 }
 
 impl Claims {
     /// Takes what a file says; `bytes` are all of it.
-    pub fn read(&mut self, file: LogFile, bytes: &[u8]) {
+    pub fn read(&mut self, file: FileName, bytes: &[u8]) {
         match file {
-            LogFile::Segment(_) => {}
-            LogFile::Index(base) => match SealedIndex::from_file(bytes, base) {
+            FileName::Segment(_) => {}
+            FileName::Index(base) => match SealedIndex::from_file(bytes, base) {
                 Some(sealed) => {
                     for (offset, position) in sealed.index.places() {
                         self.add(file, base, position, Some(offset));
@@ -248,7 +226,7 @@ impl Claims {
                 }
                 None => self.findings.push((file, "is not an index of this segment, or is damaged".to_owned())),
             },
-            LogFile::Snapshot(_) | LogFile::Checkpoint => match State::from_file(bytes) {
+            FileName::Snapshot(_) | FileName::Checkpoint => match State::from_file(bytes) {
                 Some(state) => {
                     self.add(file, state.segment, state.mark.position, Some(state.mark.next));
                     for row in &state.sealed {
@@ -260,7 +238,7 @@ impl Claims {
         }
     }
 
-    fn add(&mut self, by: LogFile, segment: Offset, position: u64, next: Option<Offset>) {
+    fn add(&mut self, by: FileName, segment: Offset, position: u64, next: Option<Offset>) {
         self.open.entry((segment, position)).or_default().push(Claim { by, next });
     }
 
@@ -277,7 +255,7 @@ impl Claims {
 
     /// What is wrong, one finding a file, given that the log's segments are `ends`. A snapshot may tell of segments
     /// that are gone.
-    pub fn finish(mut self, ends: &[SegmentEnd]) -> Vec<(LogFile, String)> {
+    pub fn finish(mut self, ends: &[SegmentEnd]) -> Vec<(FileName, String)> {
         for ((segment, position), claims) in std::mem::take(&mut self.open) {
             if !ends.iter().any(|end| end.base == segment) {
                 continue;
@@ -403,7 +381,7 @@ mod tests {
             let mut index = Index::new(Offset(0), 1);
             index.on_batch(Offset(offset), position, 5);
             let mut claims = Claims::default();
-            claims.read(LogFile::Index(Offset(0)), &SealedIndex { index, len, max_timestamp: 5 }.to_file());
+            claims.read(FileName::Index(Offset(0)), &SealedIndex { index, len, max_timestamp: 5 }.to_file());
             let mut reader = SegmentReader::new(Offset(0), LeaderEpoch(0), bytes.len() as u64);
             reader.push(&bytes, |batch| claims.on_place(Offset(0), batch.position, batch.header.first_offset()));
             claims.on_place(Offset(0), reader.next().1, reader.next().0);
@@ -415,7 +393,7 @@ mod tests {
         assert_eq!(verdict(2, one + 1, 4 * one), [nowhere.as_str()]);
         assert_eq!(verdict(2, one, 4 * one - 1).len(), 1);
         let mut claims = Claims::default();
-        claims.read(LogFile::Checkpoint, b"nonsense");
+        claims.read(FileName::Checkpoint, b"nonsense");
         assert_eq!(claims.finish(&[])[0].1, "is not a snapshot of a log, or is damaged");
     }
 

@@ -78,8 +78,8 @@ impl Segment {
 }
 
 /// What kind of file of a log a name is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileName {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileName {
     Segment(Offset),
     Index(Offset),
     Snapshot(Offset),
@@ -104,7 +104,7 @@ impl FileName {
         }
     }
 
-    pub(super) fn path(self, dir: &Path) -> PathBuf {
+    pub fn path(self, dir: &Path) -> PathBuf {
         match self {
             FileName::Segment(base) => dir.join(format!("{:020}.log", base.0)),
             FileName::Index(base) => dir.join(format!("{:020}.index", base.0)),
