@@ -2,9 +2,6 @@
 //!
 //! *Owns*: the three replies that a producer needs. *Never*: checks a batch, keeps a byte.
 
-use std::io::{ErrorKind, Write};
-use std::net::{TcpListener, TcpStream};
-
 use bytes::Bytes;
 use corelog::wire::codec::Api;
 use corelog::wire::frame::{decode_body, decode_header, encode_reply};
@@ -18,43 +15,16 @@ use corelog::wire::messages::produce::{
 use corelog::wire::messages::{api_versions, metadata, produce};
 use corelog::wire::reader::{DecodeError, Reader};
 
-use crate::{Arguments, control};
+use crate::{Arguments, answer};
 
 const NODE: i32 = 1;
 
 /// Serves until it is killed.
 pub fn serve(arguments: &Arguments) -> Result<(), String> {
-    let address = &arguments.bootstrap;
-    let listener = TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let listener = answer::listen(&arguments.bootstrap)?;
     let local = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("listening on {local}");
     let (port, partitions) = (i32::from(local.port()), arguments.partitions);
-    for stream in listener.incoming() {
-        let stream = stream.map_err(|error| format!("cannot accept: {error}"))?;
-        std::thread::spawn(move || {
-            if let Err(why) = answer(stream, port, partitions) {
-                eprintln!("generator: {why}");
-            }
-        });
-    }
-    Ok(())
-}
-
-fn answer(mut stream: TcpStream, port: i32, partitions: i32) -> Result<(), String> {
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    loop {
-        let frame = match control::read_frame(&mut stream) {
-            Ok(frame) => frame,
-            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
-                return Ok(());
-            }
-            Err(error) => return Err(format!("cannot read: {error}")),
-        };
-        let reply = reply(frame, port, partitions).map_err(|error| format!("only producers are answered: {error}"))?;
-        if stream.write_all(&reply.concat()).is_err() {
-            return Ok(());
-        }
-    }
+    answer::accept(&listener, "producers are", move |frame| reply(frame, port, partitions))
 }
 
 fn reply(frame: Bytes, port: i32, partitions: i32) -> Result<Vec<Bytes>, DecodeError> {

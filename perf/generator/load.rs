@@ -269,7 +269,7 @@ mod tests {
         let address = listener.local_addr().expect("bound").to_string();
         let batch = produce::batch(&arguments(&address, "send-sink --batch-bytes 100000")).bytes;
         let (batch_bytes, pool) = (batch.len() as f64, sink::pool(&batch));
-        std::thread::spawn(move || sink::accept(&listener, &pool));
+        std::thread::spawn(move || sink::accept(&listener, pool));
         let check = |words: &str, batches_a_reply: f64| {
             let arguments = arguments(&address, words);
             let report = run(&arguments, fetch::lanes(&arguments, &[0; 3])).expect("it runs");

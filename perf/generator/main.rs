@@ -8,6 +8,7 @@
 //! one a connection), pinned with `--cpu`.
 
 mod ack_sink;
+mod answer;
 mod connection;
 mod control;
 mod fetch;
