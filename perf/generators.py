@@ -14,31 +14,22 @@ librdkafka is that of the locked rdkafka-sys crate, built here with its own flag
 """
 
 import argparse
-import datetime
 import json
 import os
 import pathlib
-import platform
 import re
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
-import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-SERVER_CPU, GENERATOR_CPU = 0, 1
+from run import GENERATOR_CPU, ROOT, SERVER_CPU, Server, host, say, spread
+
 RECORD_BYTES = 100
 
 LIBRDKAFKA_FLAGS = ["linger.ms=50", "queue.buffering.max.messages=1000000", "batch.size=262144",
                     "batch.num.messages=100000"]
 BENCH_FLAGS = ["--rate=0", "--linger-ms=50", "--batch-size=262144", "--acks=1", "--partitions=1", "--threads=1"]
-
-
-def say(*words):
-    print(*words, file=sys.stderr, flush=True)
 
 
 def run(command, **options):
@@ -67,26 +58,12 @@ def build_librdkafka(target):
     return program, version
 
 
-class Sink:
+def sink(options):
     """The other end, on a processor of its own."""
-
-    def __init__(self, options):
-        self.port = options.port
-        command = [options.target_dir / "release" / "examples" / "generator", "ack-sink", "--partitions", 1,
-                   "--bootstrap", f"127.0.0.1:{self.port}", "--cpu", SERVER_CPU]
-        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
-
-    def __enter__(self):
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
-            time.sleep(0.05)
-        raise SystemExit(f"the sink does not listen on port {self.port}")
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+    log = options.target_dir / "perf" / "ack-sink.log"
+    command = [options.target_dir / "release" / "examples" / "generator", "ack-sink", "--partitions", "1",
+               "--bootstrap", f"127.0.0.1:{options.port}", "--cpu", str(SERVER_CPU)]
+    return Server("ack-sink", command, log).wait(options.port)
 
 
 def pinned(command):
@@ -99,7 +76,7 @@ def with_librdkafka(options, program):
                "-c", options.librdkafka_records]
     for flag in LIBRDKAFKA_FLAGS:
         command += ["-X", flag]
-    with Sink(options):
+    with sink(options):
         output = run(pinned(command))
     # It says so once a second, and once more at the end.
     said = re.findall(r"% (\d+) messages produced .* (\d+) delivered .*, (\d+) failed\) in (\d+)ms",
@@ -114,17 +91,9 @@ def with_bench(options):
     command = [options.target_dir / "release" / "corelog", "bench", f"--bootstrap=127.0.0.1:{options.port}",
                f"--record-size={RECORD_BYTES}", f"--duration={options.seconds}s", "--warmup=1s",
                f"--cpus={GENERATOR_CPU}", *BENCH_FLAGS, "--json"]
-    with Sink(options):
+    with sink(options):
         summary = json.loads(run(pinned(command)).stdout)
     return summary["throughput"]["acked_records"]
-
-
-def host(options, version):
-    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    commit = run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT).stdout.strip()
-    return {"date": datetime.datetime.now().isoformat(" ", "seconds"), "kernel": platform.release(),
-            "cpu": f"{os.cpu_count()} x {model.group(1) if model else 'not readable'}", "commit": commit,
-            "librdkafka": version, "load_before": os.getloadavg()[0], "command": " ".join(sys.argv)}
 
 
 def main():
@@ -138,7 +107,8 @@ def main():
     options = parser.parse_args()
     options.target_dir = options.target_dir.resolve()
     program, version = build_librdkafka(options.target_dir)
-    record = {"host": host(options, version), "bench_flags": BENCH_FLAGS, "librdkafka_flags": LIBRDKAFKA_FLAGS}
+    facts = host(options.target_dir) | {"librdkafka": version, "command": " ".join(sys.argv)}
+    record = {"host": facts, "bench_flags": BENCH_FLAGS, "librdkafka_flags": LIBRDKAFKA_FLAGS}
     sides = {"bench": lambda: with_bench(options), "librdkafka": lambda: with_librdkafka(options, program)}
     results = {name: [] for name in sides}
     for turn in range(options.repeats):
@@ -148,8 +118,8 @@ def main():
             say(f"{turn + 1}/{options.repeats} {name}: {rate / 1e6:.2f} million records/s")
     medians = {name: statistics.median(rates) for name, rates in results.items()}
     for name, rates in results.items():
-        spread = 100 * (max(rates) - min(rates)) / medians[name]
-        print(f"{name:12} {medians[name] / 1e6:6.2f} million records/s of {RECORD_BYTES} bytes (spread {spread:.0f} %)")
+        print(f"{name:12} {medians[name] / 1e6:6.2f} million records/s of {RECORD_BYTES} bytes "
+              f"(spread {spread(rates):.0f} %)")
     print(f"ratio        {medians['bench'] / medians['librdkafka']:6.2f}")
     if options.json:
         record |= {"records_per_s": results, "ratio": medians["bench"] / medians["librdkafka"]}

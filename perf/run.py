@@ -308,11 +308,11 @@ def output(*command):
         return "unknown"
 
 
-def host(bench):
-    bench.fresh()
+def host(work):
+    """What a record says of the machine; `work` is on the disk that is measured."""
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
                  "unknown")
-    device, fs = (output("findmnt", "-n", "-o", "SOURCE,FSTYPE", "-T", str(bench.work)).split() + ["unknown"] * 2)[:2]
+    device, fs = (output("findmnt", "-n", "-o", "SOURCE,FSTYPE", "-T", str(work)).split() + ["unknown"] * 2)[:2]
     block = pathlib.Path("/sys/class/block") / pathlib.Path(device).name
     queue = next((path / "queue" for path in (block, block.resolve().parent) if (path / "queue").exists()), None)
     return {
@@ -350,7 +350,8 @@ def main():
         parser.error(f"{options.work_dir} is not empty: this would delete it")
 
     bench = Bench(options)
-    facts = host(bench)
+    bench.fresh()
+    facts = host(bench.work)
     # Where things lie on this machine is nobody's business.
     places = ("target_dir", "work_dir", "json", "port", "against")
     arguments = {name: value for name, value in vars(options).items() if name not in places}
