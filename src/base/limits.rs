@@ -80,6 +80,11 @@ pub const FETCH_REPLY_BYTES_MAX: usize = 8 << 20;
 /// Partitions of one DescribeTopicPartitions reply (Kafka: `max.request.partition.size.limit`).
 pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
 
+/// A core's journal, where there is one: room for a few of the largest commits, and no more than is pre-written in
+/// a bearable time.
+pub const JOURNAL_BYTES_MIN: u64 = 1 << 20;
+pub const JOURNAL_BYTES_MAX: u64 = 16 << 30;
+
 const _: () = assert!(DISK_READ_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () = assert!(DISK_WRITE_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 // A metadata file is read in one piece: snapshot, log part, the write that passes its bound, and the frames around.

@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::row::{Notation, Origin, Row, SettingError, boolean, int, list, long, names, short, string, unknown};
-use super::values::{Address, CleanupPolicy, Cores, TimestampType, Unit, Value};
-use crate::base::limits::{FETCH_SESSIONS_PER_CORE_MAX, PARTITIONS_PER_TOPIC_MAX};
+use super::values::{Address, CleanupPolicy, Cores, Durability, TimestampType, Unit, Value};
+use crate::base::limits::{
+    FETCH_SESSIONS_PER_CORE_MAX, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, PARTITIONS_PER_TOPIC_MAX,
+};
 
 /// Makes the struct, its defaults and the rows out of the table.
 macro_rules! settings {
@@ -84,6 +86,21 @@ settings! {
         /// In-sync replicas that must have a record before acks=all is answered.
         min_insync_replicas: i32 = 1 => int("min.insync.replicas", Unit::Count).within(1, i32::MAX as i64)
             .topic("min.insync.replicas").inert("One broker's partitions have one replica, so only 1 can be met.");
+    }
+    "Durability" {
+        /// What an acknowledgement waits for. `sync`: until the device says that the records are on stable storage
+        /// (fdatasync), so that they outlive a loss of power; records of all partitions of a core are synced together
+        /// in its journal. `write`: until the device has taken them (direct I/O), so that they outlive the end of this
+        /// process, however it ends, but what the device still held in its cache may be lost with the power.
+        durability: Durability = Durability::Write => string("durability").one_of(&["sync", "write"]).topic("durability");
+        /// Size of each core's journal, a file written before its first use, in which small durable appends are
+        /// synced together before they reach their segments; a larger one has them reach their segments in larger
+        /// and fewer writes. 0, or 1 MiB and more. With 0 there is no journal, and `durability=sync` syncs every
+        /// partition by itself, which holds the same promise and costs a multiple.
+        journal_bytes: u64 = 128 << 20 => long("journal.bytes", Unit::Bytes).within(0, JOURNAL_BYTES_MAX as i64);
+        /// A partition with at least so much waiting for a sync has it written to its segment at once and synced
+        /// there, instead of twice, to the journal and later to its segment. −1: learnt from the device.
+        journal_direct_bytes: i64 = -1 => long("journal.direct.bytes", Unit::Bytes).within(-1, i64::MAX);
     }
     "Log" {
         /// Largest segment file; a batch that does not fit starts the next one.
@@ -192,6 +209,15 @@ impl Settings {
 
     /// Checks what no single row can: call once, after the last `set`.
     pub fn check_together(&self) -> Result<(), SettingError> {
+        if (1..JOURNAL_BYTES_MIN).contains(&self.journal_bytes) {
+            return Err(SettingError {
+                name: "journal.bytes".to_owned(),
+                message: format!(
+                    "must be 0, for no journal, or {JOURNAL_BYTES_MIN} (1 MiB) to {JOURNAL_BYTES_MAX} (16 GiB), not `{}`",
+                    self.journal_bytes
+                ),
+            });
+        }
         let too_large = |name: &str, value: u64, other: &str, bound: u64| SettingError {
             name: name.to_owned(),
             message: format!("is {value}, more than {other}, which is {bound}: no such request could ever be received"),
@@ -310,6 +336,14 @@ mod tests {
         check("compression.type", "zstd", Kafka, Err("must be one of producer"));
         check("log.message.timestamp.type", "LogAppendTime", Kafka, Ok("LogAppendTime"));
         check("message.max.bytes", "200000000", Kafka, Err("socket.request.max.bytes, which is 104857600"));
+        check("durability", "sync", Kafka, Ok("sync"));
+        check("durability", "fsync", Kafka, Err("durability must be one of sync, write, not `fsync`"));
+        check("journal.bytes", "0", Kafka, Ok("0"));
+        check("journal.bytes", "1MiB", Typed, Ok("1048576"));
+        check("journal.bytes", "1048575", Kafka, Err("journal.bytes must be 0, for no journal, or 1048576 (1 MiB)"));
+        check("journal.bytes", "17GiB", Typed, Err("0 to 17179869184 (16 GiB)"));
+        check("journal.direct.bytes", "-1", Kafka, Ok("-1"));
+        check("journal.direct.bytes", "-2", Kafka, Err("must be -1 or more"));
         check("queued.max.request.bytes", "2000000", Kafka, Err("queued.max.request.bytes, which is 2000000"));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::row::{Notation, SettingError, unknown};
 use super::table::{Settings, TABLE, topic_row};
-use super::values::{CleanupPolicy, TimestampType};
+use super::values::{CleanupPolicy, Durability, TimestampType};
 
 /// What a partition's log is set to. The fields carry Kafka's topic-level names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +14,7 @@ pub struct TopicSettings {
     pub segment_bytes: u64,
     pub segment_ms: u64,
     pub index_interval_bytes: u32,
+    pub durability: Durability,
     pub flush_messages: u64,
     pub flush_ms: u64,
     pub max_message_bytes: u32,
@@ -53,6 +54,7 @@ impl TopicSettings {
             segment_bytes: settings.log_segment_bytes,
             segment_ms: settings.log_roll_ms,
             index_interval_bytes: settings.log_index_interval_bytes,
+            durability: settings.durability,
             flush_messages: settings.log_flush_interval_messages,
             flush_ms: settings.log_flush_interval_ms,
             max_message_bytes: settings.message_max_bytes,
@@ -86,11 +88,17 @@ mod tests {
         let plain = TopicSettings { segment_bytes: 1 << 20, segment_ms: 5, ..TopicSettings::default() };
         check(&[], Ok(plain.clone()));
         check(
-            &[("segment.bytes", "70000"), ("message.timestamp.type", "LogAppendTime"), ("flush.messages", "1")],
+            &[
+                ("segment.bytes", "70000"),
+                ("message.timestamp.type", "LogAppendTime"),
+                ("flush.messages", "1"),
+                ("durability", "sync"),
+            ],
             Ok(TopicSettings {
                 segment_bytes: 70_000,
                 message_timestamp_type: TimestampType::LogAppendTime,
                 flush_messages: 1,
+                durability: Durability::Sync,
                 ..plain
             }),
         );
@@ -103,7 +111,7 @@ mod tests {
 
     #[test]
     fn every_topic_name_changes_something() {
-        let samples = ["70000", "LogAppendTime", "compact", "2"];
+        let samples = ["70000", "LogAppendTime", "compact", "2", "sync", "write"];
         for row in TABLE.iter().filter(|row| row.name != "compression.type") {
             let Some(name) = row.topic_name else { continue };
             let changed = samples.iter().any(|text| {

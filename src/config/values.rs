@@ -87,6 +87,15 @@ pub struct CleanupPolicy {
     pub compact: bool,
 }
 
+/// What an acknowledgement waits for (`durability`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// The records are on stable storage.
+    Sync,
+    /// The device has taken them.
+    Write,
+}
+
 /// One value's text form, exact: what `show` gives, `parse` takes.
 pub(super) trait Value: Sized {
     /// Errors say what is allowed: "must be …".
@@ -251,6 +260,23 @@ impl Value for TimestampType {
     }
 }
 
+impl Value for Durability {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "sync" => Ok(Durability::Sync),
+            "write" => Ok(Durability::Write),
+            _ => Err("must be sync or write".into()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Durability::Sync => "sync".into(),
+            Durability::Write => "write".into(),
+        }
+    }
+}
+
 impl Value for CleanupPolicy {
     fn parse(text: &str) -> Result<Self, String> {
         let mut policy = CleanupPolicy { delete: false, compact: false };
@@ -354,6 +380,9 @@ mod tests {
         check::<CleanupPolicy>("", Err("delete, compact"));
         check::<TimestampType>("createtime", Err("CreateTime"));
         check::<TimestampType>("LogAppendTime", Ok("LogAppendTime"));
+        check::<Durability>("sync", Ok("sync"));
+        check::<Durability>("write", Ok("write"));
+        check::<Durability>("Sync", Err("sync or write"));
         check::<bool>("TRUE", Ok("true"));
         check::<bool>("yes", Err("true or false"));
         check::<Option<u16>>("0", Ok("0"));

@@ -22,7 +22,7 @@ use futures_lite::AsyncReadExt;
 use crate::base::ids::CoreId;
 use crate::broker::effect::{Input, ListenerKind};
 use crate::broker::shard::{Listeners, Shard, ShardConfig};
-use crate::config::{Address, Settings};
+use crate::config::{Address, Durability, Settings};
 use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
 use crate::shell::host::{DataDir, ServeError};
@@ -235,10 +235,6 @@ fn say_what_starts(
         (Some(first), Some(last)) => format!("{first} to port {}, one per core", last.port()),
         _ => "none (--per-core-port gives each core its own)".to_owned(),
     };
-    let durability = match settings.log_flush_interval_messages {
-        1 => "every acknowledged record is written and synced (log.flush.interval.messages=1)".to_owned(),
-        _ => "acknowledged records are written with direct I/O, not synced".to_owned(),
-    };
     let alignment =
         data.direct_io_alignment.map_or("not told by the kernel".to_owned(), |bytes| format!("{bytes} bytes"));
     let memlock =
@@ -251,10 +247,31 @@ fn say_what_starts(
         sockets.http.map_or("none (--http ADDRESS serves metrics)".to_owned(), |address| format!("http://{address}/"));
     tracing::info!("  http        {http}");
     tracing::info!("  data        {}", data.path.display());
-    tracing::info!("  durability  {durability}");
+    tracing::info!("  durability  {}", acks_wait_for(settings));
     tracing::info!("  direct I/O  aligned to {alignment}");
     tracing::info!("  memlock     {memlock}");
     tracing::info!("  clock       {}", clock.source());
+}
+
+/// What an acknowledged record has behind it, for topics that do not say otherwise.
+fn acks_wait_for(settings: &Settings) -> String {
+    let journal_mib = settings.journal_bytes >> 20;
+    match (settings.durability, settings.log_flush_interval_messages) {
+        (Durability::Sync, _) if settings.journal_bytes == 0 => {
+            "acks wait for: fdatasync, each partition by itself (durability=sync, journal.bytes=0)".to_owned()
+        }
+        (Durability::Sync, _) => {
+            format!("acks wait for: fdatasync, through a journal of {journal_mib} MiB per core (durability=sync)")
+        }
+        (Durability::Write, 1) => {
+            "acks wait for: fdatasync, each partition by itself (log.flush.interval.messages=1)".to_owned()
+        }
+        (Durability::Write, _) => {
+            "acks wait for: the write, with direct I/O, not for fdatasync: a loss of power may take acknowledged \
+             records (durability=write)"
+                .to_owned()
+        }
+    }
 }
 
 /// A panic means that a core's state cannot be trusted: the process stops, and recovery takes over. In builds that
@@ -376,4 +393,23 @@ async fn stop_on_signal(
         socket::shut_down(socket.as_raw_fd());
     }
     reactor.on(Input::Stop);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_says_what_acks_wait_for() {
+        let check = |durability, journal_bytes, log_flush_interval_messages, expect: &str| {
+            let settings = Settings { durability, journal_bytes, log_flush_interval_messages, ..Settings::default() };
+            let said = acks_wait_for(&settings);
+            assert!(said.starts_with("acks wait for: ") && said.contains(expect), "{said}");
+        };
+        let never = i64::MAX as u64;
+        check(Durability::Write, 128 << 20, never, "not for fdatasync");
+        check(Durability::Write, 128 << 20, 1, "each partition by itself (log.flush.interval.messages=1)");
+        check(Durability::Sync, 128 << 20, never, "a journal of 128 MiB per core (durability=sync)");
+        check(Durability::Sync, 0, never, "each partition by itself (durability=sync, journal.bytes=0)");
+    }
 }
