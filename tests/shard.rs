@@ -28,7 +28,7 @@ use corelog::wire::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
 };
 use corelog::wire::records::{BatchBuilder, BatchRecords};
-use support::{Client, MemDisk, NOW_MS, World};
+use support::{Client, Failing, MemDisk, NOW_MS, World};
 
 fn world(cores: u16) -> World {
     World::start(cores, Settings::default(), MemDisk::default())
@@ -437,6 +437,96 @@ fn a_full_disk_refuses_produces_serves_reads_and_recovers() {
     let end = only_row(&reply).high_watermark;
     world.disk.space_bytes = None;
     assert_eq!(produce(&mut world, client, "t", 0, &["again"]), end);
+}
+
+/// Produces one batch of a segment's size, and gives the error.
+fn produce_big(world: &mut World, client: Client, partition: i32) -> i16 {
+    let request = produce_request("t", partition, batch(&[&"x".repeat(60_000)]));
+    let reply: ProduceResponse = world.call(client, key::PRODUCE, 9, &request);
+    reply.responses[0].partition_responses[0].error_code
+}
+
+/// A sync that fails, of a record or when a segment is full, ends writing on every core and nothing else.
+#[test]
+fn a_failed_sync_ends_writing_on_all_cores_and_what_is_safe_is_read_on() {
+    let storage_error = ErrorCode::KafkaStorageError.code();
+    for (failing, log_flush_interval_messages, cores) in [
+        (Failing::Syncs, 1, 1),
+        (Failing::Syncs, 1, 3),
+        (Failing::Syncs, u64::MAX, 1),
+        (Failing::Syncs, u64::MAX, 3),
+        (Failing::SmallFiles, u64::MAX, 3),
+    ] {
+        let settings = Settings { log_flush_interval_messages, log_segment_bytes: 64 << 10, ..Settings::default() };
+        let mut world = World::start(cores, settings.clone(), MemDisk::default());
+        let client = world.connect(0, Shared);
+        create(&mut world, client, "t", 6);
+        for partition in 0..6 {
+            produce(&mut world, client, "t", partition, &["kept"]);
+        }
+        world.disk.failing = Some(failing.clone());
+        let fails = |world: &mut World| produce_big(world, client, 2) == storage_error;
+        assert!((0..3).any(|_| fails(&mut world)), "{failing:?} is noticed");
+        world.disk.failing = None;
+
+        let changes = world.disk.changes;
+        for partition in 0..6 {
+            let request = produce_request("t", partition, batch(&["refused"]));
+            let reply: ProduceResponse = world.call(client, key::PRODUCE, 9, &request);
+            let row = &reply.responses[0].partition_responses[0];
+            assert_eq!(row.error_code, storage_error, "{cores} cores, partition {partition}");
+            let message = row.error_message.as_ref().expect("it says why").as_str();
+            assert!(message.contains("a sync failed") && message.contains("NotSynced"), "{message}");
+            let reply: FetchResponse = world.call(client, key::FETCH, 11, &fetch_request("t", &[(partition, 0)], 0));
+            assert_eq!(values(&bytes_of(only_row(&reply)))[0], "kept");
+        }
+        refuses_changes_of_metadata(&mut world, client);
+        world.advance_ms(100_000);
+        assert_eq!(world.disk.changes, changes, "nothing is written or synced any more");
+
+        world.stop();
+        assert_eq!(world.stopped.len(), usize::from(cores));
+        assert!(world.shards.iter().all(|shard| shard.directory_failure().is_some()));
+        assert_eq!(world.disk.changes, changes, "nor at the end");
+        let mut world = world.restart(cores, settings);
+        let client = world.connect(0, Shared);
+        for partition in 0..6 {
+            let reply: FetchResponse = world.call(client, key::FETCH, 11, &fetch_request("t", &[(partition, 0)], 0));
+            assert_eq!(values(&bytes_of(only_row(&reply)))[0], "kept");
+            produce(&mut world, client, "t", partition, &["again"]);
+        }
+    }
+}
+
+fn refuses_changes_of_metadata(world: &mut World, client: Client) {
+    let storage_error = ErrorCode::KafkaStorageError.code();
+    let topic = CreatableTopic { name: "new".into(), num_partitions: 1, replication_factor: 1, ..Default::default() };
+    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+    let reply: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, 7, &request);
+    assert_eq!(reply.topics[0].error_code, storage_error);
+    let topics = vec![CreatePartitionsTopic { name: "t".into(), count: 9, assignments: None }];
+    let request = CreatePartitionsRequest { topics, ..Default::default() };
+    let reply: CreatePartitionsResponse = world.call(client, key::CREATE_PARTITIONS, 3, &request);
+    assert_eq!(reply.results[0].error_code, storage_error);
+    let topics = vec![DeleteTopicState { name: Some("t".into()), ..Default::default() }];
+    let request = DeleteTopicsRequest { topics, ..Default::default() };
+    let reply: DeleteTopicsResponse = world.call(client, key::DELETE_TOPICS, 6, &request);
+    assert_eq!(reply.responses[0].error_code, storage_error);
+    let request = InitProducerIdRequest { transaction_timeout_ms: 1000, ..Default::default() };
+    let reply: InitProducerIdResponse = world.call(client, key::INIT_PRODUCER_ID, 4, &request);
+    assert_eq!((reply.error_code, reply.producer_id), (storage_error, -1));
+    let ask = |name: &str| MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic { name: Some(name.into()), ..Default::default() }]),
+        allow_auto_topic_creation: true,
+        ..Default::default()
+    };
+    let reply: MetadataResponse = world.call(client, key::METADATA, 12, &ask("new"));
+    assert_eq!(reply.topics[0].error_code, ErrorCode::UnknownTopicOrPartition.code());
+    let reply: MetadataResponse = world.call(client, key::METADATA, 12, &ask("t"));
+    for row in &reply.topics[0].partitions {
+        assert_eq!((row.error_code, row.leader_id), (0, 1), "consumers go on reading there");
+        assert_eq!(row.offline_replicas, [1]);
+    }
 }
 
 #[test]

@@ -37,8 +37,8 @@ pub enum DiskOp {
     /// multiple of [`BLOCK_BYTES`]. Never two writes in flight that touch one block: the sender sees to it.
     /// On failure any part may have been written.
     Write { file: FileId, position: u64, data: Vec<Bytes> },
-    /// fdatasync: everything that completed before this was sent is durable when it succeeds. Never repeated
-    /// after a failure.
+    /// fdatasync: everything that completed before this was sent is durable when it succeeds. Fails with
+    /// [`DiskErrorKind::NotSynced`], and is never repeated then.
     Sync { file: FileId },
     /// Reads up to `len` bytes at `position`; both may be unaligned. Shorter at the end of the file.
     Read { file: FileId, position: u64, len: usize },
@@ -80,12 +80,15 @@ pub enum DiskErrorKind {
     Full,
     /// Too many open files.
     TooManyFiles,
+    /// A sync failed, of a file or of the directory that holds it: what the device has of everything it was for is
+    /// not known, and another sync would not tell. Whoever decides must end writing to the directory.
+    NotSynced,
     /// The device or file system failed; the state of what was being written is not known.
     Failed,
 }
 
-/// Why a disk operation failed. For [`DiskErrorKind::Failed`] on a write or sync the caller must treat the bytes
-/// as neither written nor unwritten.
+/// Why a disk operation failed. For [`DiskErrorKind::Failed`] on a write, and for [`DiskErrorKind::NotSynced`], the
+/// caller must treat the bytes as neither written nor unwritten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskError {
     pub kind: DiskErrorKind,

@@ -51,6 +51,8 @@ metrics! {
     Connections "connections" Gauge;
     /// Partitions that are open.
     Partitions "partitions" Gauge;
+    /// 1 when the data directory takes no more writes on this core because a sync has failed, otherwise 0.
+    DirectoryOffline "data_directory_offline" Gauge;
     /// Memory held by requests that are being received or worked on.
     RequestBytes "request_memory_bytes" Gauge;
     /// Replies that no socket has taken yet.

@@ -91,8 +91,12 @@ impl Control {
 
     pub fn on_order(shard: &mut Shard, from: CoreId, job: Key, order: ControlOrder, now: Now, effects: &mut Effects) {
         let Some(control) = shard.control.as_mut() else { return };
-        if control.queue.len() >= limits::CONTROL_ORDERS_QUEUED_MAX {
-            let outcome = ControlOutcome::Failed(ErrorCode::RequestTimedOut);
+        let refused = match &shard.offline {
+            Some(_) => Some(ErrorCode::KafkaStorageError),
+            None => (control.queue.len() >= limits::CONTROL_ORDERS_QUEUED_MAX).then_some(ErrorCode::RequestTimedOut),
+        };
+        if let Some(error) = refused {
+            let outcome = ControlOutcome::Failed(error);
             return shard.send(from, ShardMessage::Controlled { job, outcome }, effects);
         }
         control.queue.push_back(Order { from, job, order });
@@ -112,8 +116,29 @@ impl Control {
         finish_group(shard, group, now, effects);
     }
 
+    /// The data directory takes no more writes: what was not begun is refused.
+    pub fn on_directory_offline(shard: &mut Shard, effects: &mut Effects) {
+        let Some(control) = shard.control.as_mut() else { return };
+        for Order { from, job, .. } in mem::take(&mut control.queue) {
+            let outcome = ControlOutcome::Failed(ErrorCode::KafkaStorageError);
+            shard.send(from, ShardMessage::Controlled { job, outcome }, effects);
+        }
+    }
+
     pub fn on_retry(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let Some(control) = shard.control.as_mut() else { return };
+        if shard.offline.is_some() {
+            // What found no space will not be written any more.
+            let given_up = match &mut control.stage {
+                Stage::Committing { group, .. } => mem::take(&mut group.outcomes),
+                _ => Vec::new(),
+            };
+            for (from, job, _) in given_up {
+                let outcome = ControlOutcome::Failed(ErrorCode::KafkaStorageError);
+                shard.send(from, ShardMessage::Controlled { job, outcome }, effects);
+            }
+            return;
+        }
         control.store.retry(&mut control.out);
         settle(shard, now, effects);
     }
@@ -219,7 +244,7 @@ fn finish_group(shard: &mut Shard, group: Group, now: Now, effects: &mut Effects
     let removed: Vec<MetaRecord> =
         shard.image.deleting().map(|topic| MetaRecord::TopicRemoved { id: topic.id }).collect();
     let Some(control) = shard.control.as_mut() else { return };
-    if removed.is_empty() {
+    if removed.is_empty() || shard.offline.is_some() {
         return next_group(shard, now, effects);
     }
     let seq = control.store.append(removed, &mut control.out);

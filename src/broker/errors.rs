@@ -21,6 +21,7 @@ pub fn of_refusal(refusal: &Refusal) -> ErrorCode {
 pub fn refusal_message(refusal: &Refusal) -> Option<String> {
     match refusal {
         Refusal::Batch(error) => Some(error.to_string()),
+        Refusal::Append(AppendError::Offline { message }) => Some(message.clone()),
         Refusal::Append(error) => Some(format!("{error:?}")),
         Refusal::NotWritten { full: true, message } => Some(format!(
             "the data directory has no space left ({message}); nothing of the batch was kept, send it again when there is space"

@@ -75,6 +75,10 @@ pub enum ShardMessage {
     MetaApplied {
         sequence: u64,
     },
+    /// A sync failed on the sending core, with this message: all cores share the directory.
+    DirectoryOffline {
+        message: String,
+    },
     /// From core 0: every core has recovered.
     AllReady,
     /// This core has answered everything its clients had asked, and asks nothing of others any more.

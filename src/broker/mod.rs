@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod control;
+pub mod directory;
 pub mod effect;
 pub mod errors;
 pub mod job;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::path::PathBuf;
 
-use crate::base::disk::{DiskOp, DiskResult};
+use crate::base::disk::{DiskError, DiskErrorKind, DiskOp, DiskResult};
 use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 use crate::base::limits;
 use crate::base::slab::{Key, Slab};
@@ -100,6 +100,11 @@ impl Partitions {
         self.tokens.insert(TokenOf::Meta(op))
     }
 
+    /// The numbers given so far; those of partitions that have left are among them.
+    pub fn owner_numbers(&self) -> std::ops::Range<u32> {
+        0..self.rows.len() as u32
+    }
+
     /// Nothing is open, opening or leaving.
     pub fn is_closed(&self) -> bool {
         self.leaving == 0 && self.opening == 0
@@ -166,6 +171,9 @@ impl Shard {
 
     pub(in crate::broker) fn on_disk(&mut self, token: DiskToken, result: DiskResult, now: Now, effects: &mut Effects) {
         let of = self.partitions.tokens.remove(token).expect("the shell answers each operation once");
+        if let Err(DiskError { kind: DiskErrorKind::NotSynced, message }) = &result {
+            self.take_directory_offline(message, now, effects);
+        }
         match of {
             TokenOf::Partition { owner, op } => {
                 let called = self.on_partition(owner, now, effects, |partition, cache, out| {
@@ -222,7 +230,7 @@ impl Shard {
     pub(in crate::broker) fn close_partitions(&mut self, now: Now, effects: &mut Effects) {
         self.partitions.to_open.clear();
         self.partitions.queued.clear();
-        for owner in 0..self.partitions.rows.len() as u32 {
+        for owner in self.partitions.owner_numbers() {
             // One that is being deleted leaves by itself.
             let stays = self.partitions.rows[owner as usize].as_ref().is_some_and(|row| !row.partition.is_leaving());
             if stays {
@@ -328,7 +336,14 @@ impl Shard {
 
     fn on_state_change(&mut self, owner: u32, change: StateChange, now: Now, effects: &mut Effects) {
         match change {
-            StateChange::Opened => self.on_opened_one(now, effects),
+            StateChange::Opened => {
+                if let Some(message) = self.offline.clone() {
+                    self.on_partition(owner, now, effects, |partition, cache, out| {
+                        partition.take_offline(&message, cache, out);
+                    });
+                }
+                self.on_opened_one(now, effects);
+            }
             StateChange::OpenFailed { message } => {
                 let name = self.partition_title(owner);
                 tracing::error!("{name} is offline, other partitions go on: {message}");

@@ -71,6 +71,8 @@ pub struct Shard {
     pub(in crate::broker) deadlines: Deadlines<DeadlineKey>,
     /// Core 0 alone decides on metadata.
     pub(in crate::broker) control: Option<Control>,
+    /// Why the data directory takes no more writes.
+    pub(in crate::broker) offline: Option<String>,
     /// What the current step set free and has not handled yet.
     pub(in crate::broker) todo: VecDeque<Todo>,
     /// Cores that have answered their clients and are about to close.
@@ -136,6 +138,7 @@ impl Shard {
             producer_ids: api::init_producer_id::ProducerIds::default(),
             deadlines: Deadlines::default(),
             control: None,
+            offline: None,
             todo: VecDeque::new(),
             cores_done: 0,
             counts: RequestCounts::default(),
@@ -196,6 +199,7 @@ impl Shard {
             (Metric::RequestBytes, self.sessions.request_bytes()),
             (Metric::ReplyBytes, self.sessions.output_bytes()),
             (Metric::TailCacheBytes, self.cache.bytes()),
+            (Metric::DirectoryOffline, usize::from(self.offline.is_some())),
         ] {
             metrics.set(metric, value as u64);
         }
@@ -319,6 +323,7 @@ impl Shard {
             }
             ShardMessage::Meta { sequence, records } => self.on_meta(sequence, &records, now, effects),
             ShardMessage::MetaApplied { sequence } => Control::on_applied(self, sequence, now, effects),
+            ShardMessage::DirectoryOffline { message } => self.on_directory_offline(from, &message, now, effects),
             ShardMessage::AllReady => self.on_all_ready(effects),
             ShardMessage::SessionsDone => self.on_sessions_done(now, effects),
         }

@@ -109,6 +109,10 @@ impl Log {
 
     pub(super) fn on_finish(&mut self, result: DiskResult, out: &mut LogOut) {
         let Life::Closing(closing) = &self.life else { return };
+        if self.offline.is_some() {
+            self.life = Life::Closing(Closing { stage: Stage::Files });
+            return;
+        }
         let active = self.segments.back().and_then(|segment| segment.open_file());
         let file = active.expect("the active segment stays open until the checkpoint is written");
         let len = self.writer.safe().position;

@@ -213,7 +213,7 @@ impl<T: Copy> TestDisk<T> {
             }
             DiskOp::Sync { file } => {
                 if self.fail_syncs {
-                    return error(DiskErrorKind::Failed);
+                    return error(DiskErrorKind::NotSynced);
                 }
                 let file = self.files.get_mut(&self.open[&file]).unwrap();
                 let kept = file.unsynced.iter().position(|(at, _)| *at > sent_at).unwrap_or(file.unsynced.len());

@@ -463,7 +463,16 @@ impl Log {
 
     /// A sync failed: what the device holds is not known, and asking again would not tell.
     pub(super) fn go_offline(&mut self, error: &DiskError, cache: &mut TailCache, out: &mut LogOut) {
-        let message = format!("a sync failed, and the log takes no more writes: {}", error.message);
+        self.take_offline(&format!("a sync failed, and the log takes no more writes: {}", error.message), cache, out);
+    }
+
+    /// Ends writing for good: what is not safe is forgotten ([`LogEvent::Failed`]), appends are refused with
+    /// `message`, reads of what is safe go on. Does nothing to a log that is not open, or offline already.
+    pub fn take_offline(&mut self, message: &str, cache: &mut TailCache, out: &mut LogOut) {
+        if self.offline.is_some() || !matches!(self.life, Life::Open | Life::Closing(_)) {
+            return;
+        }
+        let message = message.to_owned();
         self.offline = Some(message.clone());
         self.writer.sync_due = None;
         self.abandon_seals();

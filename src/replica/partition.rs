@@ -277,6 +277,12 @@ impl Partition {
         self.settle(out);
     }
 
+    /// Ends appending for good, with this reason; what was acknowledged stays readable.
+    pub fn take_offline(&mut self, message: &str, cache: &mut TailCache, out: &mut PartitionOut) {
+        self.log.take_offline(message, cache, &mut self.log_out);
+        self.settle(out);
+    }
+
     /// Flushes and closes the files; [`StateChange::Closed`] follows.
     pub fn close(&mut self, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
         self.state = State::Leaving;

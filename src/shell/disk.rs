@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
 use std::ops::Range;
@@ -75,7 +76,10 @@ impl Disk {
         match op {
             DiskOp::Write { file, position, data } => self.write(self.file(file)?, position, data).await,
             DiskOp::Read { file, position, len } => self.read(&self.file(file)?.file, position, len).await,
-            DiskOp::Sync { file } => done("sync", self.file(file)?.file.fdatasync().await),
+            DiskOp::Sync { file } => {
+                let synced = self.file(file)?.file.fdatasync().await.map_err(|error| NotSynced::of(io_error(error)));
+                synced.map(|()| DiskDone::Done).map_err(|error| disk_error("sync", &error))
+            }
             DiskOp::Open { file, path, create } => self.open_file(file, &self.root.join(path), create).await,
             DiskOp::Allocate { file, len } => allocate(&self.file(file)?.file, len).await,
             DiskOp::Truncate { file, len } => self.truncate(self.file(file)?, len).await,
@@ -312,12 +316,12 @@ fn write_file(path: &Path, data: &[u8]) -> io::Result<DiskDone> {
     let beside = PathBuf::from(beside);
     let mut file = fs::File::create(&beside)?;
     file.write_all(data)?;
-    file.sync_all()?;
+    file.sync_all().map_err(NotSynced::of)?;
     rename(&beside, path)
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
+    fs::File::open(path)?.sync_all().map_err(NotSynced::of)
 }
 
 fn missing_is_fine(result: io::Result<()>) -> io::Result<DiskDone> {
@@ -338,8 +342,27 @@ fn io_error(error: GlommioError<()>) -> io::Error {
     }
 }
 
+/// Marks the error of a sync, which means more than the same error of another call.
+#[derive(Debug)]
+struct NotSynced(io::Error);
+
+impl NotSynced {
+    fn of(error: io::Error) -> io::Error {
+        io::Error::other(NotSynced(error))
+    }
+}
+
+impl fmt::Display for NotSynced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not synced: {}", self.0)
+    }
+}
+
+impl std::error::Error for NotSynced {}
+
 fn disk_error(what: &str, error: &io::Error) -> DiskError {
     let kind = match error.raw_os_error() {
+        _ if error.get_ref().is_some_and(|inner| inner.is::<NotSynced>()) => DiskErrorKind::NotSynced,
         Some(libc::ENOENT) => DiskErrorKind::NotFound,
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => DiskErrorKind::Full,
         Some(libc::EMFILE | libc::ENFILE) => DiskErrorKind::TooManyFiles,
@@ -507,6 +530,15 @@ mod tests {
             gather(&data, skip, &mut buffer);
             assert_eq!(&buffer, expect);
         }
+    }
+
+    #[test]
+    fn the_error_of_a_sync_is_told_apart_from_the_same_of_another_call() {
+        let error = || io::Error::from_raw_os_error(libc::ENOSPC);
+        assert_eq!(disk_error("write", &error()).kind, DiskErrorKind::Full);
+        let not_synced = disk_error("sync", &NotSynced::of(error()));
+        assert_eq!(not_synced.kind, DiskErrorKind::NotSynced);
+        assert_eq!(not_synced.message, format!("sync: not synced: {}", error()));
     }
 
     #[test]

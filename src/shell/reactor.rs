@@ -208,6 +208,11 @@ impl Reactor {
         }
     }
 
+    /// Why the data directory took no more writes, if it did not.
+    pub fn directory_failure(&self) -> Option<String> {
+        self.shard.borrow().directory_failure().map(str::to_owned)
+    }
+
     /// Waits until the shard has stopped or cannot go on.
     pub async fn end(&self) -> End {
         loop {

@@ -92,9 +92,13 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
         };
         thread::Builder::new().name(format!("core-{core}")).spawn(run).map_err(start_error)?;
     }
+    let mut failure = None;
     for _ in 0..cores {
         // Cores that go on after one has failed end with the process.
-        ended.recv().expect("every core sends its end")?;
+        failure = ended.recv().expect("every core sends its end")?.or(failure);
+    }
+    if let Some(message) = failure {
+        return Err(ServeError::new(format!("stopped: {message}. The next start recovers what is there.")));
     }
     tracing::info!("stopped: everything is flushed and closed");
     Ok(())
@@ -305,14 +309,15 @@ struct CorePlan {
     cores_starting: Arc<AtomicU32>,
 }
 
-fn run_core(plan: CorePlan) -> Result<(), ServeError> {
+/// Ends with the reason why the data directory took no more writes, if it did not.
+fn run_core(plan: CorePlan) -> Result<Option<String>, ServeError> {
     let core = plan.shard.core;
     let executor = executor::builder("core", plan.processor).make();
     let executor = executor.map_err(|error| ServeError::new(format!("core {core} cannot start: {error}.")))?;
     executor.run(serve_core(plan))
 }
 
-async fn serve_core(mut plan: CorePlan) -> Result<(), ServeError> {
+async fn serve_core(mut plan: CorePlan) -> Result<Option<String>, ServeError> {
     let core = plan.shard.core;
     let disk = Disk::open(&plan.data_dir, &format!(".probe-{core}")).await.map_err(|error| {
         ServeError::new(format!("core {core} cannot use the data directory {}: {error}.", plan.data_dir.display()))
@@ -331,7 +336,7 @@ async fn serve_core(mut plan: CorePlan) -> Result<(), ServeError> {
     match reactor.end().await {
         End::Stopped => {
             net.last_sends().await;
-            Ok(())
+            Ok(reactor.directory_failure())
         }
         End::Fatal { message } => Err(ServeError::new(message)),
     }

@@ -28,6 +28,20 @@ pub struct MemDisk {
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     open: BTreeMap<(u16, FileId), PathBuf>,
     pub space_bytes: Option<usize>,
+    pub failing: Option<Failing>,
+    /// Writes, syncs, and whatever else changes a file.
+    pub changes: u64,
+}
+
+/// What fails.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failing {
+    /// Syncs of open files.
+    Syncs,
+    /// The syncs within writing a whole small file.
+    SmallFiles,
+    /// Reads of one file.
+    ReadsOf(PathBuf),
 }
 
 impl MemDisk {
@@ -36,6 +50,9 @@ impl MemDisk {
     }
 
     fn run(&mut self, core: u16, op: DiskOp) -> DiskResult {
+        if let Some(kind) = self.failure(core, &op) {
+            return Err(error(kind));
+        }
         match op {
             DiskOp::List { dir } => {
                 let inside = self.files.iter().filter(|(path, _)| path.parent() == Some(&dir));
@@ -102,6 +119,22 @@ impl MemDisk {
                 self.files.insert(path, data.to_vec());
                 Ok(DiskDone::Done)
             }
+        }
+    }
+
+    /// Counts the operation, and says whether it fails.
+    fn failure(&mut self, core: u16, op: &DiskOp) -> Option<DiskErrorKind> {
+        let reads = matches!(op, DiskOp::List { .. } | DiskOp::Open { .. } | DiskOp::Read { .. })
+            || matches!(op, DiskOp::ReadFile { .. } | DiskOp::Close { .. });
+        self.changes += u64::from(!reads);
+        match (self.failing.as_ref()?, op) {
+            (Failing::Syncs, DiskOp::Sync { .. }) | (Failing::SmallFiles, DiskOp::WriteFile { .. }) => {
+                Some(DiskErrorKind::NotSynced)
+            }
+            (Failing::ReadsOf(path), DiskOp::Read { file, .. }) if self.open[&(core, *file)] == *path => {
+                Some(DiskErrorKind::Failed)
+            }
+            _ => None,
         }
     }
 

@@ -68,6 +68,7 @@ fn topic_row(shard: &Shard, asker: Asker, topic: &Topic, start: i32, end: i32) -
                 leader_epoch: metadata::LEADER_EPOCH,
                 replica_nodes: vec![leader],
                 isr_nodes: vec![leader],
+                offline_replicas: shard.offline_replicas(leader),
                 ..DescribeTopicPartitionsResponsePartition::default()
             }
         })

@@ -121,6 +121,7 @@ fn topic_row(shard: &Shard, listener: ListenerKind, topic: &Topic) -> MetadataRe
                 leader_epoch: LEADER_EPOCH,
                 replica_nodes: vec![leader],
                 isr_nodes: vec![leader],
+                offline_replicas: shard.offline_replicas(leader),
                 ..MetadataResponsePartition::default()
             }
         })

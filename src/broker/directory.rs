@@ -1,0 +1,73 @@
+//! The data directory as a place to write to: until a sync fails, of whatever file and on whatever core.
+//!
+//! What a device has of what it was given before a failed sync is not known, and a second sync that succeeds says
+//! nothing about it (fsync(2) reports a lost write once). So the first failure ends all writing at once; what is
+//! known to be safe is still read. Kafka's `ReplicaManager.handleLogDirFailure` does the same with its directories.
+//!
+//! *Owns*: that no core writes on when one knows. *Never*: syncs again; ends the process. *Runs on*: every core.
+
+use crate::base::ids::CoreId;
+use crate::base::time::Now;
+use crate::broker::control::Control;
+use crate::broker::effect::Effects;
+use crate::broker::message::ShardMessage;
+use crate::broker::shard::Shard;
+
+impl Shard {
+    /// Why the data directory takes no more writes, once it does not.
+    pub fn directory_failure(&self) -> Option<&str> {
+        self.offline.as_deref()
+    }
+
+    /// Replicas of a partition that take no writes, as Metadata tells them. The leader stays the leader: it is still
+    /// read from, and there is no other.
+    pub(in crate::broker) fn offline_replicas(&self, leader: i32) -> Vec<i32> {
+        if self.offline.is_some() { vec![leader] } else { Vec::new() }
+    }
+
+    /// A sync failed on this core. Does nothing the second time.
+    pub(in crate::broker) fn take_directory_offline(&mut self, message: &str, now: Now, effects: &mut Effects) {
+        if self.offline.is_some() {
+            return;
+        }
+        tracing::error!(
+            "core {}: a sync failed, so the data directory takes no more writes ({message}). What the device has of \
+             records that were not synced is not known; all others are safe and still served. Producers get \
+             KAFKA_STORAGE_ERROR, topics can be neither created nor deleted. See what the kernel says of the device \
+             (dmesg), put it right, and start the broker again: it recovers what is there.",
+            self.core()
+        );
+        self.end_writing(message, now, effects);
+        for core in (0..self.config.cores).map(CoreId) {
+            if core != self.config.core {
+                self.send(core, ShardMessage::DirectoryOffline { message: message.to_owned() }, effects);
+            }
+        }
+    }
+
+    /// A sync failed on another core.
+    pub(in crate::broker) fn on_directory_offline(
+        &mut self,
+        from: CoreId,
+        message: &str,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        if self.offline.is_some() {
+            return;
+        }
+        tracing::error!("core {}: takes no more writes since a sync failed on core {from} ({message})", self.core());
+        self.end_writing(message, now, effects);
+    }
+
+    fn end_writing(&mut self, message: &str, now: Now, effects: &mut Effects) {
+        let message = format!("a sync failed, and the data directory takes no more writes: {message}");
+        for owner in self.partitions.owner_numbers() {
+            self.on_partition(owner, now, effects, |partition, cache, out| {
+                partition.take_offline(&message, cache, out);
+            });
+        }
+        self.offline = Some(message);
+        Control::on_directory_offline(self, effects);
+    }
+}
