@@ -16,4 +16,6 @@ pub mod rng;
 pub mod slab;
 pub mod stage;
 pub mod stage_counts;
+#[cfg(test)]
+pub(crate) mod testdisk;
 pub mod time;

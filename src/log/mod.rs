@@ -25,9 +25,10 @@ mod seal;
 mod segment;
 mod state;
 #[cfg(test)]
-mod testdisk;
-#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 mod write;
+
+#[cfg(test)]
+use crate::base::testdisk;

@@ -28,7 +28,7 @@ struct File {
 
 /// What is left after a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Crash {
+pub(crate) enum Crash {
     /// Of the process: what completed stays.
     Kill,
     /// Of the machine: what was not synced may be lost, block by block.
@@ -36,7 +36,7 @@ pub(super) enum Crash {
 }
 
 #[derive(Debug)]
-pub(super) struct TestDisk<T> {
+pub(crate) struct TestDisk<T> {
     files: BTreeMap<PathBuf, File>,
     dirs: Vec<PathBuf>,
     open: BTreeMap<FileId, PathBuf>,
@@ -45,16 +45,16 @@ pub(super) struct TestDisk<T> {
     rng: Rng,
     changes: u64,
     /// Bytes all files together may have.
-    pub(super) capacity: usize,
-    pub(super) fail_syncs: bool,
+    pub(crate) capacity: usize,
+    pub(crate) fail_syncs: bool,
     /// Operations carried out.
-    pub(super) done: u64,
+    pub(crate) done: u64,
     /// Of those, by name.
-    pub(super) counts: BTreeMap<&'static str, u64>,
+    pub(crate) counts: BTreeMap<&'static str, u64>,
 }
 
 impl<T: Copy> TestDisk<T> {
-    pub(super) fn new(seed: u64) -> TestDisk<T> {
+    pub(crate) fn new(seed: u64) -> TestDisk<T> {
         TestDisk {
             files: BTreeMap::new(),
             dirs: Vec::new(),
@@ -69,7 +69,7 @@ impl<T: Copy> TestDisk<T> {
         }
     }
 
-    pub(super) fn send(&mut self, tag: T, op: DiskOp) {
+    pub(crate) fn send(&mut self, tag: T, op: DiskOp) {
         if let DiskOp::Write { file, position, data } = &op {
             let blocks = |position: u64, data: &[Bytes]| {
                 let len = data.iter().map(Bytes::len).sum::<usize>().next_multiple_of(BLOCK_BYTES) as u64;
@@ -89,16 +89,16 @@ impl<T: Copy> TestDisk<T> {
         self.in_flight.push((tag, op, self.changes));
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
     }
 
-    pub(super) fn open_files(&self) -> usize {
+    pub(crate) fn open_files(&self) -> usize {
         self.open.len()
     }
 
     /// Carries out any one of the operations in flight.
-    pub(super) fn step(&mut self) -> Option<(T, DiskResult)> {
+    pub(crate) fn step(&mut self) -> Option<(T, DiskResult)> {
         if self.in_flight.is_empty() {
             return None;
         }
@@ -109,26 +109,26 @@ impl<T: Copy> TestDisk<T> {
         Some((tag, self.carry_out(op, sent_at)))
     }
 
-    pub(super) fn names(&self, dir: &Path) -> Vec<(String, u64)> {
+    pub(crate) fn names(&self, dir: &Path) -> Vec<(String, u64)> {
         let here = self.files.iter().filter(|(path, _)| path.parent() == Some(dir));
         here.map(|(path, file)| (path.file_name().unwrap().to_str().unwrap().to_string(), file.now.len() as u64))
             .collect()
     }
 
-    pub(super) fn bytes(&mut self, path: &Path) -> &mut Vec<u8> {
+    pub(crate) fn bytes(&mut self, path: &Path) -> &mut Vec<u8> {
         &mut self.files.get_mut(path).expect("the file is there").now
     }
 
-    pub(super) fn remove(&mut self, path: &Path) {
+    pub(crate) fn remove(&mut self, path: &Path) {
         self.files.remove(path).expect("the file is there");
     }
 
-    pub(super) fn has_dir(&self, dir: &Path) -> bool {
+    pub(crate) fn has_dir(&self, dir: &Path) -> bool {
         self.dirs.iter().any(|other| other == dir)
     }
 
     /// Ends everything: what was in flight may have happened in part, files are closed.
-    pub(super) fn crash(&mut self, how: Crash) {
+    pub(crate) fn crash(&mut self, how: Crash) {
         for (_, op, sent_at) in std::mem::take(&mut self.in_flight) {
             match op {
                 DiskOp::Write { file, position, data } => self.tear(file, position as usize, &data),
@@ -230,7 +230,13 @@ impl<T: Copy> TestDisk<T> {
             | DiskOp::Allocate { .. }
             | DiskOp::Truncate { .. }
             | DiskOp::Close { .. } => self.on_file(op),
-            DiskOp::Rename { .. } => unreachable!("a log renames nothing"),
+            DiskOp::Rename { from, to } => match self.files.remove(&from) {
+                Some(file) => {
+                    self.files.insert(to, file);
+                    Ok(DiskDone::Done)
+                }
+                None => error(DiskErrorKind::NotFound),
+            },
             DiskOp::Delete { path } => {
                 self.files.remove(&path);
                 Ok(DiskDone::Done)
