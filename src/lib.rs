@@ -10,6 +10,7 @@
 //! | F1 | `wire` | frames, the message tables and their codec, record batches, compression, error codes |
 //! | F1 | `config` | the settings table and where a value comes from |
 //! | F2 | `log` | one partition's log: layout on disk, append, read, recovery, producer state, tail cache |
+//! | F2 | `journal` | one core's commits: small appends of all partitions in one write and one sync, and their redo |
 //! | F2 | `meta` | topics and their ids and settings: records, image, store, controller |
 //! | F3 | `replica` | one partition replica: leader epoch, high watermark, who waits for what |
 //! | F4 | `broker` | `Shard::step`: sessions, the API table, one file per API family, routing between cores |
@@ -37,6 +38,7 @@ pub mod bench;
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod journal;
 pub mod log;
 pub mod meta;
 pub mod replica;

@@ -16,9 +16,18 @@ pub fn crc32c_of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     digest.finalize() as u32
 }
 
-/// CRC-32 (IEEE 802.3) for Corelog's own files: metadata, indexes, checkpoints.
+/// CRC-32 (IEEE 802.3) for Corelog's own files: metadata, indexes, checkpoints, journals.
 pub fn crc32(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
+}
+
+/// CRC-32 over several pieces as if they were one.
+pub fn crc32_of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for piece in pieces {
+        hasher.update(piece);
+    }
+    hasher.finalize()
 }
 
 #[cfg(test)]
@@ -30,5 +39,6 @@ mod tests {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c_of([&b"1234"[..], b"", b"56789"]), 0xe306_9283);
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32_of([&b"1234"[..], b"", b"56789"]), 0xcbf4_3926);
     }
 }

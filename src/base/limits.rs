@@ -31,6 +31,23 @@ pub const DISK_READ_BYTES_MAX: usize = 1 << 20;
 /// One write to a device: what is pending beyond goes into the next write.
 pub const DISK_WRITE_BYTES_MAX: usize = 2 << 20;
 
+/// One commit of a journal, heads and padding included. A quarter of the ring is a bound besides.
+pub const JOURNAL_COMMIT_BYTES_MAX: usize = 1 << 20;
+
+/// Payload of one journal entry. With its heads it fits a quarter of the smallest ring.
+pub const JOURNAL_ENTRY_BYTES_MAX: usize = (JOURNAL_RING_BYTES_MIN / 4) as usize - super::disk::BLOCK_BYTES;
+
+/// Smallest and largest ring of a journal.
+pub const JOURNAL_RING_BYTES_MIN: u64 = 1 << 20;
+pub const JOURNAL_RING_BYTES_MAX: u64 = 16 << 30;
+
+/// Partitions that a journal asks at a time to flush, while its ring fills and when it is nearly full.
+pub const JOURNAL_FLUSHES_MAX: usize = 32;
+pub const JOURNAL_FLUSHES_URGENT_MAX: usize = 256;
+
+/// Cluster id in a journal's header.
+pub const CLUSTER_ID_BYTES_MAX: usize = 64;
+
 /// Largest whole-file read or write (`ReadFile`, `WriteFile`).
 pub const SMALL_FILE_BYTES_MAX: usize = 64 << 20;
 
@@ -87,6 +104,8 @@ pub const JOURNAL_BYTES_MAX: u64 = 16 << 30;
 
 const _: () = assert!(DISK_READ_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () = assert!(DISK_WRITE_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
+const _: () =
+    assert!(JOURNAL_COMMIT_BYTES_MAX <= DISK_WRITE_BYTES_MAX && JOURNAL_COMMIT_BYTES_MAX <= DISK_READ_BYTES_MAX);
 // A metadata file is read in one piece: snapshot, log part, the write that passes its bound, and the frames around.
 const _: () = assert!(
     META_TOPICS_BYTES_MAX + META_LOG_BYTES_MAX + 2 * DISK_WRITE_BYTES_MAX < SMALL_FILE_BYTES_MAX,

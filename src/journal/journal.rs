@@ -1,0 +1,663 @@
+//! The journal of a core: what waits becomes a commit, what is in the segments gives its space back.
+//!
+//! A commit takes what waits of all partitions: one write, one sync. Its entries keep their space in the ring until
+//! their owner says that its segments have them; owners are asked to see to it well before the ring is full.
+//!
+//! *Owns*: the file once it was replayed, and what is on its way to it. *Never*: repeats a failed sync; refuses an
+//! append for want of space; reports an entry before all that were appended earlier. *Runs on*: every core, one each.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::format::{
+    COMMIT_HEAD_BYTES, CommitWriter, DIR, ENTRY_HEAD_BYTES, EntryHead, FileName, Header, Identity, RING_START, Run,
+    newest_header,
+};
+use super::ring::{Release, Ring};
+use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
+use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::base::limits::{
+    JOURNAL_COMMIT_BYTES_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_FLUSHES_MAX, JOURNAL_FLUSHES_URGENT_MAX,
+    JOURNAL_RING_BYTES_MAX, JOURNAL_RING_BYTES_MIN,
+};
+use crate::base::time::{Instant, Now};
+
+/// Commits that are written or synced at the same time.
+pub const COMMITS_IN_FLIGHT: usize = 1;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Written at a time when a file is made.
+const ZEROS_BYTES: usize = 64 << 10;
+static ZEROS: [u8; ZEROS_BYTES] = [0; ZEROS_BYTES];
+const ZEROING_BYTES: u64 = 1 << 20;
+
+/// Eighths of the ring: held by entries, owners are asked to flush, and more of them; releasable, a header is written.
+const FLUSH_FROM: u64 = 3;
+const FLUSH_MORE_FROM: u64 = 6;
+const RELEASE_FROM: u64 = 1;
+
+/// How often it is said aloud that appends wait for space.
+const WARN_MS: u64 = 60_000;
+
+/// Bytes of a partition on their way to its segment. At most `limits::JOURNAL_ENTRY_BYTES_MAX` and not empty.
+#[derive(Debug)]
+pub struct Entry {
+    /// The number the partition has on this core.
+    pub owner: u32,
+    pub topic: TopicId,
+    pub partition: PartitionIndex,
+    pub epoch: LeaderEpoch,
+    /// First offset of the segment they belong to.
+    pub segment: Offset,
+    /// Where in the segment's file.
+    pub position: u64,
+    /// Of the first record.
+    pub base: Offset,
+    /// Behind the last record.
+    pub next: Offset,
+    pub slices: Vec<Bytes>,
+    /// Of all slices.
+    pub len: usize,
+}
+
+/// Ties the end of a disk operation to what it was for. Opaque outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JournalOp(Op);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Op {
+    MakeDir,
+    Open,
+    ReadHeaders,
+    Empty,
+    Allocate,
+    /// Up to this byte of the file.
+    Zero(u64),
+    SyncZeros,
+    /// Of the commit of this sequence.
+    Write(u64),
+    /// Of all commits that were written when it was sent: up to this one, and perhaps not all before it.
+    Sync(u64),
+    WriteHeader,
+    SyncHeader,
+    Close,
+}
+
+/// When a commit was sent, written, and durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CommitTimes {
+    pub began: Instant,
+    pub written: Instant,
+    pub safe: Instant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JournalEvent {
+    /// Commits are made from now on. What was appended before waits in order.
+    Opened,
+    /// There is no journal: what was appended is lost to the caller. Nothing follows but `Closed` after `close`.
+    OpenFailed {
+        message: String,
+    },
+    /// The owner's entry that ends at `next` is durable. In the order of appending.
+    Committed {
+        owner: u32,
+        next: Offset,
+        times: CommitTimes,
+    },
+    /// The ring needs the space: bring the segment up to date, sync it, and call `on_flushed`. May be said again
+    /// while the owner is at it.
+    FlushWanted {
+        owner: u32,
+    },
+    /// A write or sync failed: nothing is committed any more. What was appended and not committed may or may not be
+    /// there at the next start. What was committed is still in the journal.
+    Failed {
+        message: String,
+    },
+    Closed,
+}
+
+/// What the journal wants done, and what it has to say.
+#[derive(Debug, Default)]
+pub struct JournalOut {
+    pub disk: Vec<(JournalOp, DiskOp)>,
+    pub events: Vec<JournalEvent>,
+}
+
+/// For the metrics. Counts are since the journal was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Gauges {
+    pub ring_bytes: u64,
+    /// Not free: also what the next header gives back.
+    pub used_bytes: u64,
+    /// Payload that is appended and in no commit yet.
+    pub waiting_bytes: u64,
+    pub commits: u64,
+    pub entries: u64,
+    /// Commits with heads and padding, and headers.
+    pub written_bytes: u64,
+    /// Of that, what the callers appended.
+    pub payload_bytes: u64,
+    /// Times that appends began to wait for the ring's space.
+    pub space_waits: u64,
+    /// Appends wait for space since then.
+    pub waiting_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub struct Journal {
+    identity: Identity,
+    file: FileId,
+    key: u64,
+    run: Run,
+    state: State,
+    closing: bool,
+    file_is_open: bool,
+    /// Operations not answered yet.
+    asked_of_disk: usize,
+    ring: Ring,
+    /// Headers written to the file.
+    headers: u64,
+    /// What becomes free with the header on its way.
+    header: Option<Release>,
+    /// Another one is wanted whatever there is to release.
+    header_is_due: bool,
+    waiting: VecDeque<Entry>,
+    flights: VecDeque<Flight>,
+    /// Of flights that ended, to be used again.
+    spare: Vec<Vec<Committing>>,
+    /// By number.
+    owners: Vec<Owner>,
+    /// The oldest commit each owner has an entry in, of owners that were not asked to flush.
+    oldest: BTreeSet<(u64, u32)>,
+    /// Owners asked and not heard of.
+    asked: usize,
+    gauges: Gauges,
+    /// When it was last said aloud that appends wait for space.
+    warned: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Opening,
+    Open,
+    /// The last header is on its way.
+    Leaving,
+    Failed,
+    /// So is the file, or it was never open.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Flight {
+    sequence: u64,
+    stage: Stage,
+    began: Instant,
+    written: Instant,
+    entries: Vec<Committing>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Writing,
+    Syncing,
+    Safe,
+}
+
+/// An entry in flight; `owner` is gone when it was forgotten.
+#[derive(Debug)]
+struct Committing {
+    owner: Option<u32>,
+    next: Offset,
+}
+
+#[derive(Debug, Default)]
+struct Owner {
+    /// Entries that are in a commit and not known to be in a segment: where they end, and the commit.
+    live: VecDeque<(Offset, u64)>,
+    waiting: u32,
+    asked: bool,
+}
+
+impl Journal {
+    /// Starts to open the journal of `identity.core`, which begins empty: what the file held must have been
+    /// replayed. A file that is missing or of another size is made. `key` is a random number, `file` the id the
+    /// file is to have. `append` may be called at once.
+    pub fn open(identity: Identity, ring_bytes: u64, key: u64, file: FileId, out: &mut JournalOut) -> Journal {
+        assert!((JOURNAL_RING_BYTES_MIN..=JOURNAL_RING_BYTES_MAX).contains(&ring_bytes), "the setting has its bounds");
+        let ring_bytes = ring_bytes / BLOCK * BLOCK;
+        let mut journal = Journal {
+            identity,
+            file,
+            key,
+            run: Run::default(),
+            state: State::Opening,
+            closing: false,
+            file_is_open: false,
+            asked_of_disk: 0,
+            ring: Ring::new(ring_bytes),
+            headers: 0,
+            header: None,
+            header_is_due: false,
+            waiting: VecDeque::new(),
+            flights: VecDeque::new(),
+            spare: Vec::new(),
+            owners: Vec::new(),
+            oldest: BTreeSet::new(),
+            asked: 0,
+            gauges: Gauges { ring_bytes, ..Gauges::default() },
+            warned: None,
+        };
+        journal.ask(Op::MakeDir, DiskOp::List { dir: DIR.into() }, out);
+        journal
+    }
+
+    /// Queues an entry. Ends in `Committed` or `Failed`, except that nothing is said when the owner's segments have
+    /// it before its commit begins, or the owner is forgotten. After a failure it is dropped.
+    pub fn append(&mut self, entry: Entry) {
+        assert!(entry.len > 0 && entry.len <= JOURNAL_ENTRY_BYTES_MAX, "the log bounds what it hands over");
+        assert!(!self.closing, "appended after close");
+        if self.state == State::Failed {
+            return;
+        }
+        self.owner(entry.owner).waiting += 1;
+        self.gauges.waiting_bytes += entry.len as u64;
+        self.waiting.push_back(entry);
+    }
+
+    /// Starts a commit of what waits, and asks for space where it is short. To be called at the end of each step.
+    pub fn pump(&mut self, now: Now, out: &mut JournalOut) {
+        if self.state != State::Open || self.closing {
+            return;
+        }
+        while self.flights.len() < COMMITS_IN_FLIGHT && !self.waiting.is_empty() {
+            if !self.commit(now, out) {
+                self.wait_for_space(now);
+                break;
+            }
+            self.gauges.waiting_since = None;
+        }
+        self.release_space(out);
+        self.want_flushes(out);
+    }
+
+    /// The owner's segments are durable below `upto`.
+    pub fn on_flushed(&mut self, owner: u32, upto: Offset) {
+        self.drop_waiting(owner, |entry| entry.next <= upto);
+        self.release_entries(owner, |next| next <= upto);
+    }
+
+    /// The owner's partition is deleted: nothing of it is needed or reported any more.
+    pub fn forget(&mut self, owner: u32) {
+        self.drop_waiting(owner, |_| true);
+        for entry in self.flights.iter_mut().flat_map(|flight| &mut flight.entries) {
+            if entry.owner == Some(owner) {
+                entry.owner = None;
+            }
+        }
+        self.release_entries(owner, |_| true);
+    }
+
+    /// Ends in [`JournalEvent::Closed`], with a header that says what is still needed. What is in flight is
+    /// committed before; what waits is dropped, since its partitions are closed.
+    pub fn close(&mut self, out: &mut JournalOut) {
+        assert!(!self.closing, "closed once");
+        self.closing = true;
+        self.drop_all_waiting();
+        self.leave(out);
+    }
+
+    /// To be told once for each operation asked for.
+    pub fn on_disk(&mut self, op: JournalOp, result: DiskResult, now: Now, out: &mut JournalOut) {
+        self.asked_of_disk -= 1;
+        self.file_is_open |= op.0 == Op::Open && result.is_ok();
+        match (op.0, result) {
+            (Op::Close, _) => return out.events.push(JournalEvent::Closed),
+            _ if self.state == State::Failed => {}
+            (op, Err(error)) => self.fail(op, &error.message, out),
+            _ if self.state == State::Opening && self.closing => {}
+            (Op::Write(sequence), Ok(_)) => self.on_written(sequence, now, out),
+            (Op::Sync(sequence), Ok(_)) => self.on_synced(sequence, now, out),
+            (Op::WriteHeader, Ok(_)) => self.ask(Op::SyncHeader, DiskOp::Sync { file: self.file }, out),
+            (Op::SyncHeader, Ok(_)) => self.on_header(out),
+            (op, Ok(done)) => self.on_opening(op, done, out),
+        }
+        self.leave(out);
+    }
+
+    pub fn gauges(&self) -> Gauges {
+        Gauges { used_bytes: self.ring.used(), ..self.gauges }
+    }
+
+    fn ask(&mut self, op: Op, disk: DiskOp, out: &mut JournalOut) {
+        self.asked_of_disk += 1;
+        out.disk.push((JournalOp(op), disk));
+    }
+
+    fn on_opening(&mut self, op: Op, done: DiskDone, out: &mut JournalOut) {
+        assert!(self.state == State::Opening);
+        let file = self.file;
+        match (op, done) {
+            (Op::MakeDir, _) => {
+                let path = FileName::Journal(self.identity.core).path();
+                self.ask(Op::Open, DiskOp::Open { file, path, create: true }, out);
+            }
+            (Op::Open, DiskDone::Opened { len }) if len == self.file_bytes() => {
+                let len = RING_START as usize;
+                self.ask(Op::ReadHeaders, DiskOp::Read { file, position: 0, len }, out);
+            }
+            (Op::Open, _) => self.ask(Op::Empty, DiskOp::Truncate { file, len: 0 }, out),
+            (Op::ReadHeaders, DiskDone::Read(bytes)) => self.on_headers(&bytes, out),
+            (Op::Empty, _) => self.ask(Op::Allocate, DiskOp::Allocate { file, len: self.file_bytes() }, out),
+            (Op::Allocate, _) => self.zero(0, out),
+            (Op::Zero(upto), _) if upto < self.file_bytes() => self.zero(upto, out),
+            (Op::Zero(_), _) => self.ask(Op::SyncZeros, DiskOp::Sync { file }, out),
+            (Op::SyncZeros, _) => self.begin_run(out),
+            (op, done) => unreachable!("{done:?} is no answer to {op:?}"),
+        }
+    }
+
+    fn file_bytes(&self) -> u64 {
+        RING_START + self.ring.bytes()
+    }
+
+    fn on_headers(&mut self, bytes: &[u8], out: &mut JournalOut) {
+        let found = newest_header(bytes);
+        match found {
+            Ok(Some(header)) => {
+                self.run.generation = header.run.generation;
+                self.headers = header.count;
+                self.begin_run(out);
+            }
+            // Making the file was cut short, or what it held is of no use to anybody.
+            Ok(None) => self.ask(Op::Empty, DiskOp::Truncate { file: self.file, len: 0 }, out),
+            Err(version) => {
+                self.fail(Op::ReadHeaders, &format!("its format version {version} is not known here"), out);
+            }
+        }
+    }
+
+    /// Space that was only reserved would be slow to write to (tuning.md).
+    fn zero(&mut self, from: u64, out: &mut JournalOut) {
+        let upto = (from + ZEROING_BYTES).min(self.file_bytes());
+        let mut data = vec![Bytes::from_static(&ZEROS); (upto - from) as usize / ZEROS_BYTES];
+        data.push(Bytes::from_static(&ZEROS[..(upto - from) as usize % ZEROS_BYTES]));
+        self.ask(Op::Zero(upto), DiskOp::Write { file: self.file, position: from, data }, out);
+    }
+
+    fn begin_run(&mut self, out: &mut JournalOut) {
+        self.run = Run { generation: self.run.generation + 1, key: self.key };
+        self.write_header(out);
+    }
+
+    fn write_header(&mut self, out: &mut JournalOut) {
+        assert!(self.header.is_none(), "one header at a time");
+        let release = self.ring.plan_release();
+        self.headers += 1;
+        let header = Header {
+            identity: self.identity.clone(),
+            run: self.run,
+            count: self.headers,
+            ring_bytes: self.ring.bytes(),
+            tail: release.tail,
+        };
+        self.header = Some(release);
+        self.header_is_due = false;
+        self.gauges.written_bytes += BLOCK;
+        let data = vec![header.encode()];
+        self.ask(Op::WriteHeader, DiskOp::Write { file: self.file, position: header.position(), data }, out);
+    }
+
+    fn on_header(&mut self, out: &mut JournalOut) {
+        self.ring.on_released(self.header.take().expect("a header was on its way"));
+        if self.state == State::Opening {
+            self.state = State::Open;
+            // The other slot still has a header of an earlier run: if this one were damaged, that would count.
+            self.header_is_due = true;
+            out.events.push(JournalEvent::Opened);
+        }
+    }
+
+    fn commit_bytes_max(&self) -> u64 {
+        (self.ring.bytes() / 4 / BLOCK * BLOCK).min(JOURNAL_COMMIT_BYTES_MAX as u64)
+    }
+
+    /// Takes what waits, as much as fits. `false` when there is no space for the first entry.
+    fn commit(&mut self, now: Now, out: &mut JournalOut) -> bool {
+        let most = self.commit_bytes_max().min(self.ring.room()) as usize;
+        let (mut bytes, mut count, mut slices) = (COMMIT_HEAD_BYTES, 0, 0);
+        for entry in &self.waiting {
+            let with_entry = bytes + ENTRY_HEAD_BYTES + entry.len;
+            if with_entry > most {
+                break;
+            }
+            (bytes, count, slices) = (with_entry, count + 1, slices + entry.slices.len());
+        }
+        if count == 0 {
+            return false;
+        }
+        let padded = bytes.next_multiple_of(BLOCK_BYTES) as u64;
+        let place = self.ring.place(padded, count as u32);
+        let mut writer = CommitWriter::new(count, slices);
+        let mut entries = self.spare.pop().unwrap_or_default();
+        for _ in 0..count {
+            let entry = self.waiting.pop_front().expect("just counted");
+            entries.push(Committing { owner: Some(entry.owner), next: entry.next });
+            self.on_committing(&entry, place.sequence);
+            writer.push(&entry.head(), entry.slices);
+        }
+        let data = writer.finish(self.run, place.sequence);
+        self.gauges.commits += 1;
+        self.gauges.entries += count as u64;
+        self.gauges.written_bytes += padded;
+        let flight =
+            Flight { sequence: place.sequence, stage: Stage::Writing, began: now.mono, written: now.mono, entries };
+        self.flights.push_back(flight);
+        let position = RING_START + place.position;
+        self.ask(Op::Write(place.sequence), DiskOp::Write { file: self.file, position, data }, out);
+        true
+    }
+
+    fn on_committing(&mut self, entry: &Entry, sequence: u64) {
+        self.gauges.waiting_bytes -= entry.len as u64;
+        self.gauges.payload_bytes += entry.len as u64;
+        let owner = &mut self.owners[entry.owner as usize];
+        owner.waiting -= 1;
+        if owner.live.is_empty() && !owner.asked {
+            self.oldest.insert((sequence, entry.owner));
+        }
+        owner.live.push_back((entry.next, sequence));
+    }
+
+    fn flight(&mut self, sequence: u64) -> &mut Flight {
+        let first = self.flights.front().expect("a commit is in flight").sequence;
+        &mut self.flights[(sequence - first) as usize]
+    }
+
+    fn on_written(&mut self, sequence: u64, now: Now, out: &mut JournalOut) {
+        let flight = self.flight(sequence);
+        assert!(flight.stage == Stage::Writing);
+        flight.stage = Stage::Syncing;
+        flight.written = now.mono;
+        self.ask(Op::Sync(sequence), DiskOp::Sync { file: self.file }, out);
+    }
+
+    fn on_synced(&mut self, sequence: u64, now: Now, out: &mut JournalOut) {
+        let flight = self.flight(sequence);
+        assert!(flight.stage == Stage::Syncing);
+        flight.stage = Stage::Safe;
+        while self.flights.front().is_some_and(|flight| flight.stage == Stage::Safe) {
+            let Some(mut flight) = self.flights.pop_front() else { break };
+            let times = CommitTimes { began: flight.began, written: flight.written, safe: now.mono };
+            let known =
+                |entry: Committing| entry.owner.map(|owner| JournalEvent::Committed { owner, next: entry.next, times });
+            out.events.extend(flight.entries.drain(..).filter_map(known));
+            self.spare.push(flight.entries);
+            self.ring.settle(flight.sequence);
+        }
+    }
+
+    fn wait_for_space(&mut self, now: Now) {
+        if self.gauges.waiting_since.is_some() {
+            return;
+        }
+        self.gauges.waiting_since = Some(now.mono);
+        self.gauges.space_waits += 1;
+        if self.warned.is_none_or(|warned| warned.after_ms(WARN_MS) <= now.mono) {
+            self.warned = Some(now.mono);
+            tracing::warn!(
+                core = self.identity.core.0,
+                ring_bytes = self.ring.bytes(),
+                "the commit journal is full, appends wait until segments are written: journal.bytes may be too small"
+            );
+        }
+    }
+
+    fn release_space(&mut self, out: &mut JournalOut) {
+        let releasable = self.ring.releasable();
+        let enough = releasable * 8 >= self.ring.bytes() * RELEASE_FROM;
+        let awaited = releasable > 0 && self.gauges.waiting_since.is_some();
+        if self.header.is_none() && (enough || awaited || self.header_is_due) {
+            self.write_header(out);
+        }
+    }
+
+    fn want_flushes(&mut self, out: &mut JournalOut) {
+        let held = self.ring.held() * 8;
+        let most = if held >= self.ring.bytes() * FLUSH_MORE_FROM || self.gauges.waiting_since.is_some() {
+            JOURNAL_FLUSHES_URGENT_MAX
+        } else if held >= self.ring.bytes() * FLUSH_FROM {
+            JOURNAL_FLUSHES_MAX
+        } else {
+            return;
+        };
+        while self.asked < most {
+            // Who wrote to the journal lately has little to flush, and none of it keeps the tail.
+            let Some(&(sequence, number)) = self.oldest.first() else { return };
+            if !self.ring.is_old(sequence) {
+                return;
+            }
+            self.oldest.pop_first();
+            self.owners[number as usize].asked = true;
+            self.asked += 1;
+            out.events.push(JournalEvent::FlushWanted { owner: number });
+        }
+    }
+
+    fn owner(&mut self, number: u32) -> &mut Owner {
+        let at = number as usize;
+        if at >= self.owners.len() {
+            self.owners.resize_with(at + 1, Owner::default);
+        }
+        &mut self.owners[at]
+    }
+
+    fn release_entries(&mut self, number: u32, is_done: impl Fn(Offset) -> bool) {
+        let Some(owner) = self.owners.get_mut(number as usize) else { return };
+        if std::mem::take(&mut owner.asked) {
+            self.asked -= 1;
+        } else if let Some((_, sequence)) = owner.live.front() {
+            self.oldest.remove(&(*sequence, number));
+        }
+        while let Some(&(_, sequence)) = owner.live.front().filter(|(next, _)| is_done(*next)) {
+            owner.live.pop_front();
+            self.ring.release(sequence);
+        }
+        if let Some((_, sequence)) = owner.live.front() {
+            self.oldest.insert((*sequence, number));
+        }
+    }
+
+    fn drop_waiting(&mut self, number: u32, is_done: impl Fn(&Entry) -> bool) {
+        let Some(owner) = self.owners.get_mut(number as usize).filter(|owner| owner.waiting > 0) else { return };
+        let waiting_bytes = &mut self.gauges.waiting_bytes;
+        self.waiting.retain(|entry| {
+            let done = entry.owner == number && is_done(entry);
+            if done {
+                owner.waiting -= 1;
+                *waiting_bytes -= entry.len as u64;
+            }
+            !done
+        });
+        self.stop_waiting();
+    }
+
+    fn drop_all_waiting(&mut self) {
+        for entry in self.waiting.drain(..) {
+            self.owners[entry.owner as usize].waiting -= 1;
+            self.gauges.waiting_bytes -= entry.len as u64;
+        }
+        self.stop_waiting();
+    }
+
+    fn stop_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            self.gauges.waiting_since = None;
+        }
+    }
+
+    /// The next step of closing, once nothing is in flight.
+    fn leave(&mut self, out: &mut JournalOut) {
+        if !self.closing || self.asked_of_disk > 0 {
+            return;
+        }
+        match self.state {
+            State::Open => {
+                assert!(self.flights.is_empty() && self.header.is_none());
+                self.state = State::Leaving;
+                self.write_header(out);
+            }
+            State::Opening | State::Leaving | State::Failed => {
+                self.state = State::Closed;
+                if self.file_is_open {
+                    self.ask(Op::Close, DiskOp::Close { file: self.file }, out);
+                } else {
+                    out.events.push(JournalEvent::Closed);
+                }
+            }
+            State::Closed => {}
+        }
+    }
+
+    fn fail(&mut self, op: Op, why: &str, out: &mut JournalOut) {
+        let path = FileName::Journal(self.identity.core).path();
+        let message = format!("{} the commit journal ({}) failed: {why}", doing(op), path.display());
+        let opening = self.state == State::Opening;
+        self.state = State::Failed;
+        self.drop_all_waiting();
+        self.flights.clear();
+        out.events.push(match opening {
+            true => JournalEvent::OpenFailed { message },
+            false => JournalEvent::Failed { message },
+        });
+    }
+}
+
+impl Entry {
+    fn head(&self) -> EntryHead {
+        EntryHead {
+            topic: self.topic,
+            partition: self.partition,
+            epoch: self.epoch,
+            segment: self.segment,
+            position: self.position,
+            base: self.base,
+            next: self.next,
+            len: self.len as u32,
+        }
+    }
+}
+
+fn doing(op: Op) -> &'static str {
+    match op {
+        Op::MakeDir | Op::Open => "opening",
+        Op::ReadHeaders => "reading",
+        Op::Empty | Op::Allocate | Op::Zero(_) | Op::SyncZeros => "making",
+        Op::Write(_) | Op::WriteHeader => "writing",
+        Op::Sync(_) | Op::SyncHeader => "syncing",
+        Op::Close => "closing",
+    }
+}
