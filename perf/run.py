@@ -112,10 +112,10 @@ class Bench:
                    "--partitions", str(partitions), "--file-mib", str(file_mib), "--cpu", str(SERVER_CPU)]
         return Server("floor", command, self.work / "log").wait(port)
 
-    def broker(self, binary=None):
+    def broker(self, binary=None, flags=()):
         port, data = self.options.port, self.fresh()
         command = [binary or self.bin / "corelog", "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", data,
-                   "--cores", f"{SERVER_CPU}-{SERVER_CPU}", *self.options.broker_flag]
+                   "--cores", f"{SERVER_CPU}-{SERVER_CPU}", *self.options.broker_flag, *flags]
         return Server("broker", command, self.work / "log").wait(port)
 
     def send_sink(self, batch_bytes):

@@ -42,7 +42,7 @@ struct Arguments {
     /// Requests of one connection that wait for their replies.
     #[arg(long, default_value_t = 8)]
     in_flight: usize,
-    /// The partitions are dealt out to the connections.
+    /// The partitions are dealt out to the connections; producers share them when there are fewer.
     #[arg(long, default_value_t = 1)]
     connections: usize,
     /// How long to measure.
@@ -84,6 +84,9 @@ struct Arguments {
     /// Report the processor time that this process used meanwhile.
     #[arg(long)]
     server_pid: Option<u32>,
+    /// Report what this block device wrote meanwhile; as MAJOR:MINOR.
+    #[arg(long)]
+    disk: Option<String>,
     /// Report as one line of JSON.
     #[arg(long)]
     json: bool,
@@ -109,7 +112,10 @@ impl Arguments {
             (self.partitions > 0, "--partitions must be above 0"),
             (self.in_flight > 0, "--in-flight must be above 0"),
             (self.connections > 0, "--connections must be above 0"),
-            (self.connections <= self.partitions as usize, "--connections must not be above --partitions"),
+            (
+                self.mode != Mode::Fetch || self.connections <= self.partitions as usize,
+                "--connections must not be above --partitions where they read",
+            ),
             ((-1..=1).contains(&self.acks), "--acks must be -1, 0 or 1"),
             (self.seconds > 0.0 && self.warmup_seconds >= 0.0, "--seconds must be above 0"),
             (self.rate >= 0.0, "--rate must not be negative"),

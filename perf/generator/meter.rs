@@ -37,7 +37,8 @@ pub struct Meter {
     errors: BTreeMap<i16, u64>,
     replies: u64,
     server: Option<u32>,
-    cpu_start: Option<Cpu>,
+    disk: Option<String>,
+    start: Option<Usage>,
 }
 
 impl Meter {
@@ -53,14 +54,15 @@ impl Meter {
             errors: BTreeMap::new(),
             replies: 0,
             server: arguments.server_pid,
-            cpu_start: None,
+            disk: arguments.disk.clone(),
+            start: None,
         }
     }
 
     /// To be told the time often: notes when the warm-up ends. False once the run is over.
     pub fn goes_on(&mut self, now: Instant) -> bool {
-        if self.cpu_start.is_none() && now >= self.from {
-            self.cpu_start = Some(self.cpu());
+        if self.start.is_none() && now >= self.from {
+            self.start = Some(self.usage());
         }
         now < self.until
     }
@@ -71,7 +73,7 @@ impl Meter {
         if reply.error != 0 {
             *self.errors.entry(reply.error).or_default() += 1;
         }
-        if self.cpu_start.is_some() && now < self.until {
+        if self.start.is_some() && now < self.until {
             self.requests += 1;
             self.bytes += reply.bytes;
             self.records += reply.records;
@@ -85,8 +87,9 @@ impl Meter {
     }
 
     pub fn report(self, arguments: &Arguments, now: Instant) -> Report {
-        let cpu = self.cpu();
-        let cpu_start = self.cpu_start.unwrap_or(cpu);
+        let (end, start) = (self.usage(), self.start);
+        let (cpu, disk) = (end.cpu, end.disk);
+        let Usage { cpu: cpu_start, disk: disk_start } = start.unwrap_or(end);
         let at = |quantile| Duration::from_nanos(self.latencies.value_at_quantile(quantile)).as_secs_f64() * 1e6;
         let seconds = now.min(self.until).saturating_duration_since(self.from).as_secs_f64();
         let per_second = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
@@ -110,6 +113,11 @@ impl Meter {
             // What the kernel does for both in threads of its own, and whatever else the machine is busy with.
             numbers.push(("other_cpu_s", (all - server - (cpu.generator - cpu_start.generator)).max(0.0)));
         }
+        if self.disk.is_some() {
+            numbers.push(("disk_bytes", (disk.bytes - disk_start.bytes) as f64));
+            numbers.push(("disk_writes", (disk.writes - disk_start.writes) as f64));
+            numbers.push(("disk_flushes", (disk.flushes - disk_start.flushes) as f64));
+        }
         let mode = match arguments.mode {
             Mode::Produce => "produce",
             Mode::Fetch => "fetch",
@@ -119,9 +127,36 @@ impl Meter {
         Report { mode, numbers, errors: self.errors }
     }
 
-    fn cpu(&self) -> Cpu {
+    fn usage(&self) -> Usage {
         let server = self.server.map_or(0.0, |pid| process_seconds(&pid.to_string()));
-        Cpu { generator: process_seconds("self"), server, all: machine_seconds() }
+        let cpu = Cpu { generator: process_seconds("self"), server, all: machine_seconds() };
+        Usage { cpu, disk: self.disk.as_deref().map_or_else(Disk::default, Disk::read) }
+    }
+}
+
+/// What has been used so far.
+#[derive(Clone, Copy)]
+struct Usage {
+    cpu: Cpu,
+    disk: Disk,
+}
+
+/// What a block device has been given to write.
+#[derive(Clone, Copy, Default)]
+struct Disk {
+    bytes: u64,
+    writes: u64,
+    flushes: u64,
+}
+
+impl Disk {
+    /// `device` is MAJOR:MINOR. All 0 if the kernel does not tell.
+    fn read(device: &str) -> Disk {
+        let stat = std::fs::read_to_string(format!("/sys/dev/block/{device}/stat")).unwrap_or_default();
+        let fields: Vec<u64> = stat.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        let at = |place: usize| fields.get(place).copied().unwrap_or(0);
+        // In sectors of 512 bytes, whatever the device's own are: Documentation/block/stat.rst.
+        Disk { bytes: at(6) * 512, writes: at(4), flushes: at(15) }
     }
 }
 

@@ -29,12 +29,13 @@ pub struct ProduceLane {
     checked: bool,
 }
 
-/// A lane a connection, with the partitions dealt out.
+/// A lane a connection, with the partitions dealt out; where they are fewer, lanes share them.
 pub fn lanes(arguments: &Arguments) -> Vec<Lane> {
     let batch = batch(arguments);
     let each =
         Reply { bytes: batch.bytes.len() as u64, records: batch.header.records_count as u64, ..Default::default() };
     let lane = |first: usize| {
+        let first = first % arguments.partitions as usize;
         let partitions = (0..arguments.partitions).skip(first).step_by(arguments.connections);
         Lane::Produce(ProduceLane {
             frames: partitions.map(|partition| frame(arguments, partition, &batch.bytes)).collect(),
