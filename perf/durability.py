@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Measures what durable acknowledgements cost: one broker, the same load, three ways to acknowledge.
+
+  sync       written to the commit journal of its core and synced, all partitions together (durability=sync)
+  write      written, not synced (durability=write)
+  partition  synced file by file, one fdatasync for each partition with something new (durability=sync without journal)
+
+The broker runs on processor 0, the raw generator on processor 1: it sends one batch of one record a request, with so
+many connections as there are producers. A round is A B C C B A, each run with a fresh broker on an empty directory;
+ratios are taken within a round, and their medians and spreads are told. Only ratios of one invocation say anything.
+
+    cargo build --release --bin corelog --example generator
+    perf/durability.py --rounds 4 --json perf/results/NAME.json
+    perf/durability.py --only '256x*' --rounds 1 --json perf/results/NAME.json --add
+
+A cell is PARTITIONSxPRODUCERSxRECORD; `single` is one producer with one request in flight. Without --all only some of
+them are measured. With --paced 0.6 the load is open loop, at that share of what the slowest mode takes, which is looked
+for first: then latencies mean something. A run writes up to some GB, which are deleted after it.
+"""
+
+import argparse
+import fnmatch
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+
+from run import ROOT, Bench, derive, host, say, spread
+
+PARTITIONS, PRODUCERS = (1, 16, 256, 2000), (1, 16, 64)
+RECORDS = {"100B": 100, "1KiB": 1024, "64KiB": 64 << 10}
+# Of one connection, as the clients have it by default.
+IN_FLIGHT = 5
+USUAL = ("single", "1x1x1KiB", "16x16x100B", "16x16x1KiB", "256x16x1KiB", "256x64x1KiB", "2000x64x1KiB", "16x16x64KiB")
+QUICK = ("single", "16x16x1KiB")
+FREE_BYTES_MIN = 20 << 30
+
+
+def cells():
+    """Every cell's name and what it asks of the generator."""
+    loads = {"single": dict(partitions=1, connections=1, record_bytes=RECORDS["1KiB"], in_flight=1)}
+    for record, record_bytes in RECORDS.items():
+        for partitions in PARTITIONS:
+            for producers in PRODUCERS:
+                loads[f"{partitions}x{producers}x{record}"] = dict(
+                    partitions=partitions, connections=producers, record_bytes=record_bytes, in_flight=IN_FLIGHT)
+    return {name: dict(load, batch_bytes=1) for name, load in loads.items()}
+
+
+def modes(corelog):
+    """The flags of each mode, as far as this build has them."""
+    words = subprocess.run([corelog, "settings"], capture_output=True, text=True, check=True).stdout.split()
+    if "durability" in words:
+        return {"sync": ["--durability", "sync"], "write": ["--durability", "write"],
+                "partition": ["--durability", "sync", "--journal-bytes", "0"]}
+    say("this build has no setting `durability`: without the mode sync")
+    return {"write": [], "partition": ["--log-flush-interval-messages", "1"]}
+
+
+def aims(cell, load):
+    """Metric, measured mode, reference mode (or none), and what the ratio (or value) should be."""
+    if cell == "single":
+        return [("p50_us", "sync", None, "<=", 130)]
+    if load["record_bytes"] >= RECORDS["64KiB"]:
+        return [("requests_per_s", "sync", "write", ">=", 0.9)]
+    if load["partitions"] < 16:
+        return []
+    return [("requests_per_s", "sync", "write", ">=", 0.95), ("requests_per_s", "sync", "partition", ">=", 2),
+            ("p99_us", "sync", "partition", "<=", 0.5)]
+
+
+COLUMNS = [
+    ("requests/s", "requests_per_s", "{:.0f}"),
+    ("MB/s", "mb_per_s", "{:.1f}"),
+    ("p50 us", "p50_us", "{:.0f}"),
+    ("p99 us", "p99_us", "{:.0f}"),
+    ("CPU us/request", "cpu_us_per_request", "{:.2f}"),
+    ("disk bytes/byte", "write_amplification", "{:.2f}"),
+    ("disk writes/req", "disk_writes_per_request", "{:.3f}"),
+    ("flushes/request", "flushes_per_request", "{:.3f}"),
+    ("server CPU %", "server_cpu_percent", "{:.0f}"),
+    ("generator CPU %", "generator_cpu_percent", "{:.0f}"),
+    # The kernel's own threads, and everything that should not run meanwhile.
+    ("other CPU %", "other_cpu_percent", "{:.0f}"),
+]
+
+
+def run(bench, flags, load, rate=0):
+    if shutil.disk_usage(bench.work.parent).free < FREE_BYTES_MIN:
+        raise SystemExit(f"less than {FREE_BYTES_MIN >> 30} GiB are free beside {bench.work}")
+    with bench.broker(flags=flags) as server:
+        device = bench.work.stat().st_dev
+        disk = f"{os.major(device)}:{os.minor(device)}"
+        result = derive(bench.generate("produce", server, disk=disk, rate=rate, **load))
+    shutil.rmtree(bench.work / "data", ignore_errors=True)
+    requests, size = result["requests"], result["bytes"]
+    result["write_amplification"] = result["disk_bytes"] / size if size else 0
+    result["disk_writes_per_request"] = result["disk_writes"] / requests if requests else 0
+    result["flushes_per_request"] = result["disk_flushes"] / requests if requests else 0
+    return result
+
+
+def run_round(bench, cell, load, sides, paced):
+    """Every mode twice, in the order A B C C B A."""
+    options, results = bench.options, {mode: [] for mode in sides}
+    rate = 0
+    if paced:
+        slowest = min(run(bench, flags, load)["requests_per_s"] for flags in sides.values())
+        rate = round(paced * slowest)
+        say(f"{cell}: {rate} requests/s")
+    for mode in [*sides, *reversed(sides)]:
+        result = run(bench, sides[mode], load, rate)
+        results[mode].append(result)
+        say(f"{cell} {mode}: {result['requests_per_s']:.0f} requests/s, p50 {result['p50_us']:.0f} us, "
+            f"p99 {result['p99_us']:.0f} us, {result['cpu_us_per_request']:.1f} us a request, "
+            f"server {result['server_cpu_percent']:.0f} %, generator {result['generator_cpu_percent']:.0f} %, "
+            f"other {result['other_cpu_percent']:.0f} %")
+        if options.quick and all(results.values()):
+            break
+    return results
+
+
+def of_round(results, mode, key):
+    return statistics.mean(result[key] for result in results[mode])
+
+
+def ratios(rounds, measured, reference, key):
+    """One a round."""
+    return [of_round(results, measured, key) / of_round(results, reference, key)
+            for results in rounds if of_round(results, reference, key)]
+
+
+def table(cell, load, rounds):
+    sides = list(rounds[0])
+    pairs = [("sync", other) for other in sides if "sync" in sides and other != "sync"] or [("write", "partition")]
+    title = ", ".join(f"{name} {value}" for name, value in load.items() if name != "batch_bytes")
+    print(f"\n{cell} ({title}): medians of {len(rounds)} rounds (spread)")
+    print(f"  {'':16}" + "".join(f" {side:>18}" for side in sides)
+          + "".join(f" {'/'.join(pair):>18}" for pair in pairs))
+    for name, key, form in COLUMNS:
+        cells = []
+        for side in sides:
+            values = [of_round(results, side, key) for results in rounds]
+            cells.append(f"{form.format(statistics.median(values))} ({spread(values):.0f} %)")
+        for pair in pairs:
+            values = ratios(rounds, *pair, key)
+            cells.append(f"{statistics.median(values):.2f} ({spread(values):.0f} %)" if values else "-")
+        print(f"  {name:16}" + "".join(f" {text:>18}" for text in cells))
+    for key, measured, reference, relation, bound in aims(cell, load):
+        if measured not in sides or (reference and reference not in sides):
+            continue
+        values = (ratios(rounds, measured, reference, key) if reference
+                  else [of_round(results, measured, key) for results in rounds])
+        value = statistics.median(values)
+        good = value >= bound if relation == ">=" else value <= bound
+        of = f"{measured} / {reference}" if reference else measured
+        print(f"  aim: {key} of {of} {relation} {bound}: {value:.2f}, {'met' if good else 'MISSED'}")
+    errors = sum(sum(result["errors"].values()) for results in rounds for side in results.values() for result in side)
+    if errors:
+        print(f"  errors: {errors}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="every cell")
+    parser.add_argument("--only", action="append", metavar="PATTERN", help="cells whose names match, as '256x*x1KiB'")
+    parser.add_argument("--modes", help="some of sync,write,partition")
+    parser.add_argument("--quick", action="store_true", help="one short run of each mode, of two cells")
+    parser.add_argument("--rounds", type=int, default=2, help="of six runs each (2)")
+    parser.add_argument("--paced", type=float, default=0, metavar="SHARE", help="open loop, see above")
+    parser.add_argument("--seconds", type=float, default=2, help="measured in each run (2)")
+    parser.add_argument("--warmup-seconds", type=float, default=1, help="before that (1)")
+    parser.add_argument("--target-dir", default=os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    parser.add_argument("--work-dir", default="perf-data", help="emptied before every run; on the disk to be measured")
+    parser.add_argument("--port", type=int, default=19394)
+    parser.add_argument("--broker-flag", action="append", default=[], help="one more word of `corelog serve`")
+    parser.add_argument("--json", metavar="FILE", help="write host, arguments and every run to FILE")
+    parser.add_argument("--add", action="store_true", help="to what is in FILE")
+    options = parser.parse_args()
+    loads = cells()
+    patterns = options.only or (["*"] if options.all else QUICK if options.quick else USUAL)
+    chosen = {name: load for name, load in loads.items() if any(fnmatch.fnmatch(name, one) for one in patterns)}
+    if not chosen:
+        parser.error(f"no cell matches: {', '.join(loads)}")
+    if options.quick:
+        options.rounds, options.seconds, options.warmup_seconds = 1, 1, 0.5
+    if pathlib.Path(options.work_dir).exists() and any(pathlib.Path(options.work_dir).iterdir()):
+        parser.error(f"{options.work_dir} is not empty: this would delete it")
+
+    bench = Bench(options)
+    bench.fresh()
+    sides = modes(bench.bin / "corelog")
+    if options.modes:
+        sides = {mode: flags for mode, flags in sides.items() if mode in options.modes.split(",")}
+    # Where things lie on this machine is nobody's business.
+    places = ("target_dir", "work_dir", "json", "port", "add")
+    arguments = {name: value for name, value in vars(options).items() if name not in places}
+    record = {"host": host(bench.work), "arguments": arguments, "flags": sides, "cells": {}}
+    path = pathlib.Path(options.json) if options.json else None
+    if options.add and path and path.exists():
+        record = json.loads(path.read_text())
+        record["host"]["added"] = host(bench.work)["date"]
+    try:
+        for turn in range(options.rounds):
+            for name, load in chosen.items():
+                say(f"round {turn + 1} of {options.rounds}, {name}")
+                cell = record["cells"].setdefault(name, {"load": load, "rounds": []})
+                cell["rounds"].append(run_round(bench, name, load, sides, options.paced))
+    finally:
+        shutil.rmtree(bench.work, ignore_errors=True)
+        record["cells"] = {name: cell for name, cell in record["cells"].items() if cell["rounds"]}
+        if path and record["cells"]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record, indent=1) + "\n")
+    print(", ".join(f"{name} {value}" for name, value in record["host"].items()))
+    for name, cell in record["cells"].items():
+        table(name, cell["load"], cell["rounds"])
+
+
+if __name__ == "__main__":
+    main()
