@@ -119,6 +119,14 @@ impl<T: Copy> TestDisk<T> {
         &mut self.files.get_mut(path).expect("the file is there").now
     }
 
+    /// Puts bytes to their place for good, before anything is open.
+    pub(crate) fn restore(&mut self, path: &Path, position: usize, bytes: &[u8]) {
+        let file = self.files.get_mut(path).expect("space is reserved before bytes are given a place in it");
+        put(&mut file.now, position, bytes);
+        file.synced = file.now.clone();
+        file.unsynced.clear();
+    }
+
     pub(crate) fn remove(&mut self, path: &Path) {
         self.files.remove(path).expect("the file is there");
     }

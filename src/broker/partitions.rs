@@ -286,7 +286,7 @@ impl Shard {
             self.partitions.queued.remove(&name);
             let owner = u32::try_from(self.partitions.rows.len()).expect("fewer than 2^32 partitions in a run");
             let mut out = mem::take(&mut self.partitions.out);
-            let partition = Partition::open(owner, dir, settings, now, &mut out);
+            let partition = Partition::open(owner, dir, settings, Offset(0), now, &mut out);
             self.partitions.rows.push(Some(Row { name, partition, deadline: None }));
             self.partitions.by_name.insert(name, owner);
             self.partitions.opening += 1;

@@ -243,9 +243,9 @@ impl Shard {
             }
             _ => {}
         }
-        let found = self.on_partition(owner, now, effects, |partition, cache, out| match timestamp {
-            MAX_TIMESTAMP => partition.find_max_timestamp(cache, out),
-            _ => partition.find_timestamp(timestamp, cache, out),
+        let found = self.on_partition(owner, now, effects, |partition, _, out| match timestamp {
+            MAX_TIMESTAMP => partition.find_max_timestamp(now, out),
+            _ => partition.find_timestamp(timestamp, now, out),
         })?;
         match found {
             Ok(Find::Ready(found)) => Some(offset_answer(found)),

@@ -27,6 +27,9 @@ pub struct TopicSettings {
     pub min_insync_replicas: i32,
     /// The broker's; topics cannot override it.
     pub producer_id_expiration_ms: u64,
+    /// With so much pending the segment is written directly: the broker's, within what its journal can take. 0 where
+    /// there is no journal.
+    pub journal_direct_bytes: u64,
 }
 
 impl Default for TopicSettings {
@@ -66,6 +69,7 @@ impl TopicSettings {
             retention_bytes: settings.log_retention_bytes,
             min_insync_replicas: settings.min_insync_replicas,
             producer_id_expiration_ms: settings.producer_id_expiration_ms,
+            journal_direct_bytes: 0,
         }
     }
 }

@@ -38,6 +38,7 @@ impl Log {
         }
         self.fail_all_reads("the log is being closed", out);
         cache.release(&mut self.tail);
+        self.writer.commits.retry_due = None;
         self.pump(now, out);
         self.leave(now, out);
     }
@@ -89,8 +90,13 @@ impl Log {
 
     fn drain(&mut self, now: Now, out: &mut LogOut) {
         self.pump(now, out);
-        if self.in_flight > 0 {
+        if self.in_flight > 0 || (self.writer.is_handing_over() && self.offline.is_none()) {
             return;
+        }
+        if self.writer.commits.retry_due.is_some() && self.offline.is_none() {
+            // The journal keeps what the segment could not take.
+            self.life = Life::Closing(Closing { stage: Stage::Files });
+            return self.leave(now, out);
         }
         assert!(self.offline.is_some() || self.writer.is_idle(), "what is pending is written before closing");
         assert!(self.offline.is_some() || self.seals.is_empty());
@@ -117,7 +123,11 @@ impl Log {
         let file = active.expect("the active segment stays open until the checkpoint is written");
         let len = self.writer.safe().position;
         let (stage, op) = match (closing.stage, result) {
-            (Stage::Syncing, Ok(_)) => (Stage::Cutting, DiskOp::Truncate { file, len }),
+            (Stage::Syncing, Ok(_)) => {
+                self.writer.commits.synced = self.end;
+                self.tell_flushed(out);
+                (Stage::Cutting, DiskOp::Truncate { file, len })
+            }
             (Stage::Cutting, Ok(_)) => {
                 let path = FileName::Checkpoint.path(&self.dir);
                 (Stage::Checkpointing, DiskOp::WriteFile { path, data: self.checkpoint() })

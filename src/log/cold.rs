@@ -262,6 +262,9 @@ impl Log {
                 Placed::Yes
             }
             Goal::Ahead => unreachable!("read-ahead knows its place"),
+            Goal::Timestamp { until, .. } | Goal::MaxTimestamp { until, .. } if !self.is_written_out(until) => {
+                Placed::Waiting
+            }
             Goal::Timestamp { timestamp_ms, until } => self.place_timestamp(cold, timestamp_ms, until, out),
             Goal::MaxTimestamp { until, .. } => self.place_max_timestamp(cold, until, out),
         }

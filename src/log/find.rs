@@ -8,10 +8,10 @@
 use bytes::Bytes;
 
 use crate::base::ids::Offset;
+use crate::base::time::Now;
 use crate::wire::batch::BatchHeader;
 use crate::wire::records::BatchRecords;
 
-use super::cache::TailCache;
 use super::cold::{Cold, Goal, Placed, Progress};
 use super::log::{Find, FoundOffset, Log, LogOut, ReadError};
 use super::segment::{Walk, Walked, next_offset};
@@ -22,25 +22,21 @@ impl Log {
         &mut self,
         timestamp_ms: i64,
         until: Offset,
-        _cache: &mut TailCache,
+        now: Now,
         out: &mut LogOut,
     ) -> Result<Find, ReadError> {
-        self.start_find(until, out, |until| Goal::Timestamp { timestamp_ms, until })
+        self.start_find(until, now, out, |until| Goal::Timestamp { timestamp_ms, until })
     }
 
     /// The first record below `until` that has the largest timestamp.
-    pub fn max_timestamp(
-        &mut self,
-        until: Offset,
-        _cache: &mut TailCache,
-        out: &mut LogOut,
-    ) -> Result<Find, ReadError> {
-        self.start_find(until, out, |until| Goal::MaxTimestamp { until, seen: i64::MIN })
+    pub fn max_timestamp(&mut self, until: Offset, now: Now, out: &mut LogOut) -> Result<Find, ReadError> {
+        self.start_find(until, now, out, |until| Goal::MaxTimestamp { until, seen: i64::MIN })
     }
 
     fn start_find(
         &mut self,
         until: Offset,
+        now: Now,
         out: &mut LogOut,
         goal: impl FnOnce(Offset) -> Goal,
     ) -> Result<Find, ReadError> {
@@ -49,7 +45,9 @@ impl Log {
         match self.segments.front() {
             Some(first) if first.base < until => {
                 let cold = Cold::new(goal(until), first.base);
-                Ok(Find::Later(self.start_cold(cold, out)))
+                let ticket = self.start_cold(cold, out);
+                self.pump(now, out);
+                Ok(Find::Later(ticket))
             }
             Some(_) | None => Ok(Find::Ready(None)),
         }

@@ -21,6 +21,7 @@ use crate::wire::batch::Batch;
 use super::cache::{TailCache, TailKey};
 use super::close::Closing;
 use super::cold::ColdReads;
+use super::commit::ToJournal;
 use super::epochs::Epochs;
 use super::producer::{Producers, Verdict};
 use super::recovery::{Next, Recovered, Recovery};
@@ -58,6 +59,8 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 pub struct LogOut {
     pub disk: Vec<(LogOp, DiskOp)>,
+    /// For the journal; answered with [`Log::on_committed`]. One piece at a time.
+    pub journal: Vec<ToJournal>,
     pub events: Vec<LogEvent>,
 }
 
@@ -67,12 +70,14 @@ pub enum LogEvent {
     Opened,
     /// The files could not be read. The log is unusable; its files are as they were.
     OpenFailed { message: String },
-    /// Everything below `end` is written, and synced where `flush.messages` asks for it.
+    /// Everything below `end` is written, and synced where `durability` or `flush.messages` asks for it.
     Safe { end: Offset, times: WriteTimes },
     /// A write failed: everything from `from` on is forgotten and was never safe. With `full` there was no space:
     /// appending again later makes sense. After a failed sync the log refuses appends for good
     /// ([`AppendError::Offline`]); reads below `from` go on.
     Failed { from: Offset, full: bool, message: String },
+    /// The segments are durable below `upto`: the journal may let go of what it has from there.
+    Flushed { upto: Offset },
     /// The end of a [`Read::Later`].
     Read { ticket: ReadTicket, result: Result<LogSlices, ReadError> },
     /// The end of a [`Find::Later`].
@@ -200,9 +205,17 @@ pub struct Log {
 
 impl Log {
     /// Starts recovery of the log in `dir`, which is relative to the data directory and made when missing. `owner`
-    /// is in the file ids this log uses and must be unique on the core. Usable after [`LogEvent::Opened`].
-    pub fn open(owner: u32, dir: PathBuf, settings: TopicSettings, now: Now, out: &mut LogOut) -> Log {
-        let (recovery, first) = Recovery::start(FileIds::new(owner), dir.clone(), &settings, now);
+    /// is in the file ids this log uses and must be unique on the core. The log is known to have batches up to
+    /// `must_reach`: when they are not all there, it does not open. Usable after [`LogEvent::Opened`].
+    pub fn open(
+        owner: u32,
+        dir: PathBuf,
+        settings: TopicSettings,
+        must_reach: Offset,
+        now: Now,
+        out: &mut LogOut,
+    ) -> Log {
+        let (recovery, first) = Recovery::start(FileIds::new(owner), dir.clone(), &settings, must_reach, now);
         let mut log = Log {
             dir,
             settings,
@@ -291,7 +304,7 @@ impl Log {
         self.end
     }
 
-    /// Everything below is written, and synced where `flush.messages` asks for it.
+    /// Everything below is written, and synced where `durability` or `flush.messages` asks for it.
     pub fn safe_end(&self) -> Offset {
         self.writer.safe_end()
     }
@@ -322,7 +335,10 @@ impl Log {
     /// When [`Log::on_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.life {
-            Life::Open => self.writer.sync_due().into_iter().chain(self.cold.idle_due()).min(),
+            Life::Open => [self.writer.sync_due(), self.writer.commits.retry_due, self.cold.idle_due()]
+                .into_iter()
+                .flatten()
+                .min(),
             _ => None,
         }
     }
@@ -330,6 +346,7 @@ impl Log {
     /// Early or spurious calls do no harm.
     pub fn on_timeout(&mut self, now: Now, _cache: &mut TailCache, out: &mut LogOut) {
         if matches!(self.life, Life::Open) {
+            self.retry(now);
             self.pump(now, out);
             self.cool_idle(now, out);
         }
@@ -350,9 +367,9 @@ impl Log {
         self.segments.get_mut(at)
     }
 
-    /// Where the segment ends: the next one's first offset, or what is safe.
+    /// Where the segment ends: the next one's first offset, or what of the safe batches is in it.
     pub(super) fn segment_end(&self, at: usize) -> Offset {
-        self.segments.get(at + 1).map_or(self.writer.safe_end(), |next| next.base)
+        self.segments.get(at + 1).map_or(self.writer.safe().next, |next| next.base)
     }
 
     fn writable(&self) -> Result<(), AppendError> {
@@ -470,7 +487,7 @@ impl Log {
                 segment.file = FileState::Closed;
                 self.fail_reads_of(base, &error, out);
                 if active {
-                    self.fail_writes(&error, cache, out);
+                    self.fail_writes(&error, cache, now, out);
                 }
             }
         }

@@ -10,6 +10,7 @@
 pub mod cache;
 mod close;
 mod cold;
+pub mod commit;
 mod epochs;
 mod file;
 mod find;

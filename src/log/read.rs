@@ -49,6 +49,11 @@ impl Log {
         if let Some(found) = cache.read(key, from, until, bytes_max, at_least_one) {
             return Ok(Read::Ready(found));
         }
+        if let Some(found) = self.writer.read(from, until, bytes_max, at_least_one) {
+            return Ok(Read::Ready(found));
+        }
+        let until = until.min(self.writer.safe().next);
+        let wanted = Wanted { until, ..wanted };
         if let Some(ticket) = self.take_over_ahead(wanted) {
             return Ok(Read::Later(ticket));
         }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::time::Now;
-use crate::config::TopicSettings;
+use crate::config::{Durability, TopicSettings};
 
 use super::epochs::Epochs;
 use super::index::SealedIndex;
@@ -49,6 +49,8 @@ pub(super) struct Recovery {
     index_interval_bytes: u32,
     /// Somebody counts on what is written being synced.
     sync: bool,
+    /// The log ends here or later, or has lost something.
+    must_reach: Offset,
     now: Now,
     stage: Stage,
     /// First offset and file length of each segment, ascending.
@@ -90,13 +92,20 @@ enum Seal {
 }
 
 impl Recovery {
-    pub(super) fn start(files: FileIds, dir: PathBuf, settings: &TopicSettings, now: Now) -> (Recovery, DiskOp) {
+    pub(super) fn start(
+        files: FileIds,
+        dir: PathBuf,
+        settings: &TopicSettings,
+        must_reach: Offset,
+        now: Now,
+    ) -> (Recovery, DiskOp) {
         let first = DiskOp::List { dir: dir.clone() };
         let recovery = Recovery {
             dir,
             files,
             index_interval_bytes: settings.index_interval_bytes,
-            sync: settings.flush_messages < i64::MAX as u64,
+            sync: settings.durability == Durability::Sync || settings.flush_messages < i64::MAX as u64,
+            must_reach,
             now,
             stage: Stage::Listing,
             found: Vec::new(),
@@ -179,6 +188,17 @@ impl Recovery {
         Next::Failed { message, close: self.file.take() }
     }
 
+    /// Nothing is cut: what lies behind the damage may be all there is of it.
+    fn falls_short(&mut self, end: Offset) -> Next {
+        let message = format!(
+            "{} holds whole batches up to offset {end} only, and the journal knows of some up to {}; nothing was cut: \
+             `corelog log verify` shows the damage, `corelog log repair` gives up what lies behind it",
+            self.dir.display(),
+            self.must_reach
+        );
+        Next::Failed { message, close: self.file.take() }
+    }
+
     fn on_listed(&mut self, names: &[(String, u64)]) -> Next {
         let mut has_checkpoint = false;
         for (name, len) in names {
@@ -191,7 +211,9 @@ impl Recovery {
         }
         self.found.sort_unstable();
         self.snapshots.make_contiguous().sort_unstable();
-        let Some(&(first, _)) = self.found.first() else { return self.done() };
+        let Some(&(first, _)) = self.found.first() else {
+            return if self.must_reach > Offset(0) { self.falls_short(Offset(0)) } else { self.done() };
+        };
         self.state = State::nothing(first, self.index_interval_bytes);
         // The checkpoint first: it may be older than a snapshot, which is found out when it is read.
         self.candidates = self.snapshots.iter().map(|base| FileName::Snapshot(*base)).collect();
@@ -253,7 +275,7 @@ impl Recovery {
             ));
         }
         let last = self.at + 1 == self.found.len();
-        if last && self.found[self.at].1 == self.state.mark.position {
+        if last && self.found[self.at].1 == self.state.mark.position && self.state.mark.next >= self.must_reach {
             // A clean stop: the checkpoint even holds the tail block's bytes.
             return self.done();
         }
@@ -316,6 +338,7 @@ impl Recovery {
         state.mark.position = scan.position;
         match self.found.get(self.at + 1) {
             Some((next, _)) if *next == scan.next => self.seal(),
+            Some(_) | None if scan.next < self.must_reach => self.falls_short(scan.next),
             Some(_) => {
                 for (base, _) in self.found.drain(self.at + 1..).rev() {
                     self.to_remove.extend([FileName::Segment(base), FileName::Index(base), FileName::Snapshot(base)]);

@@ -67,6 +67,12 @@ impl Seals {
 }
 
 impl Log {
+    /// The first segment whose batches are not known to be durable in it, of those being sealed.
+    pub(super) fn first_unsynced_seal(&self) -> Option<Offset> {
+        let unsynced = |seal: &&Seal| matches!(seal.stage, Stage::Waiting | Stage::Syncing);
+        self.seals.queue.iter().find(unsynced).map(|seal| seal.base)
+    }
+
     /// Queues the active segment, all of whose batches are safe; the next one begins at `next`.
     pub(super) fn seal_active(&mut self, next: Offset, out: &mut LogOut) {
         let safe = self.writer.safe();
@@ -120,6 +126,7 @@ impl Log {
                     return self.go_offline(&error, cache, out);
                 }
                 seal.stage = Stage::Cutting;
+                self.tell_flushed(out);
                 let segment = self.segment_at(base).expect("a segment stays while it is sealed");
                 let len = segment.len;
                 let file = segment.open_file().expect("a segment stays open until it is sealed");

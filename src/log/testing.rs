@@ -2,20 +2,26 @@
 //!
 //! *Owns*: batches made to measure, a log on a test disk. *Never*: is part of the product. *Runs on*: tests.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 
 use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::rng::Rng;
 use crate::base::time::{Instant, Now};
-use crate::config::TopicSettings;
+use crate::config::{Durability, TopicSettings};
 use crate::wire::batch::{Batch, BatchHeader};
 use crate::wire::compression::Compression;
 use crate::wire::records::BatchBuilder;
 
 use super::cache::TailCache;
-use super::log::{AppendError, Appended, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError};
-use super::testdisk::TestDisk;
+use super::commit::ToJournal;
+use super::log::{
+    AppendError, Appended, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError, WriteTimes,
+};
+use super::segment::FileName;
+use super::testdisk::{Crash, TestDisk};
 
 /// A header of `count` records by a producer.
 pub(super) fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) -> BatchHeader {
@@ -45,8 +51,73 @@ pub(super) struct Rig {
     pub(super) now: Now,
     pub(super) out: LogOut,
     pub(super) events: Vec<LogEvent>,
+    pub(super) journal: TestJournal,
     /// Every batch appended and not failed, as stored: first offset, next offset, bytes.
     pub(super) model: Vec<(Offset, Offset, Vec<u8>)>,
+}
+
+/// A commit journal of one partition that never fails.
+#[derive(Debug)]
+pub(super) struct TestJournal {
+    rng: Rng,
+    waiting: Option<ToJournal>,
+    /// What a replay would find.
+    live: VecDeque<ToJournal>,
+    /// Pieces committed in all.
+    pub(super) commits: u64,
+    /// The log knows its segments to be durable up to here.
+    pub(super) flushed: Offset,
+    /// With so many live bytes the log is asked to flush.
+    pub(super) bytes_max: usize,
+}
+
+impl TestJournal {
+    pub(super) fn new(seed: u64) -> TestJournal {
+        TestJournal {
+            rng: Rng::new(seed ^ 0x6a6f),
+            waiting: None,
+            live: VecDeque::new(),
+            commits: 0,
+            flushed: Offset(0),
+            bytes_max: 12_000,
+        }
+    }
+
+    fn live_bytes(&self) -> usize {
+        self.live.iter().map(|piece| piece.len).sum()
+    }
+
+    fn on_flushed(&mut self, upto: Offset) {
+        assert!(upto > self.flushed);
+        self.flushed = upto;
+        // Another partition may hold the tail: then what is flushed stays, and is replayed for nothing.
+        if self.rng.below(2) == 0 {
+            self.live.retain(|piece| piece.next > upto);
+        }
+    }
+
+    pub(super) fn forget_before(&mut self, base: Offset) {
+        self.live.retain(|piece| piece.base >= base);
+    }
+
+    /// What was on its way is there or not.
+    fn crash(&mut self) {
+        if let Some(piece) = self.waiting.take().filter(|_| self.rng.below(2) == 0) {
+            self.live.push_back(piece);
+        }
+    }
+
+    /// Puts everything to its place; how far the log must reach then.
+    fn replay(&mut self, disk: &mut TestDisk<LogOp>) -> Offset {
+        let mut must_reach = Offset(0);
+        for piece in self.live.drain(..) {
+            let path = FileName::Segment(piece.segment).path(&dir());
+            disk.restore(&path, piece.position as usize, &piece.slices.concat());
+            must_reach = piece.next;
+        }
+        self.flushed = Offset(0);
+        must_reach
+    }
 }
 
 pub(super) fn dir() -> PathBuf {
@@ -56,7 +127,7 @@ pub(super) fn dir() -> PathBuf {
 impl Rig {
     /// A log that is open and empty.
     pub(super) fn new(seed: u64, settings: TopicSettings) -> Rig {
-        let mut rig = Rig::start(TestDisk::new(seed), settings, 1 << 20);
+        let mut rig = Rig::start(TestDisk::new(seed), TestJournal::new(seed), settings, 1 << 20);
         rig.run();
         assert_eq!(rig.events, [LogEvent::Opened]);
         rig.events.clear();
@@ -64,12 +135,18 @@ impl Rig {
     }
 
     /// Begins to open what the disk holds.
-    pub(super) fn start(disk: TestDisk<LogOp>, settings: TopicSettings, cache_bytes: usize) -> Rig {
+    pub(super) fn start(
+        mut disk: TestDisk<LogOp>,
+        mut journal: TestJournal,
+        settings: TopicSettings,
+        cache_bytes: usize,
+    ) -> Rig {
         let now = Now { mono: Instant(1), wall_ms: 1_000_000 };
         let mut out = LogOut::default();
-        let log = Log::open(7, dir(), settings.clone(), now, &mut out);
+        let must_reach = journal.replay(&mut disk);
+        let log = Log::open(7, dir(), settings.clone(), must_reach, now, &mut out);
         let cache = TailCache::new(cache_bytes);
-        let mut rig = Rig { disk, log, cache, settings, now, out, events: Vec::new(), model: Vec::new() };
+        let mut rig = Rig { disk, log, cache, settings, now, out, events: Vec::new(), journal, model: Vec::new() };
         rig.send();
         rig
     }
@@ -79,7 +156,16 @@ impl Rig {
         for (op, what) in self.out.disk.drain(..) {
             self.disk.send(op, what);
         }
+        for piece in self.out.journal.drain(..) {
+            assert!(self.journal.waiting.is_none(), "one piece is with the journal at a time");
+            assert_eq!(piece.slices.iter().map(Bytes::len).sum::<usize>(), piece.len);
+            self.journal.waiting = Some(piece);
+        }
         for event in self.out.events.drain(..) {
+            if let LogEvent::Flushed { upto } = event {
+                self.journal.on_flushed(upto);
+                continue;
+            }
             if let LogEvent::Failed { from, .. } = &event {
                 self.model.retain(|(_, next, _)| next <= from);
             }
@@ -87,8 +173,12 @@ impl Rig {
         }
     }
 
-    /// Ends one disk operation; false when there is none.
+    /// Ends one disk operation or commit; false when there is none.
     pub(super) fn step(&mut self) -> bool {
+        if self.journal.waiting.is_some() && (self.disk.is_idle() || self.journal.rng.below(2) == 0) {
+            self.commit();
+            return true;
+        }
         let Some((op, result)) = self.disk.step() else { return false };
         self.log.on_disk(op, result, &mut self.cache, self.now, &mut self.out);
         self.send();
@@ -97,6 +187,23 @@ impl Rig {
 
     pub(super) fn run(&mut self) {
         while self.step() {}
+    }
+
+    fn commit(&mut self) {
+        let piece = self.journal.waiting.take().expect("just seen");
+        let next = piece.next;
+        self.journal.live.push_back(piece);
+        self.journal.commits += 1;
+        self.log.on_committed(next, WriteTimes::default(), self.now, &mut self.out);
+        if self.journal.live_bytes() > self.journal.bytes_max {
+            self.log.flush(self.now, &mut self.out);
+        }
+        self.send();
+    }
+
+    pub(super) fn crash(&mut self, how: Crash) {
+        self.journal.crash();
+        self.disk.crash(how);
     }
 
     pub(super) fn append(&mut self, batch: &Batch) -> Result<Appended, AppendError> {
@@ -127,11 +234,12 @@ impl Rig {
         self.run();
         assert_eq!(self.events.pop(), Some(LogEvent::Closed));
         assert_eq!(self.disk.open_files(), 0);
+        assert!(self.journal.live.iter().all(|piece| piece.next <= self.journal.flushed));
     }
 
     /// The same disk under a new log, with an empty cache, run until it says how opening ended.
     pub(super) fn reopen(self) -> Rig {
-        let mut rig = Rig::start(self.disk, self.settings, 1 << 20);
+        let mut rig = Rig::start(self.disk, self.journal, self.settings, 1 << 20);
         rig.now = self.now;
         rig.model = self.model;
         rig.run();
@@ -182,12 +290,12 @@ impl Rig {
         timestamp_ms: i64,
         until: Offset,
     ) -> Result<Option<FoundOffset>, ReadError> {
-        let find = self.log.find_timestamp(timestamp_ms, until, &mut self.cache, &mut self.out);
+        let find = self.log.find_timestamp(timestamp_ms, until, self.now, &mut self.out);
         self.find(find)
     }
 
     pub(super) fn max_timestamp(&mut self, until: Offset) -> Result<Option<FoundOffset>, ReadError> {
-        let find = self.log.max_timestamp(until, &mut self.cache, &mut self.out);
+        let find = self.log.max_timestamp(until, self.now, &mut self.out);
         self.find(find)
     }
 
@@ -237,6 +345,11 @@ pub(super) fn batch_of(producer_id: i64, epoch: i16, sequence: i32, value_bytes:
     value.resize(value.len().max(value_bytes), b'.');
     builder.push(i64::from(sequence), None, Some(&value));
     builder.build()
+}
+
+/// The same, synced: batches of a few thousand bytes go through the journal, more goes to the segment.
+pub(super) fn small_synced_segments() -> TopicSettings {
+    TopicSettings { durability: Durability::Sync, journal_direct_bytes: 8000, ..small_segments() }
 }
 
 /// Segments so small that a few batches fill one.

@@ -1,5 +1,8 @@
 //! The write pipeline of a log's active segment: one operation in flight, what arrives meanwhile becomes the next.
 //!
+//! What is safe in the commit journal (`commit`) stays pending here until there is much of it, or the journal wants its
+//! space back.
+//!
 //! *Owns*: what is pending, how far the file is written and safe, the partly filled tail block (kept in memory and
 //! rewritten with what follows it), space reserved ahead, when to sync. *Never*: has two writes in flight; calls
 //! anything safe before the write, and the sync where one is due, succeeded. *Runs on*: the core that owns the
@@ -13,8 +16,10 @@ use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp,
 use crate::base::ids::Offset;
 use crate::base::limits::DISK_WRITE_BYTES_MAX;
 use crate::base::time::{Instant, Now};
+use crate::config::Durability;
 
 use super::cache::TailCache;
+use super::commit::{Commits, Way};
 use super::log::{Life, Log, LogEvent, LogOut, Step, WriteTimes};
 use super::segment::Segment;
 
@@ -46,7 +51,7 @@ const SEGMENT_OFFSETS_MAX: i64 = i32::MAX as i64;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
-/// A batch that has its offsets and waits to be written.
+/// A batch that has its offsets and is not in its segment yet.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) base: Offset,
@@ -54,7 +59,7 @@ pub(super) struct Pending {
     pub(super) max_timestamp: i64,
     pub(super) slices: [Bytes; 2],
     pub(super) len: usize,
-    /// Bytes of it that are written: not 0 only while a batch larger than one write is on its way.
+    /// Bytes of it that are written or being written: not 0 only while a batch larger than one write is on its way.
     pub(super) taken: usize,
 }
 
@@ -82,8 +87,8 @@ enum Stage {
     Idle,
     Cutting,
     Allocating,
-    /// When the write succeeds, it reaches as far as this.
-    Writing(Mark),
+    /// When the write succeeds, it reaches as far as this, and so many batches are no longer pending.
+    Writing(Mark, usize),
     /// What is written becomes safe when the sync succeeds.
     Syncing,
 }
@@ -101,11 +106,14 @@ enum Ahead {
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    pending: VecDeque<Pending>,
+    /// Those being written included.
+    pub(super) pending: VecDeque<Pending>,
+    /// Of `pending`, without those being written.
     pending_bytes: u64,
+    pub(super) commits: Commits,
     stage: Stage,
     written: Mark,
-    /// Invariant: never beyond `written`.
+    /// Up to here the segment's batches are safe: there, or in the journal. Invariant: never beyond `written`.
     safe: Mark,
     /// The first write beyond `safe`.
     write_began: Option<Instant>,
@@ -143,6 +151,7 @@ impl Writer {
         Writer {
             pending: VecDeque::new(),
             pending_bytes: 0,
+            commits: Commits::recovered(mark.next),
             stage: Stage::Idle,
             written: mark.clone(),
             safe: mark,
@@ -168,10 +177,12 @@ impl Writer {
         self.dirty = true;
     }
 
+    /// Everything below is safe: in its segment, or in the journal.
     pub(super) fn safe_end(&self) -> Offset {
-        self.safe.next
+        self.safe.next.max(self.commits.committed)
     }
 
+    /// How far the segment's batches can be read from its file.
     pub(super) fn safe(&self) -> &Mark {
         &self.safe
     }
@@ -191,10 +202,39 @@ impl Writer {
     /// Bytes of the active segment's batches, pending ones included.
     pub(super) fn size_bytes(&self) -> u64 {
         let in_flight = match &self.stage {
-            Stage::Writing(after) => after.position,
+            Stage::Writing(after, _) => after.position,
             Stage::Idle | Stage::Cutting | Stage::Allocating | Stage::Syncing => self.written.position,
         };
         in_flight + self.pending_bytes
+    }
+
+    /// Those being written are not counted.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
+    }
+
+    /// The segment has batches from `timestamp` on, unless it had some before.
+    pub(super) fn begin_segment_at(&mut self, timestamp: i64) {
+        self.first_timestamp.get_or_insert(timestamp);
+    }
+
+    /// What is in flight concerns only batches that are safe in the journal.
+    pub(super) fn is_writing_back(&self) -> bool {
+        match &self.stage {
+            Stage::Writing(after, _) => after.next <= self.commits.committed && self.is_between_batches(),
+            Stage::Syncing => self.written.next <= self.safe_end(),
+            Stage::Idle | Stage::Cutting | Stage::Allocating => false,
+        }
+    }
+
+    /// Batches up to this place in the segment find room there.
+    pub(super) fn has_space_to(&self, end: u64) -> bool {
+        self.cannot_reserve || end.next_multiple_of(BLOCK) <= self.allocated
+    }
+
+    /// No batch is partly written.
+    fn is_between_batches(&self) -> bool {
+        self.pending.front().is_none_or(|batch| batch.taken == 0)
     }
 
     /// Nothing pending and nothing in flight.
@@ -215,8 +255,16 @@ impl Writer {
 
     /// The next batch does not fit the segment any more (Kafka's LogSegment.shouldRoll: time is told by the batches'
     /// timestamps, so that old data does not roll a segment per batch).
-    fn must_roll(&self, base: Offset, segment_bytes: u64, segment_ms: u64, position: u64, batch: &Pending) -> bool {
-        if batch.taken > 0 || position == 0 {
+    pub(super) fn must_roll(
+        &self,
+        base: Offset,
+        segment_bytes: u64,
+        segment_ms: u64,
+        position: u64,
+        batch: &Pending,
+    ) -> bool {
+        // What the journal has was given its place.
+        if batch.taken > 0 || position == 0 || batch.next <= self.commits.handed {
             return false;
         }
         let age_ms = self.first_timestamp.map_or(0, |first| batch.max_timestamp.saturating_sub(first));
@@ -227,7 +275,7 @@ impl Writer {
 
     /// What the file's length should be before a write that ends at `end`; `None` when it is long enough.
     fn reservation(&self, end: u64, segment_bytes: u64) -> Option<u64> {
-        if self.cannot_reserve || end.next_multiple_of(BLOCK) <= self.allocated {
+        if self.has_space_to(end) {
             return None;
         }
         Some(self.reserve_to(end, segment_bytes))
@@ -267,13 +315,20 @@ impl Log {
     /// Starts the next operation of the pipeline, if none is in flight and there is something to do.
     pub(super) fn pump(&mut self, now: Now, out: &mut LogOut) {
         let may_write = matches!(self.life, Life::Open | Life::Closing(_)) && self.offline.is_none();
-        if !may_write || !matches!(self.writer.stage, Stage::Idle) {
+        if !may_write {
             return;
+        }
+        if !matches!(self.writer.stage, Stage::Idle) {
+            return self.hand_over_beside(out);
         }
         if self.writer.sync_due.is_some_and(|due| due <= now.mono) && self.sync(out) {
-            return;
+            return self.hand_over_beside(out);
         }
-        let Some(first) = self.writer.pending.front() else { return };
+        if self.finish_flush(out) {
+            return self.hand_over_beside(out);
+        }
+        let way = self.way();
+        let Some(first) = self.writer.pending.front().filter(|_| way != Way::Rest) else { return };
         if self.segments.is_empty() {
             self.segments.push_back(Segment::active(first.base, self.settings.index_interval_bytes));
         }
@@ -289,7 +344,11 @@ impl Log {
             self.open_segment(self.segments.len() - 1, out);
             return;
         }
-        let bytes = self.writer.pending_bytes.min(self.writer.room() as u64);
+        let bytes = match way {
+            Way::Rest => return,
+            Way::Segment { until } => self.writer.bytes_until(until).min(self.writer.room() as u64),
+            Way::Journal => self.writer.pending_bytes,
+        };
         let end = self.writer.written.position + bytes;
         let zeroing = matches!(self.writer.ahead, Ahead::Zeroing(from, _) if end.next_multiple_of(BLOCK) > from);
         let reservation = self.writer.reservation(end, self.settings.segment_bytes);
@@ -301,7 +360,16 @@ impl Log {
             self.writer.reserving = len;
             return self.ask(Step::Allocate, DiskOp::Allocate { file, len }, out);
         }
-        self.write(file, now, out);
+        match way {
+            Way::Segment { until } => self.write(file, until, now, out),
+            Way::Journal | Way::Rest => {
+                self.hand_over(out);
+                // Much may have gathered that the journal has.
+                if let Way::Segment { until } = self.way() {
+                    self.write(file, until, now, out);
+                }
+            }
+        }
         self.look_ahead(file, end, bytes, out);
     }
 
@@ -327,20 +395,20 @@ impl Log {
         self.writer.must_roll(active.base, settings.segment_bytes, settings.segment_ms, position, first)
     }
 
-    /// Takes pending batches, up to the bound of one write, and writes them after the tail block's bytes.
-    fn write(&mut self, file: FileId, now: Now, out: &mut LogOut) {
+    /// Takes pending batches below `until`, up to the bound of one write, and writes them after the tail block's bytes.
+    fn write(&mut self, file: FileId, until: Offset, now: Now, out: &mut LogOut) {
         let writer = &mut self.writer;
         writer.write_began.get_or_insert(now.mono);
         let active = self.segments.back_mut().expect("a write has a segment");
         let index = active.index.as_mut().expect("the active segment has its index");
         let mut after = Mark { next: writer.written.next, tail: Bytes::new(), ..writer.written };
         let room = writer.room();
-        let mut bytes = 0;
+        let (mut bytes, mut batches, mut committed_bytes) = (0, 0, 0);
         let mut data = Vec::with_capacity(1 + 2 * writer.pending.len().min(512));
         if !writer.written.tail.is_empty() {
             data.push(writer.written.tail.clone());
         }
-        while let Some(batch) = writer.pending.front() {
+        while let Some(batch) = writer.pending.get(batches).filter(|batch| batch.next <= until) {
             let (segment_bytes, segment_ms) = (self.settings.segment_bytes, self.settings.segment_ms);
             let left = batch.len - batch.taken;
             let whole = bytes + left <= room;
@@ -354,54 +422,59 @@ impl Log {
             }
             if !whole {
                 // A batch larger than one write: as much of it as fits, ending at a block's end.
-                let batch = writer.pending.front_mut().expect("just seen");
-                push_part(&mut data, batch, room);
+                push_part(&mut data, &mut writer.pending[batches], room);
                 bytes = room;
                 after.position += room as u64;
                 break;
             }
-            let mut batch = writer.pending.pop_front().expect("just seen");
             bytes += left;
+            if batch.next <= writer.commits.committed {
+                committed_bytes += left as u64;
+            }
             after.position += left as u64;
             after.next = batch.next;
             after.max_timestamp = after.max_timestamp.max(batch.max_timestamp);
             if batch.taken == 0 {
-                data.extend(batch.slices.into_iter().filter(|slice| !slice.is_empty()));
+                data.extend(batch.slices.iter().filter(|slice| !slice.is_empty()).cloned());
             } else {
-                push_part(&mut data, &mut batch, left);
+                push_part(&mut data, &mut writer.pending[batches], left);
             }
+            batches += 1;
         }
         assert!(bytes > 0 && bytes <= room);
         writer.pending_bytes -= bytes as u64;
+        writer.commits.committed_bytes -= committed_bytes;
         let position = writer.written.position - writer.written.tail.len() as u64;
         assert!(position.is_multiple_of(BLOCK));
         after.tail = last_bytes(&data, (after.position % BLOCK) as usize);
-        writer.stage = Stage::Writing(after);
+        writer.stage = Stage::Writing(after, batches);
         self.ask(Step::Write, DiskOp::Write { file, position, data }, out);
     }
 
     pub(super) fn on_written(&mut self, result: DiskResult, cache: &mut TailCache, now: Now, out: &mut LogOut) {
-        let Stage::Writing(after) = std::mem::take(&mut self.writer.stage) else {
+        let Stage::Writing(after, batches) = std::mem::take(&mut self.writer.stage) else {
             // Writing ended for good while this was in flight; what it held is forgotten already.
             assert!(self.offline.is_some());
             return;
         };
         if let Err(error) = result {
-            self.fail_writes(&error, cache, out);
+            self.fail_writes(&error, cache, now, out);
             return self.pump(now, out);
         }
         let writer = &mut self.writer;
         let messages = after.next.0 - writer.written.next.0;
+        writer.pending.drain(..batches);
         writer.allocated = writer.allocated.max(after.position.next_multiple_of(BLOCK));
         writer.written = after;
         writer.write_ended = now.mono;
         if messages > 0 {
             writer.unsynced_messages += messages as u64;
-            if writer.unsynced_messages >= self.settings.flush_messages {
+            if self.must_sync() {
                 let syncing = self.sync(out);
                 assert!(syncing, "what was just written has an open file");
-                return;
+                return self.hand_over_beside(out);
             }
+            let writer = &mut self.writer;
             if writer.sync_due.is_none() {
                 let due = now.mono.after_ms(self.settings.flush_ms);
                 writer.sync_due = (due != Instant(u64::MAX)).then_some(due);
@@ -409,10 +482,19 @@ impl Log {
             self.become_safe(now, out);
         }
         self.pump(now, out);
+        self.drive_reads(out);
+    }
+
+    /// What was just written may be acknowledged only when it is synced.
+    fn must_sync(&self) -> bool {
+        let writer = &self.writer;
+        let unsafe_yet = writer.written.next > writer.safe_end();
+        (self.settings.durability == Durability::Sync && unsafe_yet)
+            || writer.unsynced_messages >= self.settings.flush_messages
     }
 
     /// Starts a sync, unless nothing was written to the segment.
-    fn sync(&mut self, out: &mut LogOut) -> bool {
+    pub(super) fn sync(&mut self, out: &mut LogOut) -> bool {
         self.writer.sync_due = None;
         let Some(file) = self.segments.back().and_then(Segment::open_file) else { return false };
         self.writer.stage = Stage::Syncing;
@@ -429,8 +511,11 @@ impl Log {
             Ok(_) => {
                 self.writer.unsynced_messages = 0;
                 self.writer.sync_due = None;
+                self.writer.commits.synced = self.writer.written.next;
                 self.become_safe(now, out);
+                self.tell_flushed(out);
                 self.pump(now, out);
+                self.drive_reads(out);
             }
             Err(error) => self.go_offline(&error, cache, out),
         }
@@ -438,24 +523,29 @@ impl Log {
 
     fn become_safe(&mut self, now: Now, out: &mut LogOut) {
         let writer = &mut self.writer;
-        if writer.pending.front().is_some_and(|batch| batch.taken > 0) || writer.safe.next == writer.written.next {
+        if !writer.is_between_batches() || writer.safe.next == writer.written.next {
             return;
         }
         assert!(writer.safe.next < writer.written.next);
+        let before = writer.safe_end();
         writer.safe = writer.written.clone();
         let active = self.segments.back_mut().expect("something was written");
         active.len = writer.safe.position;
         active.max_timestamp = Some(writer.safe.max_timestamp);
         let began = writer.write_began.take().unwrap_or(writer.write_ended);
-        let times = WriteTimes { began, written: writer.write_ended, safe: now.mono };
-        out.events.push(LogEvent::Safe { end: writer.safe.next, times });
+        if writer.safe_end() > before {
+            let times = WriteTimes { began, written: writer.write_ended, safe: now.mono };
+            out.events.push(LogEvent::Safe { end: writer.safe_end(), times });
+        }
     }
 
     /// A write failed: falls back to the last safe end, and tries again with the next append.
-    pub(super) fn fail_writes(&mut self, error: &DiskError, cache: &mut TailCache, out: &mut LogOut) {
-        let from = self.writer.safe.next;
-        if self.end > from {
-            self.forget_unsafe(cache);
+    pub(super) fn fail_writes(&mut self, error: &DiskError, cache: &mut TailCache, now: Now, out: &mut LogOut) {
+        let from = self.writer.kept_end();
+        let fails = self.end > from;
+        self.forget_from(from, cache);
+        self.back_off(now);
+        if fails {
             let full = error.kind == DiskErrorKind::Full;
             out.events.push(LogEvent::Failed { from, full, message: error.message.clone() });
         }
@@ -476,15 +566,18 @@ impl Log {
         self.offline = Some(message.clone());
         self.writer.sync_due = None;
         self.abandon_seals();
-        self.forget_unsafe(cache);
+        self.writer.commits.handed = self.writer.safe_end();
+        self.forget_from(self.writer.safe_end(), cache);
         out.events.push(LogEvent::Failed { from: self.end, full: false, message });
+        self.drive_reads(out);
     }
 
-    fn forget_unsafe(&mut self, cache: &mut TailCache) {
+    fn forget_from(&mut self, from: Offset, cache: &mut TailCache) {
         let writer = &mut self.writer;
-        let from = writer.safe.next;
-        writer.pending.clear();
-        writer.pending_bytes = 0;
+        let kept = writer.pending.partition_point(|batch| batch.next <= from);
+        writer.pending.truncate(kept);
+        writer.pending_bytes = writer.pending.iter().map(|batch| batch.len as u64).sum();
+        writer.recount();
         writer.write_began = None;
         writer.stage = Stage::Idle;
         writer.written = writer.safe.clone();
@@ -492,7 +585,7 @@ impl Log {
         writer.reserve_bytes = RESERVE_BYTES_MIN;
         if let Some(active) = self.segments.back_mut() {
             if active.len == 0 {
-                writer.first_timestamp = None;
+                writer.first_timestamp = writer.pending.front().map(|batch| batch.max_timestamp);
             }
             if let Some(index) = &mut active.index {
                 index.cut(active.len);
@@ -525,7 +618,7 @@ impl Log {
                 self.writer.allocated = self.writer.safe.position;
                 self.writer.zeroed = 0;
             }
-            Err(error) => self.fail_writes(&error, cache, out),
+            Err(error) => self.fail_writes(&error, cache, now, out),
         }
         self.pump(now, out);
     }
@@ -536,14 +629,16 @@ impl Log {
             return;
         }
         let len = self.writer.reserving;
+        let failed = result.is_err();
         self.reserved(len, result);
-        if self.writer.pending.is_empty() {
-            return;
+        if !failed {
+            return self.pump(now, out);
         }
         // Without a reservation the write itself extends the file, or says why it cannot.
-        match self.segments.back().and_then(Segment::open_file) {
-            Some(file) => self.write(file, now, out),
-            None => self.pump(now, out),
+        let until = if self.writer.is_handing_over() { self.writer.commits.committed } else { Offset(i64::MAX) };
+        let file = self.segments.back().and_then(Segment::open_file);
+        if let Some(file) = file.filter(|_| self.writer.bytes_until(until) > 0) {
+            self.write(file, until, now, out);
         }
     }
 

@@ -18,6 +18,7 @@ use crate::base::stage::{Stage, Stopwatch, Trace};
 use crate::base::time::{Instant, Now};
 use crate::config::TopicSettings;
 use crate::log::cache::TailCache;
+use crate::log::commit::ToJournal;
 use crate::log::log::{
     AppendError, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError, ReadTicket, WriteTimes,
 };
@@ -92,6 +93,9 @@ pub struct Watch {
 #[derive(Debug, Default)]
 pub struct PartitionOut {
     pub disk: Vec<(LogOp, DiskOp)>,
+    pub journal: Vec<ToJournal>,
+    /// The journal may let go of what lies below.
+    pub flushed: Option<Offset>,
     pub acked: Vec<Acked>,
     pub woken: Vec<Watch>,
     pub read: Vec<(ReadTicket, Result<LogSlices, ReadError>)>,
@@ -141,10 +145,18 @@ struct PendingAck {
 }
 
 impl Partition {
-    /// Starts recovery; usable after [`StateChange::Opened`]. `owner` is unique on the core for ever.
-    pub fn open(owner: u32, dir: PathBuf, settings: TopicSettings, now: Now, out: &mut PartitionOut) -> Partition {
+    /// Starts recovery; usable after [`StateChange::Opened`]. `owner` is unique on the core for ever; the journal knows
+    /// of batches up to `must_reach`.
+    pub fn open(
+        owner: u32,
+        dir: PathBuf,
+        settings: TopicSettings,
+        must_reach: Offset,
+        now: Now,
+        out: &mut PartitionOut,
+    ) -> Partition {
         let mut log_out = LogOut::default();
-        let log = Log::open(owner, dir, settings.clone(), now, &mut log_out);
+        let log = Log::open(owner, dir, settings.clone(), must_reach, now, &mut log_out);
         let mut partition = Partition {
             log,
             state: State::Opening,
@@ -162,6 +174,18 @@ impl Partition {
 
     pub fn on_disk(&mut self, op: LogOp, result: DiskResult, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
         self.log.on_disk(op, result, cache, now, &mut self.log_out);
+        self.settle(out);
+    }
+
+    /// The journal has what was handed over up to `next`.
+    pub fn on_committed(&mut self, next: Offset, times: WriteTimes, now: Now, out: &mut PartitionOut) {
+        self.log.on_committed(next, times, now, &mut self.log_out);
+        self.settle(out);
+    }
+
+    /// The journal wants its space back.
+    pub fn flush(&mut self, now: Now, out: &mut PartitionOut) {
+        self.log.flush(now, &mut self.log_out);
         self.settle(out);
     }
 
@@ -200,20 +224,15 @@ impl Partition {
     }
 
     /// The first record at or after a time, below the high watermark.
-    pub fn find_timestamp(
-        &mut self,
-        timestamp_ms: i64,
-        cache: &mut TailCache,
-        out: &mut PartitionOut,
-    ) -> Result<Find, ReadError> {
-        let found = self.log.find_timestamp(timestamp_ms, self.high_watermark, cache, &mut self.log_out);
+    pub fn find_timestamp(&mut self, timestamp_ms: i64, now: Now, out: &mut PartitionOut) -> Result<Find, ReadError> {
+        let found = self.log.find_timestamp(timestamp_ms, self.high_watermark, now, &mut self.log_out);
         self.settle(out);
         found
     }
 
     /// The record with the greatest timestamp, below the high watermark (KIP-734).
-    pub fn find_max_timestamp(&mut self, cache: &mut TailCache, out: &mut PartitionOut) -> Result<Find, ReadError> {
-        let found = self.log.max_timestamp(self.high_watermark, cache, &mut self.log_out);
+    pub fn find_max_timestamp(&mut self, now: Now, out: &mut PartitionOut) -> Result<Find, ReadError> {
+        let found = self.log.max_timestamp(self.high_watermark, now, &mut self.log_out);
         self.settle(out);
         found
     }
@@ -343,6 +362,7 @@ impl Partition {
     /// Turns what the log says into acks, wake-ups and answers.
     fn settle(&mut self, out: &mut PartitionOut) {
         out.disk.append(&mut self.log_out.disk);
+        out.journal.append(&mut self.log_out.journal);
         for index in 0..self.log_out.events.len() {
             let event = std::mem::replace(&mut self.log_out.events[index], LogEvent::Opened);
             self.on_log_event(event, out);
@@ -375,6 +395,7 @@ impl Partition {
                 assert!(from >= self.high_watermark, "what was shown to consumers is never given up");
                 self.fail_acks(from, full, &message, out);
             }
+            LogEvent::Flushed { upto } => out.flushed = Some(upto),
             LogEvent::Read { ticket, result } => out.read.push((ticket, result)),
             LogEvent::Found { ticket, result } => out.found.push((ticket, result)),
             LogEvent::Closed => out.changed = Some(StateChange::Closed),

@@ -11,7 +11,7 @@ use crate::config::TopicSettings;
 
 use super::super::log::{LogEvent, LogOp};
 use super::super::testdisk::{Crash, TestDisk};
-use super::super::testing::{Rig, batch, batch_of, dir, small_segments};
+use super::super::testing::{Rig, batch, batch_of, dir, small_segments, small_synced_segments};
 
 /// Appends with restarts in between, up to the given number of disk operations; then the machine or the process
 /// stops. What was safe by then, and the log opened again.
@@ -42,16 +42,16 @@ fn crash_at(seed: u64, settings: &TopicSettings, how: Crash, operations: u64) ->
         rig = rig.reopen();
     }
     safe = safe_of(&rig, safe);
-    rig.disk.crash(how);
+    rig.crash(how);
     // The next recovery does not come to its end either, sometimes.
     while rng.below(2) == 0 {
         let (model, settings, now) = (rig.model, rig.settings, rig.now);
-        rig = Rig::start(rig.disk, settings, 1 << 20);
+        rig = Rig::start(rig.disk, rig.journal, settings, 1 << 20);
         (rig.model, rig.now) = (model, now);
         for _ in 0..rng.below(12) {
             rig.step();
         }
-        rig.disk.crash(how);
+        rig.crash(how);
     }
     (safe, rig.reopen())
 }
@@ -115,6 +115,15 @@ fn a_power_loss_keeps_what_was_synced() {
 }
 
 #[test]
+fn a_power_loss_keeps_what_the_journal_had() {
+    check(30..36, &small_synced_segments(), Crash::Power, true);
+    let without = TopicSettings { journal_direct_bytes: 0, ..small_synced_segments() };
+    check(40..43, &without, Crash::Power, true);
+    let all = TopicSettings { journal_direct_bytes: 1 << 20, ..small_synced_segments() };
+    check(50..53, &all, Crash::Power, true);
+}
+
+#[test]
 fn a_power_loss_without_syncs_keeps_a_prefix() {
     check(20..26, &small_segments(), Crash::Power, false);
 }
@@ -130,7 +139,7 @@ fn damaged(settings: &TopicSettings, damage: impl FnOnce(&mut Vec<u8>)) -> (Vec<
         position += rig.model.last().unwrap().2.len() as u64;
         ends.push((position, i as u64 + 1));
     }
-    rig.disk.crash(Crash::Kill);
+    rig.crash(Crash::Kill);
     damage(rig.disk.bytes(&segment()));
     (ends, rig.reopen())
 }
@@ -223,7 +232,7 @@ fn a_failed_and_retried_write_leaves_nothing_to_be_taken_for_its_successor() {
     rig.append(&batch(1, 4096 - 130, 0)).unwrap();
     rig.run();
     let end = rig.log.end();
-    rig.disk.crash(Crash::Kill);
+    rig.crash(Crash::Kill);
     let mut rig = rig.reopen();
     assert_eq!(rig.log.end(), end);
     rig.check_holds(end);
@@ -281,7 +290,7 @@ fn recovery_reads_the_unsealed_tail_alone() {
         rig.append(&batch(1, 1500, i)).unwrap();
     }
     rig.run();
-    rig.disk.crash(Crash::Kill);
+    rig.crash(Crash::Kill);
     rig.disk.counts.clear();
     let mut rig = rig.reopen();
     assert!(rig.disk.counts["read"] <= 2, "{:?}", rig.disk.counts);

@@ -7,7 +7,8 @@ use crate::base::time::Instant;
 use crate::config::TopicSettings;
 
 use super::super::log::{AppendError, LogEvent, ReadError};
-use super::super::testing::{Rig, batch, batch_of, dir, small_segments};
+use super::super::testdisk::TestDisk;
+use super::super::testing::{Rig, TestJournal, batch, batch_of, dir, small_segments, small_synced_segments};
 
 fn failed(rig: &Rig) -> Vec<(Offset, bool)> {
     let failed = |event: &LogEvent| match event {
@@ -19,8 +20,9 @@ fn failed(rig: &Rig) -> Vec<(Offset, bool)> {
 
 #[test]
 fn a_full_disk_fails_what_was_not_safe_and_writing_goes_on_when_space_returns() {
-    for seed in 0..20 {
-        let mut rig = Rig::new(seed, small_segments());
+    for seed in 0..40 {
+        let settings = if seed % 2 == 0 { small_segments() } else { small_synced_segments() };
+        let mut rig = Rig::new(seed, settings);
         for sequence in 0..10 {
             rig.append_in(&batch_of(5, 0, sequence, 1500), LeaderEpoch(0)).unwrap();
         }
@@ -217,15 +219,16 @@ fn a_leader_of_an_earlier_epoch_may_not_append() {
 
 #[test]
 fn closing_and_deleting_work_in_the_middle_of_anything() {
-    for seed in 0..200 {
-        let mut rig = Rig::start(super::super::testdisk::TestDisk::new(seed), small_segments(), 2000);
+    for seed in 0..400 {
+        let settings = if seed % 3 == 0 { small_synced_segments() } else { small_segments() };
+        let mut rig = Rig::start(TestDisk::new(seed), TestJournal::new(seed), settings.clone(), 2000);
         for sequence in 0..seed % 40 {
             if rig.events.first() == Some(&LogEvent::Opened) {
                 rig.append(&batch(1, 1800, sequence as i64)).unwrap();
                 let (end, safe) = (rig.log.end(), rig.log.safe_end());
                 let from = Offset(end.0 / 2);
                 let _ = rig.log.read(from, safe, 5000, true, &mut rig.cache, &mut rig.out);
-                let _ = rig.log.find_timestamp(sequence as i64 / 2, safe, &mut rig.cache, &mut rig.out);
+                let _ = rig.log.find_timestamp(sequence as i64 / 2, safe, rig.now, &mut rig.out);
                 rig.send();
             }
             rig.step();

@@ -2,11 +2,12 @@
 //!
 //! *Owns*: the tests that need more than one file of the room. *Runs on*: tests.
 
+mod commits;
 mod crash;
 mod faults;
 mod reads;
 
-use super::testing::{Rig, batch, small_segments};
+use super::testing::{Rig, batch, small_segments, small_synced_segments};
 use crate::base::ids::Offset;
 use crate::base::rng::Rng;
 use crate::config::TopicSettings;
@@ -15,9 +16,10 @@ use super::log::LogEvent;
 
 #[test]
 fn what_is_appended_is_read_back_across_rolls_and_restarts() {
-    for seed in 0..20 {
+    for seed in 0..40 {
         let mut rng = Rng::new(seed);
-        let mut rig = Rig::new(seed, small_segments());
+        let settings = if seed % 2 == 0 { small_segments() } else { small_synced_segments() };
+        let mut rig = Rig::new(seed, settings);
         for round in 0..3 {
             for i in 0..60 {
                 let (count, size) = (1 + rng.below(5), rng.below(2000));
@@ -36,6 +38,7 @@ fn what_is_appended_is_read_back_across_rolls_and_restarts() {
             rig.check_holds(end);
             assert!(rig.log.start() == Offset(0), "round {round}");
         }
+        assert_eq!(rig.journal.commits > 0, seed % 2 == 1);
     }
 }
 
