@@ -178,6 +178,13 @@ fn the_whole_product_in_one_command() {
     assert!(text.contains("in the broker  "), "its stages were pulled: {text}");
     let run = Capsule::read(&out).expect("kept");
     assert_eq!((run.result.intervals.len(), &run.notes[..]), (2, &[][..]));
+    let writes = run.result.writes.expect("its metrics were pulled");
+    let value_bytes = run.result.totals.sent_bytes;
+    assert!(writes.appended_bytes > value_bytes, "with the headers of batches and records: {writes:?}");
+    assert!(writes.device_bytes >= writes.appended_bytes && writes.device_bytes.is_multiple_of(4096), "{writes:?}");
+    assert!(writes.segment_bytes + writes.journal_bytes <= writes.device_bytes, "{writes:?}");
+    let ratio = writes.amplification().expect("there were records");
+    assert!(text.contains(&format!("write amplification {ratio:.2}: the broker wrote ")), "{text}");
     let stages = run.result.stages_hlog.as_deref().expect("stages");
     assert!(stages.contains("Tag=produce.sync") && stages.contains("Tag=fetch.total"), "{stages}");
     let broker = corelog::bench::stages::produce_total(&run.result).expect("stages");
@@ -225,6 +232,8 @@ fn stages_that_do_not_come_leave_a_note() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{printed}");
     assert!(printed.contains("note: http://127.0.0.1:1/stages.hlog: Connection refused"), "{printed}");
+    assert!(printed.contains("note: http://127.0.0.1:1/metrics: Connection refused"), "{printed}");
+    assert!(printed.contains("write amplification not readable"), "{printed}");
 }
 
 #[test]

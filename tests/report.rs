@@ -13,6 +13,7 @@ use corelog::bench::hlog;
 use corelog::bench::packed::Packed;
 use corelog::bench::result::{Counts, Interval, RunResult};
 use corelog::bench::summary::Mode;
+use corelog::bench::writes::Writes;
 
 /// What would run if any text of a run were taken for more than text.
 const HOSTILE: &str = "</script><img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script>";
@@ -109,6 +110,8 @@ fn capsule(kind: &Kind) -> Capsule {
     result.broker.configs = vec![("num.partitions".into(), kind.seed.to_string()), ("x".into(), HOSTILE.into())];
     if kind.stages {
         result.stages_hlog = Some(stages(&mut rng, kind));
+        result.writes =
+            Some(Writes { appended_bytes: 1000, device_bytes: 2074, journal_bytes: 1020, segment_bytes: 1050 });
     }
     let mut environment = Environment::default();
     environment.set("cpu", Some("A processor".into()));

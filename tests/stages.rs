@@ -148,6 +148,11 @@ fn what_the_stages_say_agrees_with_what_was_sent_and_with_itself() {
     let p99_write = log["produce.device_write"].value_at(0.5);
     assert!(p99_write > 5_000, "a direct write took {p99_write} ns");
     assert!(sum(&samples, "corelog_disk_write_bytes_total", "core") > (PRODUCES * 500) as f64);
+    assert_eq!(sum(&samples, "corelog_disk_write_bytes_total", "core") % 4096.0, 0.0, "devices write whole blocks");
+    let appended = sum(&samples, "corelog_appended_bytes_total", "core");
+    assert!(appended > (PRODUCES * 500) as f64 && appended < (PRODUCES * 700) as f64, "{appended}");
+    assert!(sum(&samples, "corelog_segment_write_bytes_total", "core") > appended);
+    assert_eq!(sum(&samples, "corelog_data_directory_offline", "core"), 0.0);
     assert!(sum(&samples, "corelog_received_bytes_total", "core") > (PRODUCES * 500) as f64);
     assert!(sum(&samples, "corelog_sent_bytes_total", "core") > (FETCHES * 500) as f64);
     assert_eq!(sum(&samples, "corelog_partitions", "core"), 4.0);

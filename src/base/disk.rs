@@ -61,6 +61,18 @@ pub enum DiskOp {
     WriteFile { path: PathBuf, data: Bytes },
 }
 
+impl DiskOp {
+    /// Bytes that the device is given to write, in whole blocks; 0 for what writes no contents.
+    pub fn write_bytes(&self) -> u64 {
+        let bytes: usize = match self {
+            DiskOp::Write { data, .. } => data.iter().map(Bytes::len).sum(),
+            DiskOp::WriteFile { data, .. } => data.len(),
+            _ => 0,
+        };
+        bytes.next_multiple_of(BLOCK_BYTES) as u64
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskDone {
     /// List.

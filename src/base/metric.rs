@@ -65,8 +65,28 @@ metrics! {
     SentBytes "sent_bytes" Counter;
     /// Writes to disk.
     DiskWrites "disk_writes" Counter;
-    /// Bytes of records and zeros handed to disk writes, before they are padded to blocks.
+    /// Bytes handed to devices, in whole blocks as they are written: records, in journals and segments, zeros written
+    /// ahead, metadata and indexes. What the file system writes for itself is not among them.
     DiskWriteBytes "disk_write_bytes" Counter;
+    /// Of these, bytes of segments, zeros written ahead included.
+    SegmentWriteBytes "segment_write_bytes" Counter;
+    /// Of these, bytes of commits to the core's journal.
+    JournalWriteBytes "journal_write_bytes" Counter;
+    /// Commits to the core's journal: one write and one sync each.
+    JournalCommits "journal_commits" Counter;
+    /// Entries of these commits: one for each partition that had something to commit.
+    JournalEntries "journal_entries" Counter;
+    /// Times that commits had to wait for space in the journal, which segments had to be written for.
+    JournalWaits "journal_waits" Counter;
+    /// Microseconds that commits have waited for space in the journal.
+    JournalWaitUs "journal_wait_microseconds" Counter;
+    /// Size of the core's journal; 0 when there is none.
+    JournalBytes "journal_size_bytes" Gauge;
+    /// Of these, bytes that are not free: their records are not safe in segments yet.
+    JournalUsedBytes "journal_used_bytes" Gauge;
+    /// Bytes of record batches taken from producers, compressed as they were sent. What is sent again and was there
+    /// already is not among them.
+    AppendedBytes "appended_bytes" Counter;
     /// Reads from disk.
     DiskReads "disk_reads" Counter;
     /// Bytes read from disk.

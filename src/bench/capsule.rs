@@ -285,6 +285,7 @@ impl Capsule {
             (result.connect, result.metadata) = (of("connect"), of("metadata"));
         }
         result.totals = summary.totals;
+        result.writes = summary.writes;
         result.complaints = summary.complaints;
         result.broker = surroundings.broker;
         result.stages_hlog = files.files.get("stages.hlog").map(|bytes| String::from_utf8_lossy(bytes).into_owned());

@@ -23,6 +23,7 @@ use crate::bench::run::{self, Finished};
 use crate::bench::stages::{self, StagesAddress};
 use crate::bench::versus_command::{self, Target};
 use crate::bench::workload::{ROWS, ReadMode, Workload, WorkloadError, parse_time};
+use crate::bench::writes::Writes;
 
 /// What a shell says of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
@@ -184,10 +185,7 @@ fn once(
     if let Some(out) = out {
         Capsule::reserve(out).map_err(|error| BenchError::new(error.to_string()))?;
     }
-    let mut finished = run::run_shown(workload, stop)?;
-    if let Some(address) = &target.stages {
-        stages::pull(address, &mut finished.result);
-    }
+    let finished = stages::watched(target.stages.as_ref(), || run::run_shown(workload, stop))?;
     let verdict = verdict(&finished);
     let mut text = summary(workload, &finished);
     let capsule = Capsule::of_run(&target.name, workload, target.data.as_deref(), finished.result);
@@ -347,10 +345,29 @@ pub fn summary(workload: &Workload, finished: &Finished) -> String {
         count(totals.lost),
     );
     text += &table(&valid, result);
+    if totals.acked > 0 {
+        let _ = writeln!(text, "write amplification {}", amplification(result.writes));
+    }
     for (complaint, count) in &result.complaints {
         let _ = writeln!(text, "note: {complaint} (×{count})");
     }
     text
+}
+
+/// What the broker wrote for what it took.
+fn amplification(writes: Option<Writes>) -> String {
+    let Some((writes, ratio)) = writes.and_then(|writes| Some((writes, writes.amplification()?))) else {
+        return "not readable (--stages says where a Corelog broker tells it)".to_owned();
+    };
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    format!(
+        "{ratio:.2}: the broker wrote {:.1} MB to its devices ({:.1} to journals, {:.1} to segments) for {:.1} MB of \
+         records, warm-up included",
+        mb(writes.device_bytes),
+        mb(writes.journal_bytes),
+        mb(writes.segment_bytes),
+        mb(writes.appended_bytes),
+    )
 }
 
 fn table(valid: &[&Interval], result: &crate::bench::result::RunResult) -> String {

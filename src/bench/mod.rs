@@ -40,3 +40,4 @@ pub mod tally;
 pub mod versus;
 pub mod versus_command;
 pub mod workload;
+pub mod writes;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::histogram::Histogram;
 use crate::bench::packed::Packed;
+use crate::bench::writes::Writes;
 
 /// What records went through, and what became of them. Told from the sequence numbers in the payload.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -93,6 +94,8 @@ pub struct RunResult {
     pub broker: BrokerFacts,
     /// The broker's stage histograms over the same time, where it has any: a histogram log, as it came.
     pub stages_hlog: Option<String>,
+    /// What the broker wrote during the run, warm-up and drain included, where it tells.
+    pub writes: Option<Writes>,
 }
 
 impl RunResult {
@@ -107,6 +110,7 @@ impl RunResult {
             complaints: Vec::new(),
             broker: BrokerFacts::default(),
             stages_hlog: None,
+            writes: None,
         }
     }
 

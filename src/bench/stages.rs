@@ -1,7 +1,9 @@
-//! What the stages of requests took inside a Corelog broker, over the time of a run: pulled from its HTTP listener.
+//! What a Corelog broker tells of a run: what the stages of requests took, and what it wrote, pulled from its HTTP
+//! listener.
 //!
-//! *Owns*: the one HTTP request, and which part of the broker's log is the run's. *Never*: fails a run: a broker that
-//! does not answer leaves a complaint. *Runs on*: the thread that asked for the run, after it.
+//! *Owns*: the HTTP requests, and which part of the broker's log is the run's. *Never*: fails a run: a broker that
+//! does not answer leaves a complaint. *Runs on*: the thread that asked for the run, before
+//! and after it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,8 +13,11 @@ use crate::bench::control::{BenchError, resolve};
 use crate::bench::hlog::{self, Entry, Log};
 use crate::bench::packed::{Packed, Sum};
 use crate::bench::result::RunResult;
+use crate::bench::run::Finished;
+use crate::bench::writes::Writes;
 
 const PATH: &str = "/stages.hlog";
+const METRICS_PATH: &str = "/metrics";
 
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
@@ -38,9 +43,37 @@ impl StagesAddress {
     }
 }
 
+/// Makes a run and puts into its result what the broker, if it can be asked, tells of it.
+pub fn watched(
+    address: Option<&StagesAddress>,
+    run: impl FnOnce() -> Result<Finished, BenchError>,
+) -> Result<Finished, BenchError> {
+    let Some(address) = address else { return run() };
+    let before = writes(address);
+    let mut finished = run()?;
+    pull(address, &mut finished.result);
+    let StagesAddress(name) = address;
+    let written = before.and_then(|before| {
+        let since = writes(address)?.since(before);
+        since.map_err(|why| BenchError::new(format!("http://{name}{METRICS_PATH}: {why}")))
+    });
+    match written {
+        Ok(written) => finished.result.writes = Some(written),
+        Err(error) => finished.result.complaints.push((error.to_string(), 1)),
+    }
+    Ok(finished)
+}
+
+/// What the broker has written since its start.
+fn writes(address: &StagesAddress) -> Result<Writes, BenchError> {
+    let StagesAddress(name) = address;
+    let parsed = Writes::parse(&ask(address, METRICS_PATH)?);
+    parsed.map_err(|why| BenchError::new(format!("http://{name}{METRICS_PATH}: {why}")))
+}
+
 /// Puts the broker's stages over the time of the run into its result.
-pub fn pull(address: &StagesAddress, result: &mut RunResult) {
-    let pulled = ask(address).and_then(|text| of_run(&text, address, result));
+fn pull(address: &StagesAddress, result: &mut RunResult) {
+    let pulled = ask(address, PATH).and_then(|text| of_run(&text, address, result));
     match pulled {
         Ok(text) => result.stages_hlog = Some(text),
         Err(error) => result.complaints.push((error.to_string(), 1)),
@@ -58,13 +91,13 @@ pub fn produce_total(result: &RunResult) -> Option<Packed> {
     Some(Sum::of(log.entries.iter().filter(is_total).map(|entry| &entry.histogram)))
 }
 
-fn ask(address: &StagesAddress) -> Result<String, BenchError> {
+fn ask(address: &StagesAddress, path: &str) -> Result<String, BenchError> {
     let StagesAddress(name) = address;
-    let failed = |why: &dyn ToString| BenchError::new(format!("http://{name}{PATH}: {}", why.to_string()));
+    let failed = |why: &dyn ToString| BenchError::new(format!("http://{name}{path}: {}", why.to_string()));
     let socket = resolve(name)?;
     let mut stream = TcpStream::connect_timeout(&socket, CONNECT_WAIT).map_err(|why| failed(&why))?;
     stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(|why| failed(&why))?;
-    let request = format!("GET {PATH} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(|why| failed(&why))?;
     let mut reply = Vec::new();
     stream.take(REPLY_BYTES_MAX).read_to_end(&mut reply).map_err(|why| failed(&why))?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::packed::{Packed, Sum};
 use crate::bench::result::{Counts, Interval, RunResult};
+use crate::bench::writes::Writes;
 
 /// The percentiles that are told everywhere, as quantiles.
 pub const QUANTILES: [f64; 6] = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999];
@@ -43,6 +44,10 @@ pub struct Summary {
     pub connect: Latency,
     pub metadata: Latency,
     pub totals: Counts,
+    /// Where the broker could be asked.
+    pub writes: Option<Writes>,
+    /// Of these: bytes to devices for each byte of records.
+    pub write_amplification: Option<f64>,
     pub complaints: Vec<(String, u64)>,
 }
 
@@ -98,6 +103,8 @@ impl Summary {
             connect: Latency::of(&Packed::from(&result.connect)),
             metadata: Latency::of(&Packed::from(&result.metadata)),
             totals: result.totals,
+            writes: result.writes,
+            write_amplification: result.writes.and_then(|writes| writes.amplification()),
             complaints: result.complaints.clone(),
         }
     }

@@ -162,6 +162,9 @@ impl Growing {
         result.connect.merge(&turn.connect);
         result.metadata.merge(&turn.metadata);
         result.totals += turn.totals;
+        if let Some(writes) = turn.writes {
+            *result.writes.get_or_insert_default() += writes;
+        }
         for (message, count) in turn.complaints {
             match result.complaints.iter_mut().find(|(known, _)| *known == message) {
                 Some((_, sum)) => *sum += count,

@@ -145,11 +145,8 @@ pub fn carry_out(
         eprintln!("round {round}, turn {number} of {of}: {}", target.name);
         let workload = Workload { bootstrap: target.address.clone(), ..workload.clone() };
         let failed = |why: &dyn ToString| format!("{}: {}", target.name, why.to_string());
-        let finished = run::run_shown(&workload, stop);
-        let mut finished = finished.map_err(|error| TurnFailed { why: failed(&error), kept: None })?;
-        if let Some(address) = &target.stages {
-            stages::pull(address, &mut finished.result);
-        }
+        let finished = stages::watched(target.stages.as_ref(), || run::run_shown(&workload, stop));
+        let finished = finished.map_err(|error| TurnFailed { why: failed(&error), kept: None })?;
         match finished.cut_short {
             Some(why) => Err(TurnFailed { why: failed(&why), kept: Some(Box::new(finished.result)) }),
             None if stop.load(Ordering::Relaxed) => {
@@ -206,6 +203,9 @@ fn text(outcome: &Outcome, is_coloured: bool) -> String {
         Err(refused) => lines.push(format!("not compared: {refused}")),
     }
     for run in &outcome.runs {
+        let amplification = run.result.writes.and_then(|writes| writes.amplification());
+        let amplification = amplification.map_or("not readable".to_owned(), |ratio| format!("{ratio:.2}"));
+        lines.push(format!("write amplification of {}: {amplification}", run.name));
         let complaints = run.result.complaints.iter();
         lines.extend(complaints.map(|(message, count)| format!("note: {}: {message} (×{count})", run.name)));
     }

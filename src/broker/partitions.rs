@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::base::disk::{DiskError, DiskErrorKind, DiskOp, DiskResult};
 use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 use crate::base::limits;
+use crate::base::metric::Metric;
 use crate::base::slab::{Key, Slab};
 use crate::base::stage::Stage;
 use crate::base::time::{Instant, Now};
@@ -296,7 +297,11 @@ impl Shard {
     }
 
     fn settle_partition(&mut self, owner: u32, out: &mut PartitionOut, now: Now, effects: &mut Effects) {
+        self.metrics.add(Metric::AppendedBytes, mem::take(&mut out.appended_bytes));
         for (op, disk_op) in out.disk.drain(..) {
+            if matches!(disk_op, DiskOp::Write { .. }) {
+                self.metrics.add(Metric::SegmentWriteBytes, disk_op.write_bytes());
+            }
             let token = self.partitions.tokens.insert(TokenOf::Partition { owner, op });
             effects.push(Effect::Disk { token, op: disk_op });
         }

@@ -78,6 +78,8 @@ pub struct Shard {
     /// Cores that have answered their clients and are about to close.
     pub(in crate::broker) cores_done: u16,
     pub(in crate::broker) counts: RequestCounts,
+    /// Counters alone; gauges are read when they are asked for.
+    pub(in crate::broker) metrics: Metrics,
     outbox: Vec<Outbox>,
 }
 
@@ -142,6 +144,7 @@ impl Shard {
             todo: VecDeque::new(),
             cores_done: 0,
             counts: RequestCounts::default(),
+            metrics: Metrics::default(),
             outbox: (0..config.cores).map(|_| Outbox::default()).collect(),
             config,
         }
@@ -192,7 +195,7 @@ impl Shard {
 
     /// What this core has done so far, and holds. Requests count in the stages when their replies are sent.
     pub fn report(&self) -> Report {
-        let mut metrics = Metrics::default();
+        let mut metrics = self.metrics;
         for (metric, value) in [
             (Metric::Connections, self.sessions.connections()),
             (Metric::Partitions, self.partitions.len()),

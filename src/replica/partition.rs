@@ -101,6 +101,8 @@ pub struct PartitionOut {
     pub read: Vec<(ReadTicket, Result<LogSlices, ReadError>)>,
     pub found: Vec<(ReadTicket, Result<Option<FoundOffset>, ReadError>)>,
     pub changed: Option<StateChange>,
+    /// Bytes of record batches that were taken.
+    pub appended_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,7 +202,10 @@ impl Partition {
         out: &mut PartitionOut,
     ) {
         match self.try_append(&mut brought, cache, now, watch) {
-            Ok(()) => self.settle(out),
+            Ok(appended_bytes) => {
+                out.appended_bytes += appended_bytes;
+                self.settle(out);
+            }
             Err(refusal) => {
                 self.settle(out);
                 let Brought { to, trace, .. } = brought;
@@ -321,13 +326,14 @@ impl Partition {
         self.settle(out);
     }
 
+    /// Bytes that were not there before.
     fn try_append(
         &mut self,
         brought: &mut Brought,
         cache: &mut TailCache,
         now: Now,
         watch: &mut Stopwatch,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u64, Refusal> {
         if self.state != State::Online {
             return Err(Refusal::Unavailable);
         }
@@ -341,6 +347,7 @@ impl Partition {
         watch.worked(&mut brought.trace, Stage::Check);
         let batch = checked.map_err(Refusal::Batch)?;
         batch.check_version(brought.produce_version).map_err(Refusal::Batch)?;
+        let bytes = batch.bytes.len() as u64;
         let appended = self.log.append(batch, self.epoch, now, cache, &mut self.log_out).map_err(Refusal::Append)?;
         assert!(appended.base <= appended.last);
         assert!(appended.last < self.log.end());
@@ -355,8 +362,9 @@ impl Partition {
         if appended.duplicate {
             // Its original may be safe already, and then nothing else would release this ack.
             self.acks.make_contiguous().sort_by_key(|ack| ack.last);
+            return Ok(0);
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Turns what the log says into acks, wake-ups and answers.

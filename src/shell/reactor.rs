@@ -12,7 +12,6 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::timer::Timer;
 
@@ -184,9 +183,9 @@ impl Reactor {
 
     fn count_disk(&self, op: &DiskOp) {
         match op {
-            DiskOp::Write { data, .. } => {
+            DiskOp::Write { .. } | DiskOp::WriteFile { .. } => {
                 self.count(Metric::DiskWrites, 1);
-                self.count(Metric::DiskWriteBytes, data.iter().map(Bytes::len).sum());
+                self.metrics.borrow_mut().add(Metric::DiskWriteBytes, op.write_bytes());
             }
             DiskOp::Read { .. } => self.count(Metric::DiskReads, 1),
             DiskOp::Sync { .. } => self.count(Metric::DiskSyncs, 1),

@@ -100,6 +100,7 @@ async function oneRun(browser) {
   const counts = await rows(page, "counts");
   assert.equal(counts.sent[0].replaceAll(",", ""), String(expect.totals.sent));
   assert.equal(counts["valid intervals"][0], "56 of 60");
+  assert.equal(counts["write amplification"][0], "2.07");
   await curvesAreWhole(page, "produce", ["one"]);
   await curvesAreWhole(page, "e2e", ["one"]);
 

@@ -610,6 +610,12 @@ function latencyTables() {
   const rest = tables.slice(main);
   return [el('div', { class: 'tables' }, tables.slice(0, main)), rest.length ? folded('The generator’s lateness, connecting, metadata', el('div', { class: 'tables' }, rest)) : null];
 }
+function writeAmplification({ writes, write_amplification: ratio }) {
+  if (ratio === null) return 'not readable';
+  const size = (value) => `${short(value)}B`;
+  const parts = `${size(writes.device_bytes)} to devices (${size(writes.journal_bytes)} to journals, ${size(writes.segment_bytes)} to segments) for ${size(writes.appended_bytes)} of records`;
+  return el('span', { title: parts }, ratio.toFixed(2));
+}
 function countTable() {
   const counts = [['sent', 'sent'], ['acknowledged', 'acked'], ['received', 'received'], ['lost', 'lost'], ['errors', 'errors'],
     ['retried requests', 'retries'], ['duplicates', 'duplicates'], ['out of order', 'reordered']];
@@ -625,6 +631,7 @@ function countTable() {
     line('bytes acknowledged', (run) => bytes(run.summary.throughput.acked_bytes)),
     line('received a second', (run) => rate(run.summary.throughput.received_records)),
     line('bytes received', (run) => bytes(run.summary.throughput.received_bytes)),
+    line('write amplification', (run) => writeAmplification(run.summary)),
     ...counts.map(([name, field]) => line(name, (run) =>
       el('td', { class: ['lost', 'errors'].includes(field) && run.summary.totals[field] ? 'lost' : null }, count(run.summary.totals[field])))),
   ];
