@@ -29,7 +29,7 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let mut out = LogOut::default();
-        let log = Log::open(1, PathBuf::from("bench-0"), TopicSettings::default(), NOW, &mut out);
+        let log = Log::open(1, PathBuf::from("bench-0"), TopicSettings::default(), Offset(0), NOW, &mut out);
         let mut bench = Bench { log, cache: TailCache::new(64 << 20), out };
         bench.complete();
         bench
