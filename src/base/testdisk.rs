@@ -168,10 +168,9 @@ impl<T: Copy> TestDisk<T> {
                         }
                     }
                 }
+                file.synced = left.clone();
                 file.now = left;
             }
-            file.synced = file.now.clone();
-            file.unsynced.clear();
         }
     }
 

@@ -86,6 +86,7 @@ enum Stage {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seal {
+    Syncing,
     Cutting,
     WritingIndex,
     Closing,
@@ -140,7 +141,7 @@ impl Recovery {
                 Ok(DiskDone::Read(bytes)) => self.on_scanned(&bytes),
                 other => self.failed("cannot read a segment", other),
             },
-            Stage::Sealing(seal) => self.on_sealed(seal),
+            Stage::Sealing(seal) => self.on_sealed(seal, result),
             Stage::Removing => match result {
                 Ok(_) => self.remove(),
                 other => self.failed("cannot remove a segment", other),
@@ -353,16 +354,24 @@ impl Recovery {
         }
     }
 
-    /// The scanned segment is whole: finish what a roll would have done, then go on with the next.
+    /// The scanned segment is whole: finish what a roll would have done, then go on with the next. A snapshot of a
+    /// later one will say that this is durable, and nobody knows whether it ever was synced.
     fn seal(&mut self) -> Next {
-        self.stage = Stage::Sealing(Seal::Cutting);
-        Next::Ask(DiskOp::Truncate { file: self.file(), len: self.state.mark.position })
+        self.stage = Stage::Sealing(Seal::Syncing);
+        Next::Ask(DiskOp::Sync { file: self.file() })
     }
 
-    /// Failures cost time later and no data.
-    fn on_sealed(&mut self, seal: Seal) -> Next {
+    fn on_sealed(&mut self, seal: Seal, result: DiskResult) -> Next {
         let base = self.found[self.at].0;
         match seal {
+            Seal::Syncing => match result {
+                Ok(_) => {
+                    self.stage = Stage::Sealing(Seal::Cutting);
+                    Next::Ask(DiskOp::Truncate { file: self.file(), len: self.state.mark.position })
+                }
+                other => self.failed("cannot sync a segment", other),
+            },
+            // From here on failures cost time later and no data.
             Seal::Cutting => {
                 self.stage = Stage::Sealing(Seal::WritingIndex);
                 let sealed = SealedIndex {

@@ -114,6 +114,28 @@ fn a_power_loss_keeps_what_was_synced() {
     check(10..16, &settings, Crash::Power, true);
 }
 
+/// A killed process leaves full segments that were written and not synced. Once recovery is past them, snapshots of
+/// later ones count on them.
+#[test]
+fn a_power_loss_after_a_kill_leaves_no_hole() {
+    for seed in 50..90 {
+        let mut rig = Rig::new(seed, small_segments());
+        for _ in 0..10 {
+            rig.append_in(&batch(2, 1500, 0), LeaderEpoch(0)).unwrap();
+            for _ in 0..seed % 5 {
+                rig.step();
+            }
+        }
+        rig.crash(Crash::Kill);
+        let mut rig = rig.reopen();
+        rig.check_holds(Offset(0));
+        check_goes_on(&mut rig);
+        rig.crash(Crash::Power);
+        let mut rig = rig.reopen();
+        rig.check_holds(Offset(0));
+    }
+}
+
 #[test]
 fn a_power_loss_keeps_what_the_journal_had() {
     check(30..36, &small_synced_segments(), Crash::Power, true);
