@@ -1,0 +1,181 @@
+//! What all clients have in common: one connection at a time, requests on it, and their replies in order.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+use corelog::base::rng::Rng;
+use corelog::broker::api::key;
+use corelog::wire::codec::Message;
+use corelog::wire::frame::{self, RequestHeader};
+use corelog::wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+
+use crate::check::{Model, Part};
+use crate::plan::{MS, Plan, SECOND};
+
+/// A client without an answer for so long gives its connection up.
+const ANSWER_WITHIN_NS: u64 = 12 * SECOND;
+const AGAIN_MS: u64 = 50;
+
+/// What a client wants done.
+#[derive(Debug)]
+pub enum Act {
+    Connect,
+    Send(Bytes),
+    Disconnect,
+    /// Call [`crate::workload::Client::on_time`] then.
+    Wake {
+        at: u64,
+    },
+}
+
+/// Where a client is called from.
+pub struct Context<'a> {
+    pub now: u64,
+    pub wall_ms: i64,
+    pub plan: &'a Plan,
+    pub model: &'a mut Model,
+    pub rng: &'a mut Rng,
+    /// Whether new records are still made.
+    pub load: bool,
+    pub acts: Vec<Act>,
+}
+
+impl Context<'_> {
+    pub fn wake_in(&mut self, ns: u64) {
+        self.acts.push(Act::Wake { at: self.now + ns });
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Down,
+    Connecting,
+    Up,
+}
+
+/// The client's end of a connection; `R` is what it remembers of a request.
+pub struct Wire<R> {
+    state: State,
+    /// Not before.
+    connect_at: u64,
+    received: BytesMut,
+    next_correlation: i32,
+    waiting: VecDeque<Waiting<R>>,
+}
+
+struct Waiting<R> {
+    correlation: i32,
+    sent_at: u64,
+    request: R,
+}
+
+impl<R> Default for Wire<R> {
+    fn default() -> Self {
+        Wire {
+            state: State::Down,
+            connect_at: 0,
+            received: BytesMut::new(),
+            next_correlation: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+}
+
+impl<R> Wire<R> {
+    /// True when requests may be sent. Otherwise sees to it that they may be in a while.
+    pub fn is_up(&mut self, context: &mut Context) -> bool {
+        if self.state == State::Up && self.waiting.front().is_some_and(|w| w.sent_at + ANSWER_WITHIN_NS < context.now) {
+            context.acts.push(Act::Disconnect);
+            self.state = State::Connecting;
+        }
+        if self.state == State::Down {
+            if context.now >= self.connect_at {
+                self.state = State::Connecting;
+                context.acts.push(Act::Connect);
+            } else {
+                let at = self.connect_at;
+                context.acts.push(Act::Wake { at });
+            }
+        }
+        self.state == State::Up
+    }
+
+    pub fn on_connected(&mut self) {
+        self.state = State::Up;
+        self.received.clear();
+    }
+
+    /// The connection is gone, or could not be made. Returns the requests that nobody will answer.
+    pub fn on_closed(&mut self, context: &mut Context) -> Vec<R> {
+        self.state = State::Down;
+        self.connect_at = context.now + (AGAIN_MS + context.rng.below(AGAIN_MS)) * MS;
+        self.received.clear();
+        let at = self.connect_at;
+        context.acts.push(Act::Wake { at });
+        self.waiting.drain(..).map(|waiting| waiting.request).collect()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn send<M: Message>(&mut self, (api_key, version): (i16, i16), message: &M, request: R, context: &mut Context) {
+        self.send_unanswered((api_key, version), message, context);
+        self.waiting.push_back(Waiting { correlation: self.next_correlation, sent_at: context.now, request });
+        context.wake_in(ANSWER_WITHIN_NS + MS);
+    }
+
+    pub fn send_unanswered<M: Message>(&mut self, (api_key, version): (i16, i16), message: &M, context: &mut Context) {
+        assert!(self.state == State::Up);
+        self.next_correlation += 1;
+        let correlation_id = self.next_correlation;
+        let header = RequestHeader { api_key, version, correlation_id, client_id: Some("sim".into()) };
+        let frame = frame::encode_request(&header, message).concat();
+        context.acts.push(Act::Send(frame.into()));
+    }
+
+    pub fn on_bytes(&mut self, bytes: &[u8]) {
+        self.received.extend_from_slice(bytes);
+    }
+
+    /// The next reply that is there as a whole, with its request.
+    pub fn next_reply(&mut self) -> Option<(R, Bytes)> {
+        let length = u32::from_be_bytes(*self.received.first_chunk()?) as usize;
+        if self.received.len() < 4 + length {
+            return None;
+        }
+        self.received.advance(4);
+        let frame = self.received.split_to(length).freeze();
+        let Waiting { correlation, request, .. } = self.waiting.pop_front().expect("a reply has its request");
+        let replied = i32::from_be_bytes(*frame.first_chunk().expect("a correlation id"));
+        assert_eq!(replied, correlation, "replies come in the order of requests");
+        Some((request, frame))
+    }
+}
+
+/// Reads a reply of ours.
+pub fn decode<M: Message>((api_key, version): (i16, i16), frame: Bytes) -> M {
+    frame::decode_reply(api_key, version, frame).expect("a reply can be read").1
+}
+
+pub const FETCH: (i16, i16) = (key::FETCH, 11);
+
+pub fn fetch_request(plan: &Plan, wanted: &[(Part, i64)], bytes_max: i32, wait_ms: i32) -> FetchRequest {
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    for &((topic, partition), fetch_offset) in wanted {
+        let name = plan.topics[topic].name.as_str();
+        if topics.last().is_none_or(|last| last.topic.as_str() != name) {
+            topics.push(FetchTopic { topic: name.into(), ..Default::default() });
+        }
+        let row = FetchPartition { partition, fetch_offset, partition_max_bytes: bytes_max, ..Default::default() };
+        topics.last_mut().expect("just seen").partitions.push(row);
+    }
+    FetchRequest {
+        max_wait_ms: wait_ms,
+        min_bytes: 1,
+        max_bytes: bytes_max.max(1 << 20),
+        session_epoch: -1,
+        topics,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,192 @@
+//! Those who read: consumers that follow the log and sometimes go back, and the auditor, who reads all of it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use corelog::wire::errors::ErrorCode;
+use corelog::wire::messages::fetch::FetchResponse;
+
+use crate::check::Part;
+use crate::client::{Context, FETCH, Wire, decode, fetch_request};
+use crate::plan::{ConsumerPlan, MS, Promise};
+
+const AGAIN_NS: u64 = 30 * MS;
+
+/// What was asked for: partition, offset, and the end of the log as it was known then.
+type Asked = Vec<(Part, i64, i64)>;
+
+pub struct Consumer {
+    plan: ConsumerPlan,
+    wire: Wire<Asked>,
+    positions: BTreeMap<Part, i64>,
+    again_at: u64,
+}
+
+impl Consumer {
+    pub fn new(plan: ConsumerPlan) -> Consumer {
+        let positions = plan.targets.iter().map(|part| (*part, 0)).collect();
+        Consumer { plan, wire: Wire::default(), positions, again_at: 0 }
+    }
+
+    pub fn on_connected(&mut self, context: &mut Context) {
+        self.wire.on_connected();
+        self.on_time(context);
+    }
+
+    pub fn on_closed(&mut self, context: &mut Context) {
+        self.wire.on_closed(context);
+    }
+
+    pub fn on_time(&mut self, context: &mut Context) {
+        if !self.wire.is_up(context) || self.wire.in_flight() > 0 || context.now < self.again_at {
+            return;
+        }
+        if context.rng.below(20) == 0 {
+            // Read some of it again: it must be the same.
+            for position in self.positions.values_mut() {
+                *position = context.rng.below(*position as u64 + 1) as i64;
+            }
+        }
+        let wanted: Vec<_> = self.positions.iter().map(|(part, at)| (*part, *at)).collect();
+        let wait_ms = context.rng.below(self.plan.wait_ms_max) as i32;
+        let request = fetch_request(context.plan, &wanted, self.plan.bytes_max as i32, wait_ms);
+        let asked = wanted.into_iter().map(|(part, at)| (part, at, context.model.end(part))).collect();
+        self.wire.send(FETCH, &request, asked, context);
+    }
+
+    pub fn on_bytes(&mut self, bytes: &[u8], context: &mut Context) {
+        self.wire.on_bytes(bytes);
+        while let Some((asked, frame)) = self.wire.next_reply() {
+            for (part, outcome) in on_fetched(asked, decode(FETCH, frame), context) {
+                match outcome {
+                    Outcome::Next(next) => {
+                        self.positions.insert(part, next);
+                    }
+                    Outcome::OutOfRange => {
+                        self.positions.insert(part, 0);
+                    }
+                    Outcome::Error => {}
+                }
+            }
+            if context.rng.below(3) == 0 {
+                self.again_at = context.now + context.rng.below(AGAIN_NS);
+                context.wake_in(AGAIN_NS);
+            }
+        }
+        self.on_time(context);
+    }
+}
+
+/// Reads every partition from the beginning to the end while nobody writes.
+#[derive(Default)]
+pub struct Auditor {
+    wire: Wire<Asked>,
+    /// Partitions left to read, from where on, and where they ended at last.
+    left: BTreeMap<Part, i64>,
+    ends: BTreeMap<Part, i64>,
+    again_at: u64,
+    pub errors: u64,
+}
+
+impl Auditor {
+    pub fn start(&mut self, parts: impl Iterator<Item = Part>, context: &mut Context) {
+        self.left = parts.map(|part| (part, 0)).collect();
+        self.ends.clear();
+        self.errors = 0;
+        self.again_at = 0;
+        self.on_time(context);
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    pub fn ends(&self) -> &BTreeMap<Part, i64> {
+        &self.ends
+    }
+
+    pub fn on_connected(&mut self, context: &mut Context) {
+        self.wire.on_connected();
+        self.on_time(context);
+    }
+
+    pub fn on_closed(&mut self, context: &mut Context) {
+        self.wire.on_closed(context);
+    }
+
+    pub fn on_time(&mut self, context: &mut Context) {
+        if self.left.is_empty() || !self.wire.is_up(context) || self.wire.in_flight() > 0 || context.now < self.again_at
+        {
+            return;
+        }
+        let wanted: Vec<_> = self.left.iter().map(|(part, at)| (*part, *at)).collect();
+        let request = fetch_request(context.plan, &wanted, 1 << 20, 0);
+        // What the log may have lost is for the audit to find.
+        let asked = wanted.into_iter().map(|(part, at)| (part, at, 0)).collect();
+        self.wire.send(FETCH, &request, asked, context);
+    }
+
+    pub fn on_bytes(&mut self, bytes: &[u8], context: &mut Context) {
+        self.wire.on_bytes(bytes);
+        while let Some((asked, frame)) = self.wire.next_reply() {
+            let reply: FetchResponse = decode(FETCH, frame);
+            let ends: BTreeMap<Part, i64> = asked.iter().map(|row| row.0).zip(rows_of(&reply)).collect();
+            for (part, outcome) in on_fetched(asked, reply, context) {
+                match outcome {
+                    Outcome::Next(next) if next == ends[&part] => {
+                        self.left.remove(&part);
+                        self.ends.insert(part, next);
+                    }
+                    Outcome::Next(next) => {
+                        self.left.insert(part, next);
+                    }
+                    Outcome::OutOfRange => panic!("{part:?}: the log does not begin at 0"),
+                    Outcome::Error => {
+                        self.errors += 1;
+                        self.again_at = context.now + AGAIN_NS;
+                        context.wake_in(AGAIN_NS);
+                    }
+                }
+            }
+        }
+        self.on_time(context);
+    }
+}
+
+enum Outcome {
+    Next(i64),
+    OutOfRange,
+    Error,
+}
+
+/// The high watermarks of a reply, in its order.
+fn rows_of(reply: &FetchResponse) -> impl Iterator<Item = i64> + '_ {
+    reply.responses.iter().flat_map(|topic| &topic.partitions).map(|row| row.high_watermark)
+}
+
+fn on_fetched(asked: Asked, reply: FetchResponse, context: &mut Context) -> Vec<(Part, Outcome)> {
+    if reply.error_code != 0 {
+        return asked.into_iter().map(|(part, ..)| (part, Outcome::Error)).collect();
+    }
+    let rows: Vec<_> = reply.responses.into_iter().flat_map(|topic| topic.partitions).collect();
+    assert_eq!(rows.len(), asked.len(), "every partition is answered");
+    let mut outcomes = Vec::new();
+    for ((part, from, known_end), row) in asked.into_iter().zip(rows) {
+        assert_eq!(row.partition_index, part.1, "partitions are answered in order");
+        if row.error_code == ErrorCode::OffsetOutOfRange.code() {
+            let lossy = context.plan.promise == Promise::Written;
+            assert!(lossy, "{part:?}: offset {from} was there once, and is out of range");
+            outcomes.push((part, Outcome::OutOfRange));
+            continue;
+        }
+        if row.error_code != 0 {
+            outcomes.push((part, Outcome::Error));
+            continue;
+        }
+        context.model.on_end(part, row.high_watermark, known_end);
+        let bytes: Bytes = row.records.map(|records| records.0.concat()).unwrap_or_default().into();
+        let next = context.model.on_fetched(part, from, row.high_watermark, bytes);
+        outcomes.push((part, Outcome::Next(next)));
+    }
+    outcomes
+}

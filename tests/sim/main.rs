@@ -1,0 +1,86 @@
+//! The broker's decisions under attack: real shards, clients with real frames, and a world that a seed makes up.
+//!
+//! `SIM_SEED=7 cargo test --no-default-features --test sim replay -- --nocapture` plays one seed and says what happens;
+//! `SIM_SECONDS=600 cargo test --release --no-default-features --test sim fresh` looks for new ones that fail, which
+//! belong into `tests/sim/seeds.txt`.
+//!
+//! Not here yet: consumer groups (the broker has none), fetch sessions, and several nodes (brokers do not talk to each other).
+
+mod check;
+mod client;
+mod consumer;
+mod disk;
+mod net;
+mod plan;
+mod producer;
+mod run;
+mod said;
+mod trace;
+mod workload;
+mod world;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use run::{Outcome, run};
+
+/// Played in every run of the tests.
+const FIXED_SEEDS: u64 = 40;
+const FRESH_SECONDS: u64 = 10;
+
+fn play(seed: u64) -> Outcome {
+    match panic::catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
+        Ok(outcome) => outcome,
+        Err(_) => panic!(
+            "seed {seed} fails; to see it happen: SIM_SEED={seed} cargo test --no-default-features --test sim replay \
+             -- --nocapture"
+        ),
+    }
+}
+
+#[test]
+fn fixed_seeds_keep_every_promise() {
+    for seed in 0..FIXED_SEEDS {
+        play(seed);
+    }
+}
+
+#[test]
+fn seeds_that_failed_once_pass_for_ever() {
+    for line in include_str!("seeds.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let seed = line.split_whitespace().next().expect("a seed");
+        play(seed.parse().expect("a seed is a number"));
+    }
+}
+
+#[test]
+fn fresh_seeds_keep_every_promise() {
+    let seconds = std::env::var("SIM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(FRESH_SECONDS);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let first = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    let (mut seeds, mut steps, mut acked, mut fetched) = (0, 0, 0, 0);
+    while Instant::now() < end {
+        let outcome = play(first.wrapping_add(seeds));
+        seeds += 1;
+        steps += outcome.steps;
+        acked += outcome.acked;
+        fetched += outcome.fetched;
+    }
+    println!("{seeds} fresh seeds in {seconds} s: {steps} events, {acked} records acknowledged, {fetched} fetched");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in [1, 2, 3] {
+        assert_eq!(run(seed, false).trace, run(seed, false).trace, "seed {seed}");
+    }
+    assert_ne!(run(1, false).trace, run(2, false).trace);
+}
+
+#[test]
+fn replay() {
+    if let Ok(seed) = std::env::var("SIM_SEED") {
+        let outcome = run(seed.parse().expect("a seed is a number"), true);
+        println!("seed {seed}: {outcome:?}");
+    }
+}

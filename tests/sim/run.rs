@@ -1,0 +1,123 @@
+//! One seed from beginning to end: make topics, load and faults, then peace, in which all that was promised must be
+//! kept, and last a stop, a crash and a look at everything.
+
+use crate::consumer::Auditor;
+use crate::disk::Crash;
+use crate::plan::{Plan, SECOND};
+use crate::said;
+use crate::trace::Trace;
+use crate::workload::{ADMIN, AUDITOR, Client};
+use crate::world::{Process, World};
+
+/// How long a world without faults may take for what it is asked.
+const PROGRESS_WITHIN_NS: u64 = 60 * SECOND;
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The hash of all events, and their number.
+    pub trace: (u64, u64),
+    pub steps: u64,
+    pub acked: u64,
+    pub fetched: u64,
+}
+
+pub fn run(seed: u64, print: bool) -> Outcome {
+    said::listen(|| play(seed, print))
+}
+
+fn play(seed: u64, print: bool) -> Outcome {
+    let plan = Plan::draw(seed);
+    if print {
+        println!("{plan:#?}");
+    }
+    let mut world = World::new(plan, Trace::new(print));
+    world.wake_all();
+    let made = world.run_until(PROGRESS_WITHIN_NS, |world| match &world.clients[ADMIN] {
+        Client::Admin(admin) => admin.is_done(&world.plan),
+        _ => unreachable!("the first client makes the topics"),
+    });
+    assert!(made, "the topics are made");
+    world.start_faults();
+    world.load = true;
+    let load_ends = world.now + world.plan.load_ns;
+    world.wake_all();
+    while world.now < load_ends {
+        if world.audit_is_due && world.process == Process::Serving {
+            audit(&mut world, Some(load_ends));
+        }
+        world.run_until(load_ends.saturating_sub(world.now).max(1), |world| {
+            world.audit_is_due && world.process == Process::Serving
+        });
+    }
+    settle(&mut world);
+    end(&mut world);
+    Outcome { trace: world.trace.sum(), steps: world.steps, acked: world.model.acked, fetched: world.model.fetched }
+}
+
+/// No more faults and no new records: every producer must be able to finish.
+fn settle(world: &mut World) {
+    world.load = false;
+    world.calm_down();
+    // Whatever a failed sync left offline is back after a start.
+    world.crash(Crash::Kill);
+    audit(world, None);
+    world.wake_all();
+    let idle = world.run_until(PROGRESS_WITHIN_NS, |world| {
+        let mut producers = world.clients.iter();
+        producers.all(|client| !matches!(client, Client::Producer(producer) if !producer.is_idle()))
+    });
+    assert!(idle, "with the faults over, every record is acknowledged");
+}
+
+/// A clean stop and a crash: whatever is left must be everything.
+fn end(world: &mut World) {
+    world.stop();
+    let stopped = world.run_until(PROGRESS_WITHIN_NS, |world| world.process != Process::Stopping);
+    assert!(stopped, "the broker stops");
+    let crash = if world.plan.may_lose(Crash::Power) { Crash::Kill } else { Crash::Power };
+    world.disk.crash(crash);
+    audit(world, None);
+}
+
+/// Reads everything. Gives up when a fault comes between, or at `until`: then it is due again.
+fn audit(world: &mut World, until: Option<u64>) {
+    world.auditing |= world.may_have_lost;
+    world.audit_is_due = true;
+    let within = until.map_or(PROGRESS_WITHIN_NS, |until| until.saturating_sub(world.now).max(1));
+    let calm = world.calm;
+    let serving = world.run_until(within, |world| world.process == Process::Serving);
+    assert!(serving || !calm, "the broker starts");
+    if !serving {
+        return;
+    }
+    let parts: Vec<_> = (0..world.plan.topics.len())
+        .flat_map(|topic| (0..world.plan.topics[topic].partitions).map(move |partition| (topic, partition)))
+        .collect();
+    let exclusive = world.may_have_lost || calm;
+    world.auditing = exclusive;
+    world.call(AUDITOR, |client, context| auditor(client).start(parts.iter().copied(), context));
+    let within = until.map_or(PROGRESS_WITHIN_NS, |until| until.saturating_sub(world.now).max(1));
+    let done = world
+        .run_until(within, |world| auditor(&mut world.clients[AUDITOR]).is_done() || world.process != Process::Serving);
+    let done = done && auditor(&mut world.clients[AUDITOR]).is_done();
+    assert!(done || !calm, "every partition can be read");
+    if !done {
+        return;
+    }
+    let may_have_lost = std::mem::take(&mut world.may_have_lost);
+    let ends = auditor(&mut world.clients[AUDITOR]).ends().clone();
+    for (part, end) in ends {
+        if exclusive {
+            world.model.on_audit(part, end, may_have_lost);
+        }
+    }
+    world.auditing = false;
+    world.audit_is_due = false;
+}
+
+fn auditor(client: &mut Client) -> &mut Auditor {
+    match client {
+        Client::Auditor(auditor) => auditor,
+        _ => unreachable!("the second client is the auditor"),
+    }
+}
