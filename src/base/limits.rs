@@ -45,6 +45,12 @@ pub const JOURNAL_RING_BYTES_MAX: u64 = 16 << 30;
 pub const JOURNAL_FLUSHES_MAX: usize = 32;
 pub const JOURNAL_FLUSHES_URGENT_MAX: usize = 256;
 
+/// Commits read from a journal before what they hold is written to its segments.
+pub const JOURNAL_REDO_BYTES_MAX: usize = 32 << 20;
+
+/// Damages that a replay tells one by one.
+pub const JOURNAL_DAMAGES_MAX: usize = 1000;
+
 /// Cluster id in a journal's header.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
 

@@ -1,7 +1,7 @@
 //! The ground floor: words and small machines that every other floor uses.
 //!
-//! *Owns*: ids, time as a value, the seeded generator, limits, deadlines, checksums, histograms, the words for disk work,
-//! the stages of a request.
+//! *Owns*: ids, time as a value, the seeded generator, limits, deadlines, checksums, histograms, the words for disk work
+//! and names of files, the stages of a request.
 //! *Never*: imports another floor, reads a clock, asks the operating system for anything.
 //! *Runs on*: every core.
 
@@ -10,6 +10,7 @@ pub mod deadlines;
 pub mod disk;
 pub mod histogram;
 pub mod ids;
+pub mod layout;
 pub mod limits;
 pub mod metric;
 pub mod rng;

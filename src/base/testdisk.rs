@@ -127,6 +127,11 @@ impl<T: Copy> TestDisk<T> {
         file.unsynced.clear();
     }
 
+    /// A file that somebody else made.
+    pub(crate) fn put(&mut self, path: &Path, bytes: Vec<u8>) {
+        self.files.insert(path.into(), File { synced: bytes.clone(), now: bytes, unsynced: Vec::new() });
+    }
+
     pub(crate) fn remove(&mut self, path: &Path) {
         self.files.remove(path).expect("the file is there");
     }

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use bytes::Bytes;
 
@@ -39,20 +40,18 @@ const POSITION_MAX: u64 = 1 << 40;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileName {
     Journal(CoreId),
-    /// A journal that was found damaged, kept for people to look at.
-    Damaged(CoreId),
+    /// A journal that was found damaged, with a number. It is kept until somebody has looked at it: until then it
+    /// says how far the partitions it knew must reach.
+    Damaged(CoreId, u32),
 }
 
 impl FileName {
     pub fn parse(name: &str) -> Option<FileName> {
-        let (core, kind) = name.split_once('.')?;
-        let number: u16 = core.parse().ok()?;
-        if number.to_string() != core {
-            return None;
-        }
-        match kind {
-            "journal" => Some(FileName::Journal(CoreId(number))),
-            "journal.damaged" => Some(FileName::Damaged(CoreId(number))),
+        let mut parts = name.split('.');
+        let core = CoreId(number(parts.next()?)?);
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("journal"), None, None, None) => Some(FileName::Journal(core)),
+            (Some("journal"), Some(count), Some("damaged"), None) => Some(FileName::Damaged(core, number(count)?)),
             _ => None,
         }
     }
@@ -60,9 +59,14 @@ impl FileName {
     pub fn path(self) -> PathBuf {
         Path::new(DIR).join(match self {
             FileName::Journal(core) => format!("{core}.journal"),
-            FileName::Damaged(core) => format!("{core}.journal.damaged"),
+            FileName::Damaged(core, count) => format!("{core}.journal.{count}.damaged"),
         })
     }
+}
+
+/// A number in the one form that is written.
+fn number<T: FromStr + ToString>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|number: &T| number.to_string() == text)
 }
 
 /// Whose journal it is.
@@ -102,6 +106,8 @@ pub struct Header {
     pub count: u64,
     pub ring_bytes: u64,
     pub tail: Tail,
+    /// The sequence behind the last commit, when the journal was closed and there are no others.
+    pub end: Option<u64>,
 }
 
 /// Why a block is no header.
@@ -128,7 +134,8 @@ impl Header {
         bytes.extend_from_slice(&HEADER_MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         let Header { run, tail, .. } = self;
-        for number in [self.count, run.generation, run.key, self.ring_bytes, tail.position, tail.sequence] {
+        let end = self.end.unwrap_or(0);
+        for number in [self.count, run.generation, run.key, self.ring_bytes, tail.position, tail.sequence, end] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         bytes.extend_from_slice(&self.identity.node.to_le_bytes());
@@ -166,13 +173,14 @@ impl Header {
         let run = Run { generation: fields.u64()?, key: fields.u64()? };
         let ring_bytes = fields.u64()?;
         let tail = Tail { position: fields.u64()?, sequence: fields.u64()? };
+        let end = Some(fields.u64()?).filter(|end| *end > 0);
         let node = fields.i32()?;
         let core = CoreId(u16::from_le_bytes(fields.take()?));
         let cores = u16::from_le_bytes(fields.take()?);
         let [cluster_bytes] = fields.take()?;
         let cluster = fields.0.get(..usize::from(cluster_bytes))?;
         let cluster = std::str::from_utf8(cluster).ok()?.to_owned();
-        Some(Header { identity: Identity { cluster, node, core, cores }, run, count, ring_bytes, tail })
+        Some(Header { identity: Identity { cluster, node, core, cores }, run, count, ring_bytes, tail, end })
     }
 
     fn holds_together(&self) -> bool {
@@ -183,7 +191,8 @@ impl Header {
             && in_blocks(self.tail.position)
             && self.ring_bytes <= JOURNAL_RING_BYTES_MAX
             && self.tail.position < self.ring_bytes
-            && self.tail.sequence < u64::MAX / 2
+            && (1..u64::MAX / 2).contains(&self.tail.sequence)
+            && self.end.is_none_or(|end| end >= self.tail.sequence && end < u64::MAX / 2)
             && self.identity.cluster.len() <= CLUSTER_ID_BYTES_MAX
     }
 }
@@ -403,6 +412,7 @@ mod tests {
             count: 9,
             ring_bytes: 1 << 20,
             tail: Tail { position: 8192, sequence: 77 },
+            end: Some(80),
         }
     }
 
@@ -464,6 +474,9 @@ mod tests {
         check(|header| header.ring_bytes += 1);
         check(|header| header.ring_bytes = u64::MAX / 4096 * 4096);
         check(|header| header.tail.sequence = u64::MAX);
+        check(|header| header.tail.sequence = 0);
+        check(|header| header.end = Some(76));
+        check(|header| header.end = Some(u64::MAX));
         check(|header| header.count = u64::MAX);
         check(|header| header.run.generation = u64::MAX);
     }
@@ -520,8 +533,20 @@ mod tests {
         };
         check("0.journal", Some(FileName::Journal(CoreId(0))));
         check("17.journal", Some(FileName::Journal(CoreId(17))));
-        check("17.journal.damaged", Some(FileName::Damaged(CoreId(17))));
-        for name in ["", "a", "00.journal", "+1.journal", "-1.journal", "70000.journal", "1.journa", "1"] {
+        check("17.journal.3.damaged", Some(FileName::Damaged(CoreId(17), 3)));
+        for name in [
+            "1.journal.damaged",
+            "1.journal.03.damaged",
+            "1.journal.3.damaged.4",
+            "",
+            "a",
+            "00.journal",
+            "+1.journal",
+            "-1.journal",
+            "70000.journal",
+            "1.journa",
+            "1",
+        ] {
             check(name, None);
         }
     }

@@ -403,6 +403,7 @@ impl Journal {
             count: self.headers,
             ring_bytes: self.ring.bytes(),
             tail: release.tail,
+            end: (self.state == State::Leaving).then_some(self.ring.next_sequence()),
         };
         self.header = Some(release);
         self.header_is_due = false;

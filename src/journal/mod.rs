@@ -12,8 +12,15 @@
 pub mod format;
 #[allow(clippy::module_inception)]
 pub mod journal;
+mod redo;
+pub mod replay;
+#[cfg(test)]
+mod replay_tests;
 mod ring;
+pub mod scan;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;

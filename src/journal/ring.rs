@@ -58,6 +58,10 @@ impl Ring {
         self.bytes
     }
 
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
     /// Everything that is not free.
     pub(super) fn used(&self) -> u64 {
         self.used

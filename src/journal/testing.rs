@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::format::{FileName, Identity};
 use super::journal::{Entry, Journal, JournalEvent, JournalOp, JournalOut};
-use crate::base::disk::FileId;
+use crate::base::disk::{DiskOp, DiskResult, FileId};
 use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::base::testdisk::TestDisk;
 use crate::base::time::{Instant, Now};
@@ -43,11 +43,20 @@ pub(super) fn entry(owner: u32, base: i64, records: i64, len: usize) -> Entry {
 
 /// A journal on a [`TestDisk`].
 pub(super) struct Rig {
-    pub(super) disk: TestDisk<JournalOp>,
+    pub(super) disk: TestDisk<Tag>,
     pub(super) journal: Journal,
     pub(super) out: JournalOut,
     pub(super) events: Vec<JournalEvent>,
     pub(super) now: Now,
+    /// How an operation that is not the journal's ended.
+    other: Option<DiskResult>,
+}
+
+/// Whose operation it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tag {
+    Journal(JournalOp),
+    Other,
 }
 
 impl Rig {
@@ -61,18 +70,18 @@ impl Rig {
     }
 
     /// Begins to open what the disk holds.
-    pub(super) fn start(disk: TestDisk<JournalOp>, key: u64) -> Rig {
+    pub(super) fn start(disk: TestDisk<Tag>, key: u64) -> Rig {
         let mut out = JournalOut::default();
         let journal = Journal::open(identity(), RING_BYTES, key, FileId::new(u32::MAX, 1), &mut out);
         let now = Now { mono: Instant(1), wall_ms: 1 };
-        let mut rig = Rig { disk, journal, out, events: Vec::new(), now };
+        let mut rig = Rig { disk, journal, out, events: Vec::new(), now, other: None };
         rig.send();
         rig
     }
 
     fn send(&mut self) {
         for (op, disk) in self.out.disk.drain(..) {
-            self.disk.send(op, disk);
+            self.disk.send(Tag::Journal(op), disk);
         }
         self.events.append(&mut self.out.events);
     }
@@ -90,10 +99,24 @@ impl Rig {
     /// Carries out one operation, and ends the step.
     pub(super) fn step(&mut self) -> bool {
         self.now.mono.0 += 1;
-        let Some((op, result)) = self.disk.step() else { return false };
-        self.journal.on_disk(op, result, self.now, &mut self.out);
+        let Some((tag, result)) = self.disk.step() else { return false };
+        match tag {
+            Tag::Journal(op) => self.journal.on_disk(op, result, self.now, &mut self.out),
+            Tag::Other => self.other = Some(result),
+        }
         self.pump();
         true
+    }
+
+    /// Carries out an operation that is not the journal's; the journal goes on meanwhile.
+    pub(super) fn carry_out(&mut self, op: DiskOp) -> DiskResult {
+        self.disk.send(Tag::Other, op);
+        loop {
+            assert!(self.step());
+            if let Some(result) = self.other.take() {
+                return result;
+            }
+        }
     }
 
     /// Until nothing is in flight.

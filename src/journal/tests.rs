@@ -1,14 +1,14 @@
 //! Tests of the journal's state machine on a test disk.
 
 use super::format::{Commit, Header, HeaderError, RING_START, newest_header, read_commit};
-use super::journal::{JournalEvent, JournalOp};
-use super::testing::{RING_BYTES, Rig, entry, path};
+use super::journal::JournalEvent;
+use super::testing::{RING_BYTES, Rig, Tag, entry, path};
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::Offset;
 use crate::base::limits::{JOURNAL_COMMIT_BYTES_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_FLUSHES_MAX};
 use crate::base::testdisk::{Crash, TestDisk};
 
-fn header(disk: &mut TestDisk<JournalOp>) -> Header {
+fn header(disk: &mut TestDisk<Tag>) -> Header {
     newest_header(&disk.bytes(&path())[..RING_START as usize]).expect("of this version").expect("there is one")
 }
 

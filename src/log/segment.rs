@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::disk::FileId;
 use crate::base::ids::Offset;
+use crate::base::layout::segment_name;
 use crate::wire::batch::{BatchHeader, HEADER_BYTES};
 
 use super::index::Index;
@@ -106,7 +107,7 @@ impl FileName {
 
     pub fn path(self, dir: &Path) -> PathBuf {
         match self {
-            FileName::Segment(base) => dir.join(format!("{:020}.log", base.0)),
+            FileName::Segment(base) => dir.join(segment_name(base)),
             FileName::Index(base) => dir.join(format!("{:020}.index", base.0)),
             FileName::Snapshot(base) => dir.join(format!("{:020}.snapshot", base.0)),
             FileName::Checkpoint => dir.join("checkpoint"),

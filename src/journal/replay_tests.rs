@@ -1,0 +1,292 @@
+//! Tests of the replay: whatever is lost or torn, what was committed is in its segments afterwards.
+
+use super::format::{COMMIT_HEAD_BYTES, CommitHead, FileName, RING_START, newest_header};
+use super::replay::{Next, Report};
+use super::world::{World, dir, replay, replay_as, ring, topic};
+use crate::base::disk::BLOCK_BYTES;
+use crate::base::ids::{CoreId, Offset, PartitionIndex};
+use crate::base::layout::segment_name;
+use crate::base::testdisk::Crash;
+
+#[test]
+fn what_was_committed_survives_any_crash_and_any_interrupted_replay() {
+    for seed in 0..60 {
+        let mut world = World::new(seed, 5);
+        for round in 0..4 {
+            let context = format!("seed {seed} round {round}");
+            let largest = [200, 5_000, 60_000][world.below(3) as usize];
+            for _ in 0..world.below(120) {
+                let owner = world.below(5) as u32;
+                match world.below(10) {
+                    0..5 => {
+                        let len = 1 + world.below(largest) as usize;
+                        world.append(owner, len);
+                    }
+                    5..8 => {
+                        for _ in 0..world.below(6) {
+                            world.rig.step();
+                        }
+                        world.rig.pump();
+                    }
+                    8 => {
+                        if world.below(4) == 0 {
+                            world.flush(owner);
+                        } else if world.below(4) == 0 {
+                            world.write_segments(owner, false);
+                        }
+                    }
+                    _ => world.rig.pump(),
+                }
+                world.listen(false);
+            }
+            let how = if world.below(3) == 0 { Crash::Kill } else { Crash::Power };
+            world.rig.disk.crash(how);
+            let cuts = world.below(4) as u32;
+            let report = world.replay(cuts);
+            assert_eq!(report.damages, [], "{context}");
+            world.check(&context);
+            world.reopen(&report);
+        }
+    }
+}
+
+/// A world with that many commits of one partition, all safe, none in a segment, after a crash.
+fn crashed(commits: usize, len: usize) -> World {
+    let mut world = World::new(1, 3);
+    for _ in 0..commits {
+        world.commit(0, len);
+    }
+    world.rig.disk.crash(Crash::Power);
+    world
+}
+
+fn replayed(world: &mut World) -> Report {
+    match replay(&mut world.rig.disk, u64::MAX) {
+        Some(Next::Done(report)) => *report,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Where in the ring the commits are.
+fn commits(world: &mut World) -> Vec<usize> {
+    let ring = ring(&mut world.rig.disk);
+    (0..ring.len()).step_by(BLOCK_BYTES).filter(|at| CommitHead::read(&ring[*at..]).is_some()).collect()
+}
+
+fn reach(report: &Report, owner: u32) -> Option<i64> {
+    report.must_reach.get(&(topic(owner), PartitionIndex(owner as i32))).map(|offset| offset.0)
+}
+
+#[test]
+fn a_torn_last_commit_is_no_damage_and_one_before_a_whole_one_is() {
+    let check = |bad: usize, damages: &[&str], reached: i64| {
+        let mut world = crashed(4, 5_000);
+        let at = commits(&mut world)[bad];
+        ring(&mut world.rig.disk)[at + 700] ^= 1;
+        let report = replayed(&mut world);
+        let found: Vec<String> =
+            report.damages.iter().map(|damage| format!("{} {}", damage.position, damage.message)).collect();
+        assert_eq!(found.len(), damages.len(), "{found:?}");
+        found.iter().zip(damages).for_each(|(found, part)| assert!(found.contains(part), "{found}"));
+        assert_eq!(reach(&report, 0), Some(reached));
+        assert_eq!(report.aside.len(), usize::from(!damages.is_empty()));
+        report
+    };
+    check(3, &[], 15_000);
+    let gap = "ends at byte 10000, but what the journal holds begins at byte 15000";
+    let report = check(2, &["24576 commit 3 is damaged, the next whole one is 4", gap], 20_000);
+    assert_eq!((report.commits, report.bytes), (3, 10_000));
+    assert_eq!(report.damages[1].path, dir(0).join(segment_name(Offset(0))));
+    check(0, &["8192 commit 1 is damaged, the next whole one is 2", "is missing"], 20_000);
+}
+
+#[test]
+fn a_journal_put_aside_still_says_what_must_be_reached_and_the_next_has_another_number() {
+    let mut world = crashed(3, 100);
+    let at = commits(&mut world)[1];
+    ring(&mut world.rig.disk)[at] ^= 1;
+    let report = replayed(&mut world);
+    assert_eq!(report.aside, [FileName::Damaged(CoreId(0), 1).path()]);
+    let report = replayed(&mut world);
+    assert_eq!((report.damages.len(), report.commits, reach(&report, 0)), (0, 0, Some(300)));
+    assert_eq!(report.aside, [FileName::Damaged(CoreId(0), 1).path()]);
+    world.reopen(&report);
+    for _ in 0..2 {
+        world.commit(1, 50);
+    }
+    world.rig.disk.crash(Crash::Power);
+    let at = commits(&mut world)[0];
+    ring(&mut world.rig.disk)[at] ^= 1;
+    let report = replayed(&mut world);
+    assert_eq!(report.aside, [1, 2].map(|number| FileName::Damaged(CoreId(0), number).path()));
+    assert_eq!((reach(&report, 0), reach(&report, 1)), (Some(300), Some(100)));
+}
+
+#[test]
+fn a_clean_close_leaves_an_end_that_must_be_reached() {
+    let close = |flushed: bool| {
+        let mut world = World::new(1, 3);
+        for _ in 0..3 {
+            world.commit(0, 100);
+        }
+        if flushed {
+            world.flush(0);
+        }
+        world.rig.close();
+        world.rig.run();
+        world
+    };
+    let mut world = close(true);
+    assert_eq!(world.rig.disk.counts.get("read"), None);
+    assert_eq!(replayed(&mut world).commits, 0);
+    assert_eq!(world.rig.disk.counts["read"], 1, "only the headers");
+    let mut world = close(false);
+    assert_eq!(replayed(&mut world).commits, 3);
+    world.check("closed");
+    let mut world = close(false);
+    let at = commits(&mut world)[2];
+    ring(&mut world.rig.disk)[at] ^= 1;
+    let report = replayed(&mut world);
+    assert!(report.damages[0].message.contains("commit 3 is damaged, none follows"), "{:?}", report.damages);
+}
+
+#[test]
+fn a_journal_is_empty_after_its_replay() {
+    let mut world = crashed(3, 5_000);
+    let report = replayed(&mut world);
+    assert_eq!((report.journals, report.commits, report.entries, report.bytes), (1, 3, 3, 15_000));
+    assert_eq!(report.skipped, 0);
+    world.check("replayed");
+    let report = replayed(&mut world);
+    assert_eq!((report.journals, report.commits, report.must_reach.len()), (0, 0, 0));
+}
+
+#[test]
+fn deleted_topics_and_retired_segments_are_skipped() {
+    let mut world = crashed(3, 5_000);
+    // Another topic has the partition's number now.
+    let bytes = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path()).clone();
+    for at in commits(&mut world) {
+        let ring = ring(&mut world.rig.disk);
+        let head = CommitHead::read(&ring[at..]).unwrap();
+        ring[at + COMMIT_HEAD_BYTES] ^= 0x40;
+        let sum = crate::base::checksum::crc32(&ring[at + 8..at + head.bytes]).to_le_bytes();
+        ring[at + 4..at + 8].copy_from_slice(&sum);
+    }
+    let report = replayed(&mut world);
+    assert_eq!((report.commits, report.skipped, report.bytes, report.must_reach.len()), (3, 3, 0, 0));
+    *world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path()) = bytes;
+    // What the first segment held was removed long ago.
+    world.partitions[0].segments = vec![super::world::Segment { base: 15_000, bytes: vec![7; 10] }];
+    world.restart();
+    let bytes = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path()).clone();
+    world.rig.run();
+    world.write_segments(0, true);
+    world.rig.disk.crash(Crash::Power);
+    *world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path()) = bytes;
+    let report = replayed(&mut world);
+    assert_eq!((report.commits, report.skipped, report.bytes, reach(&report, 0)), (3, 3, 0, Some(15_000)));
+    assert_eq!(report.damages, []);
+}
+
+#[test]
+fn a_journal_that_does_not_belong_here_stops_the_start_and_is_left_alone() {
+    let check = |change: fn(&mut World), cluster: &str, expect: &str| {
+        let mut world = crashed(2, 100);
+        change(&mut world);
+        let names = world.rig.disk.names("journal".as_ref());
+        match replay_as(cluster, 1, &mut world.rig.disk, u64::MAX) {
+            Some(Next::Failed { message }) => assert!(message.contains(expect), "{message}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(world.rig.disk.names("journal".as_ref()), names);
+    };
+    check(|_| {}, "other", "belongs to node 1 of cluster test, this is node 1 of cluster other");
+    check(
+        |world| {
+            let bytes = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path()).clone();
+            world.rig.disk.put(&FileName::Journal(CoreId(3)).path(), bytes);
+        },
+        "test",
+        "journal/3.journal was the journal of core 0",
+    );
+    check(
+        |world| {
+            let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
+            file[4] = 2;
+            let sum = crate::base::checksum::crc32(&file[..BLOCK_BYTES - 4]).to_le_bytes();
+            file[BLOCK_BYTES - 4..BLOCK_BYTES].copy_from_slice(&sum);
+        },
+        "test",
+        "has format version 2, this broker knows 1",
+    );
+}
+
+#[test]
+fn the_journal_of_a_core_that_is_not_there_any_more_is_replayed_and_removed() {
+    let mut world = crashed(2, 100);
+    match replay_as("test", 0, &mut world.rig.disk, u64::MAX) {
+        Some(Next::Done(report)) => assert_eq!(report.commits, 2),
+        other => panic!("{other:?}"),
+    }
+    world.check("replayed");
+    assert_eq!(world.rig.disk.names("journal".as_ref()), []);
+}
+
+#[test]
+fn one_bad_header_is_no_damage_and_two_are() {
+    for slot in 0..2 {
+        let mut world = crashed(2, 100);
+        let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
+        file[slot * BLOCK_BYTES + 77] ^= 1;
+        assert_eq!(replayed(&mut world).commits, 2);
+        world.check("replayed");
+        let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
+        file[..RING_START as usize].chunks_mut(BLOCK_BYTES).for_each(|slot| slot[100] ^= 1);
+        let report = replayed(&mut world);
+        assert!(report.damages[0].message.contains("has no header that is whole"), "{:?}", report.damages);
+        assert_eq!(report.aside.len(), 1);
+    }
+}
+
+#[test]
+fn a_cut_journal_is_damaged_and_one_that_was_being_made_is_not() {
+    let mut world = crashed(3, 5_000);
+    let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
+    file.truncate(RING_START as usize + 2 * 8192);
+    let report = replayed(&mut world);
+    assert!(report.damages[0].message.contains("is cut: it has 24576 bytes"), "{:?}", report.damages);
+    assert_eq!((report.commits, reach(&report, 0)), (2, Some(10_000)));
+    let mut world = crashed(0, 1);
+    let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
+    file[..RING_START as usize].fill(0);
+    file.truncate(100_000);
+    let report = replayed(&mut world);
+    assert_eq!((report.damages, report.aside), (vec![], vec![]));
+}
+
+#[test]
+fn a_full_disk_stops_the_replay_and_loses_nothing() {
+    let mut world = crashed(3, 5_000);
+    world.rig.disk.capacity = 0;
+    match replay(&mut world.rig.disk, u64::MAX) {
+        Some(Next::Failed { message }) => assert!(message.contains("nothing is lost; free some space"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    world.rig.disk.crash(Crash::Kill);
+    world.rig.disk.capacity = usize::MAX;
+    assert_eq!(replayed(&mut world).commits, 3);
+    world.check("replayed");
+}
+
+#[test]
+fn a_file_never_becomes_longer_than_what_it_holds() {
+    let mut world = crashed(3, 5_001);
+    replayed(&mut world);
+    assert_eq!(world.rig.disk.names(&dir(0)), [(segment_name(Offset(0)), 15_003)]);
+    let header = {
+        let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
+        newest_header(file).unwrap().unwrap()
+    };
+    assert_eq!((header.end, header.run.key), (Some(1), 0));
+}
