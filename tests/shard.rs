@@ -6,7 +6,7 @@ use bytes::Bytes;
 use corelog::base::ids::TopicId;
 use corelog::broker::api::{APIS, key};
 use corelog::broker::effect::ListenerKind::{self, PerCore, Shared};
-use corelog::config::Settings;
+use corelog::config::{Durability, Settings};
 use corelog::wire::batch::BatchHeader;
 use corelog::wire::compression::Compression;
 use corelog::wire::errors::ErrorCode;
@@ -133,9 +133,22 @@ fn what_is_produced_is_fetched_on_one_core_and_on_several() {
     }
 }
 
+/// Acks on written and on synced records.
+fn each_durability() -> [Settings; 2] {
+    [Durability::Write, Durability::Sync].map(|durability| Settings {
+        durability,
+        journal_bytes: 1 << 20,
+        ..Settings::default()
+    })
+}
+
 #[test]
 fn everything_acknowledged_is_there_after_a_restart_with_other_cores() {
-    let mut world = world(2);
+    each_durability().into_iter().for_each(restart_with_other_cores);
+}
+
+fn restart_with_other_cores(settings: Settings) {
+    let mut world = World::start(2, settings.clone(), MemDisk::default());
     let client = world.connect(1, Shared);
     let id = create(&mut world, client, "t", 4);
     for round in 0..10 {
@@ -143,7 +156,7 @@ fn everything_acknowledged_is_there_after_a_restart_with_other_cores() {
             produce(&mut world, client, "t", partition, &[&format!("{partition}/{round}")]);
         }
     }
-    let mut world = world.restart(3, Settings::default());
+    let mut world = world.restart(3, settings);
     let client = world.connect(2, Shared);
     for partition in 0..4 {
         let mut request = fetch_request("", &[(partition, 0)], 0);
@@ -292,7 +305,11 @@ fn each_listener_shows_its_own_brokers_and_per_core_ones_refuse_what_they_do_not
 
 #[test]
 fn a_deleted_topic_is_gone_with_its_files_and_its_name_can_be_used_again() {
-    let mut world = world(2);
+    each_durability().into_iter().for_each(delete_and_create_again);
+}
+
+fn delete_and_create_again(settings: Settings) {
+    let mut world = World::start(2, settings.clone(), MemDisk::default());
     let client = world.connect(0, Shared);
     let first = create(&mut world, client, "t", 3);
     for partition in 0..3 {
@@ -314,7 +331,7 @@ fn a_deleted_topic_is_gone_with_its_files_and_its_name_can_be_used_again() {
     let second = create(&mut world, client, "t", 1);
     assert_ne!(first, second);
     assert_eq!(produce(&mut world, client, "t", 0, &["new"]), 0);
-    let mut world = world.restart(1, Settings::default());
+    let mut world = world.restart(1, settings);
     let client = world.connect(0, Shared);
     let reply: FetchResponse = world.call(client, key::FETCH, 11, &fetch_request("t", &[(0, 0)], 0));
     assert_eq!(values(&bytes_of(only_row(&reply))), ["new"]);
@@ -450,14 +467,19 @@ fn produce_big(world: &mut World, client: Client, partition: i32) -> i16 {
 #[test]
 fn a_failed_sync_ends_writing_on_all_cores_and_what_is_safe_is_read_on() {
     let storage_error = ErrorCode::KafkaStorageError.code();
-    for (failing, log_flush_interval_messages, cores) in [
-        (Failing::Syncs, 1, 1),
-        (Failing::Syncs, 1, 3),
-        (Failing::Syncs, u64::MAX, 1),
-        (Failing::Syncs, u64::MAX, 3),
-        (Failing::SmallFiles, u64::MAX, 3),
+    let (write, sync) = (Durability::Write, Durability::Sync);
+    for (failing, durability, log_flush_interval_messages, cores) in [
+        (Failing::Syncs, write, 1, 1),
+        (Failing::Syncs, write, 1, 3),
+        (Failing::Syncs, write, u64::MAX, 1),
+        (Failing::Syncs, write, u64::MAX, 3),
+        (Failing::Syncs, sync, u64::MAX, 1),
+        (Failing::Syncs, sync, u64::MAX, 3),
+        (Failing::SmallFiles, write, u64::MAX, 3),
+        (Failing::SmallFiles, sync, u64::MAX, 3),
     ] {
-        let settings = Settings { log_flush_interval_messages, log_segment_bytes: 64 << 10, ..Settings::default() };
+        let settings =
+            Settings { durability, log_flush_interval_messages, log_segment_bytes: 64 << 10, ..Settings::default() };
         let mut world = World::start(cores, settings.clone(), MemDisk::default());
         let client = world.connect(0, Shared);
         create(&mut world, client, "t", 6);

@@ -19,6 +19,7 @@ use crate::base::slab::Key;
 use crate::base::time::Now;
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicName, TopicOutcome};
+use crate::broker::replaying::Replaying;
 use crate::broker::route::CORE_IDS_PER_NODE;
 use crate::broker::shard::{DeadlineKey, Shard, ShardConfig};
 use crate::config::Settings;
@@ -56,6 +57,12 @@ enum Stage {
     Committing {
         seq: u64,
         group: Group,
+    },
+    /// Before the first group of a start is applied.
+    Replaying {
+        seq: u64,
+        group: Group,
+        replaying: Box<Replaying>,
     },
     Applying {
         seq: u64,
@@ -114,6 +121,13 @@ impl Control {
         }
         let Stage::Applying { group, .. } = mem::replace(&mut control.stage, Stage::Idle) else { return };
         finish_group(shard, group, now, effects);
+    }
+
+    pub fn replaying(&mut self) -> Option<&mut Replaying> {
+        match &mut self.stage {
+            Stage::Replaying { replaying, .. } => Some(replaying),
+            _ => None,
+        }
     }
 
     /// The data directory takes no more writes: what was not begun is refused.
@@ -186,7 +200,7 @@ fn on_event(shard: &mut Shard, event: MetaEvent, now: Now, effects: &mut Effects
         }
         MetaEvent::Closed => {
             shard.control = None;
-            shard.check_stopped(effects);
+            shard.check_stopped(now, effects);
         }
     }
 }
@@ -199,7 +213,7 @@ fn on_loaded(shard: &mut Shard, records: Vec<MetaRecord>, now: Now, effects: &mu
         Ok(new) => {
             let group = Group { records, boot: true, ..Group::default() };
             if new.is_empty() {
-                return apply(shard, 0, group, effects);
+                return replay(shard, 0, group, effects);
             }
             let seq = control.store.append(new, &mut control.out);
             control.stage = Stage::Committing { seq, group };
@@ -217,8 +231,25 @@ fn on_committed(shard: &mut Shard, seq: u64, records: Vec<MetaRecord>, effects: 
     if seq < *awaited {
         return;
     }
-    let Stage::Committing { group, .. } = mem::replace(&mut control.stage, Stage::Idle) else { return };
-    apply(shard, seq, group, effects);
+    match mem::replace(&mut control.stage, Stage::Idle) {
+        Stage::Committing { group, .. } if group.boot => replay(shard, seq, group, effects),
+        Stage::Committing { group, .. } => apply(shard, seq, group, effects),
+        _ => {}
+    }
+}
+
+fn replay(shard: &mut Shard, seq: u64, group: Group, effects: &mut Effects) {
+    let Some(control) = shard.control.take() else { return };
+    let replaying = Box::new(Replaying::start(shard, control.store.planned(), effects));
+    shard.control = Some(Control { stage: Stage::Replaying { seq, group, replaying }, ..control });
+}
+
+/// Journals are empty, and every core knows what its logs must hold.
+pub fn on_replayed(shard: &mut Shard, effects: &mut Effects) {
+    let Some(control) = shard.control.as_mut() else { return };
+    if let Stage::Replaying { seq, group, .. } = mem::replace(&mut control.stage, Stage::Idle) {
+        apply(shard, seq, group, effects);
+    }
 }
 
 fn apply(shard: &mut Shard, seq: u64, mut group: Group, effects: &mut Effects) {

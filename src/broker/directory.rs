@@ -67,6 +67,7 @@ impl Shard {
                 partition.take_offline(&message, cache, out);
             });
         }
+        self.commits.end_writing();
         self.offline = Some(message);
         Control::on_directory_offline(self, effects);
     }

@@ -75,6 +75,10 @@ pub enum ShardMessage {
     MetaApplied {
         sequence: u64,
     },
+    /// From core 0, before the first records: the journals had batches of these partitions up to there.
+    Replayed {
+        must_reach: Vec<(TopicPartition, Offset)>,
+    },
     /// A sync failed on the sending core, with this message: all cores share the directory.
     DirectoryOffline {
         message: String,

@@ -4,7 +4,8 @@
 //! *Runs on*: every core, one `Shard` each.
 
 pub mod api;
-pub mod control;
+pub mod commits;
+mod control;
 pub mod directory;
 pub mod effect;
 pub mod errors;
@@ -12,6 +13,7 @@ pub mod job;
 pub mod message;
 pub mod partitions;
 pub mod reads;
+pub mod replaying;
 pub mod report;
 pub mod route;
 pub mod sending;

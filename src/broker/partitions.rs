@@ -19,6 +19,7 @@ use crate::broker::effect::{DiskToken, Effect, Effects};
 use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition};
 use crate::broker::shard::{DeadlineKey, Shard, Todo};
 use crate::config::TopicSettings;
+use crate::journal::journal::JournalOp;
 use crate::log::cache::TailCache;
 use crate::log::log::LogOp;
 use crate::meta::MetaOp;
@@ -64,6 +65,8 @@ enum TokenOf {
         op: LogOp,
     },
     Meta(MetaOp),
+    Journal(JournalOp),
+    Replay,
     /// The rest of a topic whose deletion a stop interrupted.
     Leftover,
 }
@@ -99,6 +102,16 @@ impl Partitions {
     /// A token for a disk operation of the metadata store.
     pub fn meta_token(&mut self, op: MetaOp) -> DiskToken {
         self.tokens.insert(TokenOf::Meta(op))
+    }
+
+    /// A token for a disk operation of the commit journal.
+    pub fn journal_token(&mut self, op: JournalOp) -> DiskToken {
+        self.tokens.insert(TokenOf::Journal(op))
+    }
+
+    /// A token for a disk operation of the replay of journals.
+    pub fn replay_token(&mut self) -> DiskToken {
+        self.tokens.insert(TokenOf::Replay)
     }
 
     /// The numbers given so far; those of partitions that have left are among them.
@@ -183,6 +196,8 @@ impl Shard {
                 assert!(called.is_some(), "a partition outlives its disk operations");
             }
             TokenOf::Meta(op) => Control::on_disk(self, op, result, now, effects),
+            TokenOf::Journal(op) => self.on_journal_disk(op, result, now, effects),
+            TokenOf::Replay => self.on_replay_disk(result, effects),
             TokenOf::Leftover => {
                 if let Err(error) = result {
                     tracing::error!("cannot remove the rest of a deleted topic, will try at the next start: {error}");
@@ -287,7 +302,9 @@ impl Shard {
             self.partitions.queued.remove(&name);
             let owner = u32::try_from(self.partitions.rows.len()).expect("fewer than 2^32 partitions in a run");
             let mut out = mem::take(&mut self.partitions.out);
-            let partition = Partition::open(owner, dir, settings, Offset(0), now, &mut out);
+            self.prepare_commits(&settings);
+            let must_reach = self.commits.take_must_reach(name);
+            let partition = Partition::open(owner, dir, settings, must_reach, now, &mut out);
             self.partitions.rows.push(Some(Row { name, partition, deadline: None }));
             self.partitions.by_name.insert(name, owner);
             self.partitions.opening += 1;
@@ -304,6 +321,17 @@ impl Shard {
             }
             let token = self.partitions.tokens.insert(TokenOf::Partition { owner, op });
             effects.push(Effect::Disk { token, op: disk_op });
+        }
+        if !out.journal.is_empty()
+            && let Some(Some(Row { name, .. })) = self.partitions.rows.get(owner as usize)
+        {
+            let name = *name;
+            for piece in out.journal.drain(..) {
+                self.commit_later(owner, name, piece);
+            }
+        }
+        if let Some(upto) = out.flushed.take() {
+            self.commits.on_flushed(owner, upto);
         }
         for acked in out.acked.drain(..) {
             self.ack(acked);
@@ -356,12 +384,12 @@ impl Shard {
             }
             StateChange::Closed => {
                 self.forget_partition(owner);
-                self.check_stopped(effects);
+                self.check_stopped(now, effects);
             }
             StateChange::Deleted => {
                 self.forget_partition(owner);
                 self.applied_one(effects);
-                self.check_stopped(effects);
+                self.check_stopped(now, effects);
             }
         }
     }
@@ -381,6 +409,7 @@ impl Shard {
             self.deadlines.clear(deadline, DeadlineKey::Partition(owner));
         }
         self.partitions.by_name.remove(&row.name);
+        self.commits.forget(owner);
     }
 
     fn partition_title(&self, owner: u32) -> String {

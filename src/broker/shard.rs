@@ -20,6 +20,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::stage::{Arrival, Stage, Timed, Trace};
 use crate::base::time::{Instant, Now};
 use crate::broker::api::{self, produce};
+use crate::broker::commits::Commits;
 use crate::broker::control::Control;
 use crate::broker::effect::{Admission, Effect, Effects, Input};
 use crate::broker::job::{Asker, Job, Work};
@@ -64,6 +65,7 @@ pub struct Shard {
     pub(in crate::broker) sessions: Sessions,
     pub(in crate::broker) jobs: Slab<Job>,
     pub(in crate::broker) partitions: Partitions,
+    pub(in crate::broker) commits: Commits,
     pub(in crate::broker) cache: TailCache,
     pub(in crate::broker) reads: Reads,
     pub(in crate::broker) fetch_sessions: api::fetch_session::FetchSessions,
@@ -132,6 +134,7 @@ impl Shard {
             sessions: Sessions::new(share(settings.queued_max_request_bytes), frame_bytes_max),
             jobs: Slab::default(),
             partitions: Partitions::default(),
+            commits: Commits::default(),
             cache: TailCache::new(share(settings.tail_cache_bytes)),
             reads: Reads::default(),
             fetch_sessions: api::fetch_session::FetchSessions::new(
@@ -327,6 +330,7 @@ impl Shard {
             ShardMessage::Meta { sequence, records } => self.on_meta(sequence, &records, now, effects),
             ShardMessage::MetaApplied { sequence } => Control::on_applied(self, sequence, now, effects),
             ShardMessage::DirectoryOffline { message } => self.on_directory_offline(from, &message, now, effects),
+            ShardMessage::Replayed { must_reach } => self.commits.on_replayed(must_reach),
             ShardMessage::AllReady => self.on_all_ready(effects),
             ShardMessage::SessionsDone => self.on_sessions_done(now, effects),
         }
@@ -362,6 +366,10 @@ impl Shard {
                 Todo::LateFind { owner, ticket, result } => self.on_late_find(owner, ticket, result, effects),
                 Todo::Message { from, message } => self.on_message(from, message, now, effects),
             }
+        }
+        self.commit(now, effects);
+        if !self.todo.is_empty() {
+            return self.finish_step(now, effects);
         }
         for (to, outbox) in self.outbox.iter_mut().enumerate() {
             let to = CoreId(to as u16);

@@ -83,11 +83,15 @@ impl Shard {
         }
     }
 
-    pub(in crate::broker) fn check_stopped(&mut self, effects: &mut Effects) {
-        if self.life == Life::Closing && self.partitions.is_closed() && self.control.is_none() {
-            self.life = Life::Stopped;
-            effects.push(Effect::Stopped);
+    pub(in crate::broker) fn check_stopped(&mut self, now: Now, effects: &mut Effects) {
+        if self.life != Life::Closing || !self.partitions.is_closed() || self.control.is_some() {
+            return;
         }
+        if !self.commits.is_closed() {
+            return self.close_commits(now, effects);
+        }
+        self.life = Life::Stopped;
+        effects.push(Effect::Stopped);
     }
 
     fn say_sessions_done(&mut self, effects: &mut Effects) {
@@ -101,6 +105,6 @@ impl Shard {
         self.life = Life::Closing;
         self.close_partitions(now, effects);
         Control::close(self, now, effects);
-        self.check_stopped(effects);
+        self.check_stopped(now, effects);
     }
 }

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::limits::JOURNAL_ENTRY_BYTES_MAX;
+
 use super::row::{Notation, SettingError, unknown};
 use super::table::{Settings, TABLE, topic_row};
 use super::values::{CleanupPolicy, Durability, TimestampType};
@@ -31,6 +33,12 @@ pub struct TopicSettings {
     /// there is no journal.
     pub journal_direct_bytes: u64,
 }
+
+/// Where `journal.direct.bytes` does not say.
+const DIRECT_BYTES: u64 = 256 << 10;
+
+/// One piece may take this share of the journal.
+const JOURNAL_SHARE: u64 = 8;
 
 impl Default for TopicSettings {
     fn default() -> Self {
@@ -69,7 +77,10 @@ impl TopicSettings {
             retention_bytes: settings.log_retention_bytes,
             min_insync_replicas: settings.min_insync_replicas,
             producer_id_expiration_ms: settings.producer_id_expiration_ms,
-            journal_direct_bytes: 0,
+            journal_direct_bytes: u64::try_from(settings.journal_direct_bytes)
+                .unwrap_or(DIRECT_BYTES)
+                .min(JOURNAL_ENTRY_BYTES_MAX as u64)
+                .min(settings.journal_bytes / JOURNAL_SHARE),
         }
     }
 }

@@ -310,6 +310,15 @@ impl Journal {
         self.leave(out);
     }
 
+    /// The disk takes no more writes, for whatever reason: as after a failure, which is not reported.
+    pub fn end_writing(&mut self) {
+        if self.state != State::Closed {
+            self.state = State::Failed;
+            self.drop_all_waiting();
+            self.flights.clear();
+        }
+    }
+
     /// To be told once for each operation asked for.
     pub fn on_disk(&mut self, op: JournalOp, result: DiskResult, now: Now, out: &mut JournalOut) {
         self.asked_of_disk -= 1;

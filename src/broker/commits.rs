@@ -1,0 +1,184 @@
+//! The commit journal of a core, between its partitions and the disk.
+//!
+//! What partitions hand over in a step is committed together at the end of it, or with what the next steps bring while
+//! a commit is under way. The journal is opened when the first partition may need it.
+//!
+//! *Owns*: the core's journal, and how far each log must reach after a replay. *Never*: looks into a log.
+//! *Runs on*: every core.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use crate::base::disk::{DiskResult, FileId};
+use crate::base::ids::Offset;
+use crate::base::time::Now;
+use crate::broker::effect::{Effect, Effects};
+use crate::broker::message::TopicPartition;
+use crate::broker::shard::Shard;
+use crate::config::{Durability, TopicSettings};
+use crate::journal::format::Identity;
+use crate::journal::journal::{Entry, Gauges, Journal, JournalEvent, JournalOp, JournalOut};
+use crate::log::commit::ToJournal;
+use crate::log::log::WriteTimes;
+
+/// The owner number of the journal's file.
+const JOURNAL_OWNER: u32 = u32::MAX - 1;
+
+#[derive(Debug, Default)]
+pub struct Commits {
+    journal: Option<Journal>,
+    closing: bool,
+    closed: bool,
+    out: JournalOut,
+    /// From the replay, for partitions that have not been opened yet.
+    must_reach: BTreeMap<TopicPartition, Offset>,
+}
+
+impl Commits {
+    pub fn gauges(&self) -> Gauges {
+        self.journal.as_ref().map(Journal::gauges).unwrap_or_default()
+    }
+
+    /// What the journals said of a log that is now opened.
+    pub fn take_must_reach(&mut self, name: TopicPartition) -> Offset {
+        self.must_reach.remove(&name).unwrap_or(Offset(0))
+    }
+
+    pub fn on_replayed(&mut self, must_reach: Vec<(TopicPartition, Offset)>) {
+        assert!(self.journal.is_none(), "journals are replayed before they are opened");
+        self.must_reach.extend(must_reach);
+    }
+
+    /// The segments of a partition are durable below `upto`.
+    pub fn on_flushed(&mut self, owner: u32, upto: Offset) {
+        if let Some(journal) = &mut self.journal {
+            journal.on_flushed(owner, upto);
+        }
+    }
+
+    pub fn forget(&mut self, owner: u32) {
+        if let Some(journal) = &mut self.journal {
+            journal.forget(owner);
+        }
+    }
+
+    /// The data directory takes no more writes.
+    pub fn end_writing(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.end_writing();
+        }
+    }
+
+    /// Nothing is open.
+    pub fn is_closed(&self) -> bool {
+        self.journal.is_none() || self.closed
+    }
+}
+
+impl Shard {
+    /// Opens the journal if a partition with these settings may need it.
+    pub(in crate::broker) fn prepare_commits(&mut self, settings: &TopicSettings) {
+        if settings.durability == Durability::Write
+            || settings.journal_direct_bytes == 0
+            || self.commits.journal.is_some()
+        {
+            return;
+        }
+        let identity = Identity {
+            cluster: self.image.cluster_id().to_owned(),
+            node: self.config.settings.node_id,
+            core: self.config.core,
+            cores: self.config.cores,
+        };
+        let file = FileId::new(JOURNAL_OWNER, 1);
+        let (bytes, key) = (self.config.settings.journal_bytes, self.rng.next_u64());
+        self.commits.journal = Some(Journal::open(identity, bytes, key, file, &mut self.commits.out));
+    }
+
+    pub(in crate::broker) fn commit_later(&mut self, owner: u32, name: TopicPartition, piece: ToJournal) {
+        let ToJournal { segment, position, epoch, base, next, slices, len } = piece;
+        let journal = self.commits.journal.as_mut().expect("a log that commits was opened after the journal");
+        journal.append(Entry {
+            owner,
+            topic: name.topic,
+            partition: name.partition,
+            epoch,
+            segment,
+            position,
+            base,
+            next,
+            slices,
+            len,
+        });
+    }
+
+    pub(in crate::broker) fn on_journal_disk(
+        &mut self,
+        op: JournalOp,
+        result: DiskResult,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let journal = self.commits.journal.as_mut().expect("it asked for this");
+        journal.on_disk(op, result, now, &mut self.commits.out);
+        self.settle_commits(now, effects);
+    }
+
+    /// At the end of a step: commits what it left.
+    pub(in crate::broker) fn commit(&mut self, now: Now, effects: &mut Effects) {
+        let Some(journal) = &mut self.commits.journal else { return };
+        journal.pump(now, &mut self.commits.out);
+        self.settle_commits(now, effects);
+    }
+
+    /// Once all partitions are closed. Ends in `Shard::check_stopped`.
+    pub(in crate::broker) fn close_commits(&mut self, now: Now, effects: &mut Effects) {
+        let Some(journal) = self.commits.journal.as_mut().filter(|_| !self.commits.closing) else { return };
+        self.commits.closing = true;
+        journal.close(&mut self.commits.out);
+        self.settle_commits(now, effects);
+    }
+
+    fn settle_commits(&mut self, now: Now, effects: &mut Effects) {
+        while !(self.commits.out.disk.is_empty() && self.commits.out.events.is_empty()) {
+            for (op, disk_op) in self.commits.out.disk.drain(..) {
+                let token = self.partitions.journal_token(op);
+                effects.push(Effect::Disk { token, op: disk_op });
+            }
+            let mut events = mem::take(&mut self.commits.out.events);
+            for event in events.drain(..) {
+                self.on_journal_event(event, now, effects);
+            }
+            if self.commits.out.events.is_empty() {
+                self.commits.out.events = events;
+            }
+        }
+    }
+
+    fn on_journal_event(&mut self, event: JournalEvent, now: Now, effects: &mut Effects) {
+        match event {
+            JournalEvent::Opened => {}
+            JournalEvent::Committed { owner, next, times } => {
+                let times = WriteTimes { began: times.began, written: times.written, safe: times.safe };
+                self.on_partition(owner, now, effects, |partition, _, out| {
+                    partition.on_committed(next, times, now, out);
+                });
+            }
+            JournalEvent::FlushWanted { owner } => {
+                self.on_partition(owner, now, effects, |partition, _, out| partition.flush(now, out));
+            }
+            JournalEvent::OpenFailed { message } => {
+                let message = format!(
+                    "{message}. Each core needs journal.bytes of space for its journal; nothing was lost. Make space, or \
+                     set journal.bytes lower, or to 0 for no journal"
+                );
+                effects.push(Effect::Fatal { message });
+            }
+            JournalEvent::Failed { message } => self.take_directory_offline(&message, now, effects),
+            JournalEvent::Closed => {
+                self.commits.closed = true;
+                self.check_stopped(now, effects);
+            }
+        }
+    }
+}
