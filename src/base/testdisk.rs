@@ -47,6 +47,8 @@ pub(crate) struct TestDisk<T> {
     /// Bytes all files together may have.
     pub(crate) capacity: usize,
     pub(crate) fail_syncs: bool,
+    /// Bytes of files that cannot be read.
+    pub(crate) unreadable: Vec<(PathBuf, u64)>,
     /// Operations carried out.
     pub(crate) done: u64,
     /// Of those, by name.
@@ -64,6 +66,7 @@ impl<T: Copy> TestDisk<T> {
             changes: 0,
             capacity: usize::MAX,
             fail_syncs: false,
+            unreadable: Vec::new(),
             done: 0,
             counts: BTreeMap::new(),
         }
@@ -291,7 +294,12 @@ impl<T: Copy> TestDisk<T> {
             }
             DiskOp::Read { file, position, len } => {
                 assert!(len > 0 && len <= DISK_READ_BYTES_MAX);
-                let bytes = &self.files[&self.open[&file]].now;
+                let path = &self.open[&file];
+                let within = position..position + len as u64;
+                if self.unreadable.iter().any(|(bad, at)| bad == path && within.contains(at)) {
+                    return error(DiskErrorKind::Failed);
+                }
+                let bytes = &self.files[path].now;
                 let from = bytes.len().min(position as usize);
                 let upto = bytes.len().min(position as usize + len);
                 Ok(DiskDone::Read(Bytes::copy_from_slice(&bytes[from..upto])))

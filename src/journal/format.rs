@@ -108,6 +108,8 @@ pub struct Header {
     pub tail: Tail,
     /// The sequence behind the last commit, when the journal was closed and there are no others.
     pub end: Option<u64>,
+    /// How many commits may be on their way at the same time: so many may be missing at the end without damage.
+    pub in_flight: u8,
 }
 
 /// Why a block is no header.
@@ -141,6 +143,7 @@ impl Header {
         bytes.extend_from_slice(&self.identity.node.to_le_bytes());
         bytes.extend_from_slice(&self.identity.core.0.to_le_bytes());
         bytes.extend_from_slice(&self.identity.cores.to_le_bytes());
+        bytes.push(self.in_flight);
         bytes.push(cluster.len() as u8);
         bytes.extend_from_slice(cluster);
         bytes.resize(BLOCK_BYTES - 4, 0);
@@ -177,10 +180,10 @@ impl Header {
         let node = fields.i32()?;
         let core = CoreId(u16::from_le_bytes(fields.take()?));
         let cores = u16::from_le_bytes(fields.take()?);
-        let [cluster_bytes] = fields.take()?;
+        let [in_flight, cluster_bytes] = fields.take()?;
         let cluster = fields.0.get(..usize::from(cluster_bytes))?;
         let cluster = std::str::from_utf8(cluster).ok()?.to_owned();
-        Some(Header { identity: Identity { cluster, node, core, cores }, run, count, ring_bytes, tail, end })
+        Some(Header { identity: Identity { cluster, node, core, cores }, run, count, ring_bytes, tail, end, in_flight })
     }
 
     fn holds_together(&self) -> bool {
@@ -193,6 +196,7 @@ impl Header {
             && self.tail.position < self.ring_bytes
             && (1..u64::MAX / 2).contains(&self.tail.sequence)
             && self.end.is_none_or(|end| end >= self.tail.sequence && end < u64::MAX / 2)
+            && self.in_flight > 0
             && self.identity.cluster.len() <= CLUSTER_ID_BYTES_MAX
     }
 }
@@ -413,6 +417,7 @@ mod tests {
             ring_bytes: 1 << 20,
             tail: Tail { position: 8192, sequence: 77 },
             end: Some(80),
+            in_flight: 2,
         }
     }
 
@@ -476,6 +481,7 @@ mod tests {
         check(|header| header.tail.sequence = u64::MAX);
         check(|header| header.tail.sequence = 0);
         check(|header| header.end = Some(76));
+        check(|header| header.in_flight = 0);
         check(|header| header.end = Some(u64::MAX));
         check(|header| header.count = u64::MAX);
         check(|header| header.run.generation = u64::MAX);

@@ -24,7 +24,7 @@ use crate::base::limits::{
 use crate::base::time::{Instant, Now};
 
 /// Commits that are written or synced at the same time.
-pub const COMMITS_IN_FLIGHT: usize = 1;
+pub const COMMITS_IN_FLIGHT: u8 = 1;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -166,6 +166,8 @@ pub struct Journal {
     /// Another one is wanted whatever there is to release.
     header_is_due: bool,
     waiting: VecDeque<Entry>,
+    /// Commits that may be in flight.
+    in_flight: u8,
     flights: VecDeque<Flight>,
     /// Of flights that ended, to be used again.
     spare: Vec<Vec<Committing>>,
@@ -243,6 +245,7 @@ impl Journal {
             header: None,
             header_is_due: false,
             waiting: VecDeque::new(),
+            in_flight: COMMITS_IN_FLIGHT,
             flights: VecDeque::new(),
             spare: Vec::new(),
             owners: Vec::new(),
@@ -273,7 +276,7 @@ impl Journal {
         if self.state != State::Open || self.closing {
             return;
         }
-        while self.flights.len() < COMMITS_IN_FLIGHT && !self.waiting.is_empty() {
+        while self.flights.len() < usize::from(self.in_flight) && !self.waiting.is_empty() {
             if !self.commit(now, out) {
                 self.wait_for_space(now);
                 break;
@@ -339,6 +342,13 @@ impl Journal {
 
     pub fn gauges(&self) -> Gauges {
         Gauges { used_bytes: self.ring.used(), ..self.gauges }
+    }
+
+    /// Before the first answer of the disk.
+    #[cfg(test)]
+    pub(super) fn set_in_flight(&mut self, in_flight: u8) {
+        assert!(self.state == State::Opening && in_flight > 0);
+        self.in_flight = in_flight;
     }
 
     fn ask(&mut self, op: Op, disk: DiskOp, out: &mut JournalOut) {
@@ -413,6 +423,7 @@ impl Journal {
             ring_bytes: self.ring.bytes(),
             tail: release.tail,
             end: (self.state == State::Leaving).then_some(self.ring.next_sequence()),
+            in_flight: self.in_flight,
         };
         self.header = Some(release);
         self.header_is_due = false;

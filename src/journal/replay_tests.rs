@@ -8,46 +8,83 @@ use crate::base::ids::{CoreId, Offset, PartitionIndex};
 use crate::base::layout::segment_name;
 use crate::base::testdisk::Crash;
 
-#[test]
-fn what_was_committed_survives_any_crash_and_any_interrupted_replay() {
-    for seed in 0..60 {
-        let mut world = World::new(seed, 5);
-        for round in 0..4 {
-            let context = format!("seed {seed} round {round}");
-            let largest = [200, 5_000, 60_000][world.below(3) as usize];
-            for _ in 0..world.below(120) {
-                let owner = world.below(5) as u32;
-                match world.below(10) {
-                    0..5 => {
-                        let len = 1 + world.below(largest) as usize;
-                        world.append(owner, len);
-                    }
-                    5..8 => {
-                        for _ in 0..world.below(6) {
-                            world.rig.step();
-                        }
-                        world.rig.pump();
-                    }
-                    8 => {
-                        if world.below(4) == 0 {
-                            world.flush(owner);
-                        } else if world.below(4) == 0 {
-                            world.write_segments(owner, false);
-                        }
-                    }
-                    _ => world.rig.pump(),
+/// What happens at random before a crash.
+struct Weather {
+    partitions: u32,
+    in_flight: u8,
+    operations: u64,
+    len_max: &'static [u64],
+    /// Of ten occasions, on so many those who were asked to flush do it.
+    flushes: u64,
+}
+
+impl Weather {
+    fn storm(&self, world: &mut World) {
+        let len_max = self.len_max[world.below(self.len_max.len() as u64) as usize];
+        for _ in 0..world.below(self.operations) {
+            let owner = world.below(self.partitions.into()) as u32;
+            match world.below(20) {
+                0..10 => {
+                    let len = 1 + world.below(len_max) as usize;
+                    world.append(owner, len);
                 }
-                world.listen(false);
+                10..18 => {
+                    for _ in 0..world.below(6) {
+                        world.rig.step();
+                    }
+                    world.rig.pump();
+                }
+                18 if world.below(4) == 0 => world.flush(owner),
+                18 if world.below(4) == 0 => drop(world.write_segments(owner, false)),
+                _ => world.rig.pump(),
             }
-            let how = if world.below(3) == 0 { Crash::Kill } else { Crash::Power };
-            world.rig.disk.crash(how);
-            let cuts = world.below(4) as u32;
-            let report = world.replay(cuts);
-            assert_eq!(report.damages, [], "{context}");
-            world.check(&context);
-            world.reopen(&report);
+            world.listen();
+            if world.below(10) < self.flushes {
+                world.flush_wanted();
+                world.listen();
+            }
         }
     }
+
+    /// Bytes that waited for space, of all seeds.
+    fn check(&self, seeds: u64) -> u64 {
+        let mut waits = 0;
+        for seed in 0..seeds {
+            let mut world = World::with(seed, self.partitions, self.in_flight);
+            for round in 0..4 {
+                let context = format!("seed {seed} round {round}");
+                self.storm(&mut world);
+                waits += world.rig.journal.gauges().space_waits;
+                let how = if world.below(3) == 0 { Crash::Kill } else { Crash::Power };
+                world.rig.disk.crash(how);
+                let cuts = world.below(4) as u32;
+                let report = world.replay(cuts);
+                assert_eq!(report.damages, [], "{context}");
+                world.check(&context);
+                world.reopen(&report);
+            }
+        }
+        waits
+    }
+}
+
+#[test]
+fn what_was_committed_survives_any_crash_and_any_interrupted_replay() {
+    let weather = Weather { partitions: 5, in_flight: 1, operations: 120, len_max: &[200, 5_000, 60_000], flushes: 10 };
+    weather.check(20);
+}
+
+#[test]
+fn what_was_committed_survives_when_the_ring_is_full_most_of_the_time() {
+    let weather = Weather { partitions: 3, in_flight: 1, operations: 300, len_max: &[60_000, 250_000], flushes: 1 };
+    assert!(weather.check(6) > 20, "appends waited for space");
+}
+
+#[test]
+fn what_was_committed_survives_with_two_commits_in_flight() {
+    let weather =
+        Weather { partitions: 4, in_flight: 2, operations: 150, len_max: &[200, 20_000, 200_000], flushes: 3 };
+    weather.check(20);
 }
 
 /// A world with that many commits of one partition, all safe, none in a segment, after a crash.
@@ -289,4 +326,93 @@ fn a_file_never_becomes_longer_than_what_it_holds() {
         newest_header(file).unwrap().unwrap()
     };
     assert_eq!((header.end, header.run.key), (Some(1), 0));
+}
+
+#[test]
+fn no_damage_of_a_journal_makes_a_replay_fail_to_end() {
+    for seed in 0..300 {
+        let mut world = World::new(seed, 3);
+        for _ in 0..1 + world.below(6) {
+            for _ in 0..1 + world.below(4) {
+                let owner = world.below(3) as u32;
+                let len = 1 + world.below(9_000) as usize;
+                world.append(owner, len);
+            }
+            world.rig.run();
+            world.listen();
+        }
+        world.rig.disk.crash(Crash::Power);
+        damage(&mut world);
+        match replay(&mut world.rig.disk, 10_000) {
+            // All that is still in its segments is true.
+            Some(Next::Done(report)) => {
+                let whole = report.damages.is_empty();
+                let all = world.partitions.iter().map(|partition| partition.safe).sum::<i64>();
+                let reached: i64 = report.must_reach.values().map(|offset| offset.0).sum();
+                assert!(!whole || reached <= all, "seed {seed}");
+                assert_eq!(report.aside.is_empty(), whole);
+            }
+            Some(Next::Failed { message }) => assert!(message.contains("journal"), "{message}"),
+            other => panic!("seed {seed}: {other:?}"),
+        }
+    }
+}
+
+/// Some bits, a block, or the end of the journal change; sums are made right again where there was a head.
+fn damage(world: &mut World) {
+    let path = FileName::Journal(CoreId(0)).path();
+    let used = RING_START + world.rig.journal.gauges().used_bytes + 8192;
+    let kinds = world.below(5);
+    let heads: Vec<usize> = commits(world).iter().map(|at| at + RING_START as usize).collect();
+    for _ in 0..1 + world.below(8) {
+        let at = world.below(used) as usize;
+        let word = world.rng.next_u64();
+        let head = heads[world.below(heads.len() as u64) as usize];
+        let file = world.rig.disk.bytes(&path);
+        match kinds {
+            0 => file[at] ^= 1 << (word % 8),
+            1 => {
+                let block = at / BLOCK_BYTES * BLOCK_BYTES;
+                file.copy_within(head..head + BLOCK_BYTES, block);
+            }
+            2 => {
+                let field = head + 8 + word as usize % 140;
+                file[field] = (word >> 32) as u8;
+                let bytes = CommitHead::read(&file[head..]).map_or(40, |head| head.bytes);
+                let sum = crate::base::checksum::crc32(&file[head + 8..head + bytes]).to_le_bytes();
+                file[head + 4..head + 8].copy_from_slice(&sum);
+            }
+            3 => {
+                let slot = (word % 2) as usize * BLOCK_BYTES;
+                file[slot + (word >> 8) as usize % 140] = (word >> 32) as u8;
+                let sum = crate::base::checksum::crc32(&file[slot..slot + BLOCK_BYTES - 4]).to_le_bytes();
+                file[slot + BLOCK_BYTES - 4..slot + BLOCK_BYTES].copy_from_slice(&sum);
+            }
+            _ => file.truncate(at.max(RING_START as usize + 200)),
+        }
+        if kinds == 4 {
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_damage_and_what_lies_behind_is_redone() {
+    let check = |bad: &[u64], damages: &[&str], reached: i64| {
+        let mut world = crashed(4, 5_000);
+        let path = FileName::Journal(CoreId(0)).path();
+        world.rig.disk.unreadable = bad.iter().map(|at| (path.clone(), *at)).collect();
+        let report = replayed(&mut world);
+        let found: Vec<&str> = report.damages.iter().map(|damage| &damage.message[..]).collect();
+        assert_eq!(found.len(), damages.len(), "{found:?}");
+        found.iter().zip(damages).for_each(|(found, part)| assert!(found.contains(part), "{found}"));
+        assert_eq!(reach(&report, 0).unwrap_or(0), reached);
+    };
+    // A commit takes two blocks, the headers as many.
+    let block = BLOCK_BYTES as u64;
+    check(&[40 * block], &[], 20_000);
+    check(&[4 * block], &["commit 2 is damaged, the next whole one is 3", "ends at byte 5000"], 20_000);
+    check(&[5 * block + 7, 6 * block], &["commit 2 is damaged, the next whole one is 4", "ends at"], 20_000);
+    check(&[8 * block], &["commit 4 is damaged, none follows"], 15_000);
+    check(&[100], &["cannot be read"], 0);
 }

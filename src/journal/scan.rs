@@ -1,7 +1,7 @@
 //! Reads the commits of a journal that are still needed, in order, and tells a torn end from damage in the middle.
 //!
 //! A crash leaves the last commits torn: they were never reported as durable, and the ring ends before them. But a
-//! commit is begun only when all but the last `COMMITS_IN_FLIGHT` before it are durable: when one further on is
+//! commit is begun only when all but the last few before it (`Header::in_flight`) are durable: when one further on is
 //! whole, what is missing before it was durable once, and was damaged since. So where the chain breaks the rest of
 //! the ring is searched.
 //!
@@ -11,7 +11,6 @@
 use bytes::Bytes;
 
 use super::format::{Commit, CommitHead, Header, RING_START, Run, read_commit};
-use super::journal::COMMITS_IN_FLIGHT;
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::limits::DISK_READ_BYTES_MAX;
 
@@ -23,6 +22,7 @@ pub struct Scan {
     ring_bytes: u64,
     /// The sequence behind the last commit, if that is known.
     end: Option<u64>,
+    in_flight: u64,
     /// Where in the ring to look next. Invariant: below `ring_bytes`.
     at: u64,
     /// How far that is behind the tail, in the order of the ring.
@@ -87,6 +87,7 @@ impl Scan {
             run: header.run,
             ring_bytes: header.ring_bytes,
             end: header.end,
+            in_flight: u64::from(header.in_flight),
             at: header.tail.position,
             passed: 0,
             expect: header.tail.sequence,
@@ -187,9 +188,8 @@ impl Scan {
             head.sequence > scan.expect && head.sequence < upto
         };
         let found = self.look(self.at, is_later)?.map(|(commit, _)| commit.head);
-        let search = Search { certain: search.certain || self.is_unreadable(self.at), ..search };
         let here = found.map(|head| (self.at, self.passed, head.sequence));
-        let proof = found.is_some_and(|head| head.sequence >= self.expect + COMMITS_IN_FLIGHT as u64);
+        let proof = found.is_some_and(|head| head.sequence >= self.expect + self.in_flight);
         let first = search.in_doubt.or(here);
         if let Some((at, passed, sequence)) = first.filter(|_| search.certain || proof) {
             let damaged = Scanned::Damaged {

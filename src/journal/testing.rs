@@ -71,8 +71,13 @@ impl Rig {
 
     /// Begins to open what the disk holds.
     pub(super) fn start(disk: TestDisk<Tag>, key: u64) -> Rig {
+        Rig::start_with(disk, key, 1)
+    }
+
+    pub(super) fn start_with(disk: TestDisk<Tag>, key: u64, in_flight: u8) -> Rig {
         let mut out = JournalOut::default();
-        let journal = Journal::open(identity(), RING_BYTES, key, FileId::new(u32::MAX, 1), &mut out);
+        let mut journal = Journal::open(identity(), RING_BYTES, key, FileId::new(u32::MAX, 1), &mut out);
+        journal.set_in_flight(in_flight);
         let now = Now { mono: Instant(1), wall_ms: 1 };
         let mut rig = Rig { disk, journal, out, events: Vec::new(), now, other: None };
         rig.send();

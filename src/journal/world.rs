@@ -38,6 +38,9 @@ pub(super) struct World {
     pub(super) rng: Rng,
     files: u32,
     keys: u64,
+    in_flight: u8,
+    /// Who was asked to flush and has not done it.
+    wanted: Vec<u32>,
 }
 
 pub(super) fn topic(owner: u32) -> TopicId {
@@ -67,8 +70,15 @@ impl Segment {
 
 impl World {
     pub(super) fn new(seed: u64, partitions: u32) -> World {
+        World::with(seed, partitions, 1)
+    }
+
+    /// With so many commits in flight at a time.
+    pub(super) fn with(seed: u64, partitions: u32, in_flight: u8) -> World {
         let partitions = (0..partitions).map(|_| Partition::default()).collect();
-        World { rig: Rig::new(seed), partitions, rng: Rng::new(!seed), files: 0, keys: 1 }
+        let mut rig = Rig::start_with(TestDisk::new(seed), 1, in_flight);
+        rig.run();
+        World { rig, partitions, rng: Rng::new(!seed), files: 0, keys: 1, in_flight, wanted: Vec::new() }
     }
 
     pub(super) fn below(&mut self, bound: u64) -> u64 {
@@ -107,11 +117,11 @@ impl World {
     pub(super) fn commit(&mut self, owner: u32, len: usize) {
         self.append(owner, len);
         self.rig.run();
-        self.listen(true);
+        self.listen();
     }
 
-    /// Takes the journal's events: commits are remembered, wishes fulfilled unless `lazy`.
-    pub(super) fn listen(&mut self, lazy: bool) {
+    /// Takes the journal's events.
+    pub(super) fn listen(&mut self) {
         for event in std::mem::take(&mut self.rig.events) {
             match event {
                 JournalEvent::Committed { owner, next, .. } => {
@@ -119,14 +129,17 @@ impl World {
                     assert!(next.0 > partition.safe && next.0 <= partition.next(), "in order");
                     partition.safe = next.0;
                 }
-                JournalEvent::FlushWanted { owner } => {
-                    if !lazy {
-                        self.flush(owner);
-                    }
-                }
+                JournalEvent::FlushWanted { owner } => self.wanted.push(owner),
                 JournalEvent::Opened => {}
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    /// Flushes who was asked to.
+    pub(super) fn flush_wanted(&mut self) {
+        for owner in std::mem::take(&mut self.wanted) {
+            self.flush(owner);
         }
     }
 
@@ -200,7 +213,8 @@ impl World {
     pub(super) fn restart(&mut self) {
         self.keys += 1;
         let disk = std::mem::replace(&mut self.rig.disk, TestDisk::new(0));
-        self.rig = Rig::start(disk, self.keys);
+        self.wanted.clear();
+        self.rig = Rig::start_with(disk, self.keys, self.in_flight);
     }
 
     /// Goes on after a replay as logs would that keep no more than they must; the journal is opened again.
