@@ -2,19 +2,31 @@
 //!
 //! Bare, a commit is one direct write to the next place of a ring, a file whose space was written before, and one
 //! fdatasync; the next begins when that is done. That is the most that any journal on this device can do, and the
-//! same without the fdatasync is what durability is compared with.
+//! same without the fdatasync is what durability is compared with. The broker's journal makes the same commits out of
+//! entries, over the same space in a file of its own, and always has something waiting.
 //!
-//! *Owns*: one file, removed at the end. *Never*: looks at what it writes. *Runs on*: one core.
+//! *Owns*: two files, removed at the end. *Never*: looks at what it writes. *Runs on*: one core.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use clap::Parser;
-use corelog::base::disk::BLOCK_BYTES;
+use corelog::base::disk::{BLOCK_BYTES, DiskResult, FileId};
+use corelog::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
+use corelog::base::time::{self, Now};
+use corelog::journal::format::{COMMIT_HEAD_BYTES, DIR, ENTRY_HEAD_BYTES, Identity};
+use corelog::journal::journal::{COMMITS_IN_FLIGHT, Entry, Journal, JournalEvent, JournalOp, JournalOut};
 use corelog::shell::disk::Disk;
-use corelog::shell::executor;
+use corelog::shell::executor::{self, Signal};
 use glommio::io::{DmaFile, OpenOptions};
 use hdrhistogram::Histogram;
+
+/// The longest latency told apart.
+const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
 #[derive(Parser, Clone)]
 struct Arguments {
@@ -28,6 +40,9 @@ struct Arguments {
     /// Bytes of a commit, a multiple of 4096.
     #[arg(long, value_delimiter = ',', default_value = "4096,16384,65536,262144,1048576")]
     sizes: Vec<usize>,
+    /// The journal's commits are made of entries of so many bytes.
+    #[arg(long, default_value_t = 1000)]
+    entry_bytes: usize,
     /// How long each loop runs, each time.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
@@ -41,9 +56,10 @@ struct Arguments {
 enum Kind {
     Write,
     WriteAndSync,
+    Journal,
 }
 
-const KINDS: [Kind; 2] = [Kind::Write, Kind::WriteAndSync];
+const KINDS: [Kind; 3] = [Kind::Write, Kind::WriteAndSync, Kind::Journal];
 
 /// What a loop has done.
 struct Speed {
@@ -63,17 +79,21 @@ fn main() {
 
 async fn run(arguments: Arguments) {
     std::fs::create_dir_all(&arguments.dir).expect("create the directory");
-    // It finds out whether the device can be polled, which glommio gets wrong with an empty file.
-    drop(Disk::open(&arguments.dir, "probe").await.expect("open the directory"));
+    let disk = Rc::new(Disk::open(&arguments.dir, "probe").await.expect("open the directory"));
     let path = arguments.dir.join("ring");
     let file = prewritten(&path, arguments.ring_mib << 20).await;
+    let mut core = Core::open(disk, &arguments).await;
     println!("{:>10} {:>14} {:>12} {:>10} {:>10} {:>10}", "bytes", "loop", "commits/s", "MB/s", "p50 us", "p99 us");
     for size in &arguments.sizes {
         let mut speeds = KINDS.map(|_| Vec::new());
         for repeat in 0..arguments.repeats {
             for turn in 0..KINDS.len() {
                 let place = if repeat % 2 == 0 { turn } else { KINDS.len() - 1 - turn };
-                speeds[place].push(commit(&file, &arguments, *size, KINDS[place]).await);
+                let speed = match KINDS[place] {
+                    Kind::Journal => core.commit(&arguments, *size).await,
+                    kind => commit(&file, &arguments, *size, kind).await,
+                };
+                speeds[place].push(speed);
             }
         }
         for (kind, speeds) in KINDS.iter().zip(&speeds) {
@@ -87,9 +107,13 @@ async fn run(arguments: Arguments) {
                 median(|speed| speed.p99_us),
             );
         }
+        let [_, bare, journal] = &speeds;
+        let ratios = bare.iter().zip(journal).map(|(bare, journal)| journal.commits_per_s / bare.commits_per_s);
+        println!("{size:>10} {:>14} {:>12.2}", "Journal / bare", median(ratios.collect()));
     }
     file.close().await.expect("close the file");
     std::fs::remove_file(path).expect("remove the file");
+    core.close(&arguments).await;
 }
 
 /// A file of zeros that the device has, not only reserved space.
@@ -108,7 +132,7 @@ async fn prewritten(path: &Path, bytes: u64) -> DmaFile {
 
 /// Commits for a while.
 async fn commit(file: &DmaFile, arguments: &Arguments, size: usize, kind: Kind) -> Speed {
-    let mut latencies = Histogram::<u64>::new(3).expect("a histogram");
+    let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_NS, 3).expect("the bounds are fine");
     let (start, time) = (Instant::now(), Duration::from_secs_f64(arguments.seconds));
     let (mut position, mut last) = (0, start);
     while last - start < time {
@@ -126,8 +150,129 @@ async fn commit(file: &DmaFile, arguments: &Arguments, size: usize, kind: Kind) 
         latencies.saturating_record((now - last).as_nanos() as u64);
         last = now;
     }
+    speed(&latencies, last - start)
+}
+
+/// A journal, and what stands around it on a core of the broker.
+struct Core {
+    disk: Rc<Disk>,
+    journal: Journal,
+    out: JournalOut,
+    done: Rc<Done>,
+    began: Instant,
+    /// Of the next entry.
+    next: i64,
+}
+
+#[derive(Default)]
+struct Done {
+    results: RefCell<Vec<(JournalOp, DiskResult)>>,
+    signal: Signal,
+}
+
+impl Core {
+    async fn open(disk: Rc<Disk>, arguments: &Arguments) -> Core {
+        let identity = Identity { cluster: "commits".into(), node: 0, core: CoreId(0), cores: 1 };
+        let mut out = JournalOut::default();
+        let journal = Journal::open(identity, arguments.ring_mib << 20, 1, FileId::new(0, 0), &mut out);
+        let mut core = Core { disk, journal, out, done: Rc::default(), began: Instant::now(), next: 0 };
+        while !core.step().await.contains(&JournalEvent::Opened) {}
+        core
+    }
+
+    /// Commits for a while. What the next commit takes waits already when one ends.
+    async fn commit(&mut self, arguments: &Arguments, size: usize) -> Speed {
+        let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_NS, 3).expect("the bounds are fine");
+        let (start, duration) = (Instant::now(), Duration::from_secs_f64(arguments.seconds));
+        // The last entry of each commit, in flight or waiting.
+        let mut ends = VecDeque::new();
+        for _ in 0..COMMITS_IN_FLIGHT + 1 {
+            ends.push_back(self.append(arguments.entry_bytes, size));
+            self.pump();
+        }
+        let mut last = start;
+        while !ends.is_empty() {
+            for event in self.step().await {
+                let JournalEvent::Committed { owner, next, times } = event else { panic!("{event:?}") };
+                if ends.front() != Some(&next) {
+                    continue;
+                }
+                ends.pop_front();
+                last = Instant::now();
+                latencies.saturating_record(times.safe.since_ns(times.began));
+                // As if the segment had it at once.
+                self.journal.on_flushed(owner, next);
+                self.pump();
+                if last - start < duration {
+                    ends.push_back(self.append(arguments.entry_bytes, size));
+                }
+            }
+        }
+        speed(&latencies, last - start)
+    }
+
+    /// What fills a commit of that size. Where its last entry ends.
+    fn append(&mut self, entry_bytes: usize, size: usize) -> Offset {
+        static PAYLOAD: [u8; 1 << 16] = [7; 1 << 16];
+        let mut left = size - COMMIT_HEAD_BYTES;
+        while left > ENTRY_HEAD_BYTES {
+            let len = entry_bytes.min(left - ENTRY_HEAD_BYTES).min(PAYLOAD.len());
+            self.journal.append(Entry {
+                owner: 0,
+                topic: TopicId([1; 16]),
+                partition: PartitionIndex(0),
+                epoch: LeaderEpoch(0),
+                segment: Offset(0),
+                position: 0,
+                base: Offset(self.next),
+                next: Offset(self.next + 1),
+                slices: vec![Bytes::from_static(&PAYLOAD[..len])],
+                len,
+            });
+            self.next += 1;
+            left -= ENTRY_HEAD_BYTES + len;
+        }
+        Offset(self.next)
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: time::Instant(self.began.elapsed().as_nanos() as u64), wall_ms: 0 }
+    }
+
+    fn pump(&mut self) {
+        self.journal.pump(self.now(), &mut self.out);
+        for (op, disk_op) in self.out.disk.drain(..) {
+            let (disk, done) = (self.disk.clone(), self.done.clone());
+            let task = async move {
+                let result = disk.run(disk_op).await;
+                done.results.borrow_mut().push((op, result));
+                done.signal.give();
+            };
+            glommio::spawn_local(task).detach();
+        }
+    }
+
+    /// Waits for the disk, and tells what came of it.
+    async fn step(&mut self) -> Vec<JournalEvent> {
+        self.pump();
+        self.done.signal.wait().await;
+        let results = std::mem::take(&mut *self.done.results.borrow_mut());
+        for (op, result) in results {
+            self.journal.on_disk(op, result, self.now(), &mut self.out);
+        }
+        std::mem::take(&mut self.out.events)
+    }
+
+    async fn close(mut self, arguments: &Arguments) {
+        self.journal.close(&mut self.out);
+        while !self.step().await.contains(&JournalEvent::Closed) {}
+        std::fs::remove_dir_all(arguments.dir.join(DIR)).expect("remove the journal");
+    }
+}
+
+fn speed(latencies: &Histogram<u64>, time: Duration) -> Speed {
     let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
-    Speed { commits_per_s: latencies.len() as f64 / (last - start).as_secs_f64(), p50_us: at(0.5), p99_us: at(0.99) }
+    Speed { commits_per_s: latencies.len() as f64 / time.as_secs_f64(), p50_us: at(0.5), p99_us: at(0.99) }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
