@@ -77,7 +77,7 @@ fn whatever_was_acknowledged_or_shown_outlives_every_kill() {
         let mut ledger = Ledger::new(&broker, rng.next_u64());
         broker.kill();
         for number in first..rounds.min(first + LIFE_ROUNDS as u64) {
-            let durable = rng.below(2) == 0;
+            let durable = rng.below(3) > 0;
             let settings = ledger::settings(&mut rng, durable);
             let moment = Moment::draw(&mut rng);
             eprintln!("seed {seed}, round {number} of {rounds}: {moment:?}, {}", settings.join(" "));

@@ -23,7 +23,7 @@ use ledger::Ledger;
 use lossy::{Losses, LossyDisk};
 
 const ROUNDS: u64 = 8;
-const LOAD: Duration = Duration::from_millis(150);
+const LOAD: Duration = Duration::from_millis(300);
 const DISK_BYTES: u64 = 4 << 30;
 
 fn lossy_disk(dir: &tempfile::TempDir) -> Option<LossyDisk> {

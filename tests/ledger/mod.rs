@@ -150,18 +150,25 @@ fn collect(receiver: &Receiver<Ack>, time: Duration) -> Vec<Ack> {
     acks
 }
 
+/// Ways to acknowledge that promise to outlive the loss of power. Small rings, so that space is reclaimed; half of the
+/// durable ones have no way past the journal.
+const DURABLE: [&[&str]; 6] = [
+    &["--durability=sync", "--journal-bytes=1MiB"],
+    &["--durability=sync", "--journal-bytes=1MiB", "--journal-direct-bytes=1GiB"],
+    &["--durability=sync", "--journal-bytes=4MiB", "--journal-direct-bytes=1GiB"],
+    &["--durability=sync"],
+    &["--durability=sync", "--journal-bytes=0"],
+    &["--durability=write", "--log-flush-interval-messages=1"],
+];
+
 /// What a round's broker is started with.
 pub fn settings(rng: &mut Rng, durable: bool) -> Vec<String> {
     let processors = thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let cores = 1 + rng.below(processors.min(4));
     let segment_bytes = (1 + rng.below(4)) << 20;
-    let flush = if durable { "1" } else { "9223372036854775807" };
-    let settings = [
-        ("cores", cores.to_string()),
-        ("log-segment-bytes", segment_bytes.to_string()),
-        ("log-flush-interval-messages", flush.into()),
-    ];
-    settings.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect()
+    let durability = if durable { DURABLE[rng.below(DURABLE.len() as u64) as usize] } else { &["--durability=write"] };
+    let settings = [format!("--cores={cores}"), format!("--log-segment-bytes={segment_bytes}")];
+    settings.into_iter().chain(durability.iter().map(|flag| (*flag).to_owned())).collect()
 }
 
 /// From the environment.
