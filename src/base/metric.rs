@@ -59,6 +59,8 @@ metrics! {
     ReplyBytes "reply_memory_bytes" Gauge;
     /// Memory held by the newest records of the partitions.
     TailCacheBytes "tail_cache_bytes" Gauge;
+    /// Partitions looked at for fetches. Those of a fetch session that have nothing new are not.
+    PartitionsRead "fetch_partitions_read" Counter;
     /// Bytes read from clients.
     ReceivedBytes "received_bytes" Counter;
     /// Bytes that sockets have taken for clients.

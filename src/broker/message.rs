@@ -9,7 +9,7 @@ use crate::base::slab::Key;
 use crate::base::stage::Trace;
 use crate::meta::MetaRecord;
 use crate::meta::controller::NewTopic;
-use crate::replica::partition::{Acked, Brought};
+use crate::replica::partition::{Acked, Brought, Follower};
 use crate::wire::errors::ErrorCode;
 
 /// One partition, wherever it lives.
@@ -32,20 +32,11 @@ pub enum ShardMessage {
         results: Vec<(u32, ReadResult)>,
         trace: Trace,
     },
-    /// Say [`ShardMessage::Wake`] once when any of these has a high watermark beyond the one given.
-    Watch {
-        job: Key,
-        round: u32,
-        entries: Vec<(TopicPartition, Offset)>,
-    },
-    Unwatch {
-        job: Key,
-        entries: Vec<TopicPartition>,
-    },
-    Wake {
-        job: Key,
-        round: u32,
-    },
+    /// Say [`ShardMessage::Changed`] of each of these once it is not as it was seen.
+    Watch(Vec<WatchEntry>),
+    Unwatch(Vec<(TopicPartition, Follower)>),
+    /// What these watched has changed, and is watched no more.
+    Changed(Vec<Follower>),
     /// A question to the owner of a partition; answered by [`ShardMessage::Answer`].
     Ask {
         job: Key,
@@ -119,6 +110,15 @@ pub struct ReadEntry {
     pub last_fetched_epoch: LeaderEpoch,
 }
 
+/// A partition to watch, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchEntry {
+    pub of: TopicPartition,
+    /// [`ReadResult::changes`] of the read that the follower knows of.
+    pub seen: u64,
+    pub follower: Follower,
+}
+
 #[derive(Debug, Clone)]
 pub struct ReadResult {
     pub error: ErrorCode,
@@ -128,6 +128,8 @@ pub struct ReadResult {
     pub bytes: usize,
     /// The client's log ends differently: the epoch and end offset to truncate to.
     pub diverging: Option<(LeaderEpoch, Offset)>,
+    /// How often what there is to read had changed before.
+    pub changes: u64,
 }
 
 impl ReadResult {
@@ -139,6 +141,7 @@ impl ReadResult {
             slices: Vec::new(),
             bytes: 0,
             diverging: None,
+            changes: 0,
         }
     }
 }

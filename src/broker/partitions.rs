@@ -8,15 +8,15 @@ use std::mem;
 use std::path::PathBuf;
 
 use crate::base::disk::{DiskError, DiskErrorKind, DiskOp, DiskResult};
-use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
+use crate::base::ids::{CoreId, PartitionIndex, TopicId};
 use crate::base::limits;
 use crate::base::metric::Metric;
-use crate::base::slab::{Key, Slab};
+use crate::base::slab::Slab;
 use crate::base::stage::Stage;
 use crate::base::time::{Instant, Now};
 use crate::broker::control::Control;
 use crate::broker::effect::{DiskToken, Effect, Effects};
-use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition};
+use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition, WatchEntry};
 use crate::broker::shard::{DeadlineKey, Shard, Todo};
 use crate::config::TopicSettings;
 use crate::journal::journal::JournalOp;
@@ -24,7 +24,7 @@ use crate::log::cache::TailCache;
 use crate::log::log::LogOp;
 use crate::meta::MetaOp;
 use crate::meta::MetaRecord;
-use crate::replica::partition::{AckResult, Acked, Partition, PartitionOut, Refusal, StateChange, Watch};
+use crate::replica::partition::{AckResult, Acked, Follower, Partition, PartitionOut, Refusal, StateChange, Watch};
 
 /// The partitions of one core, by a number that is never used twice: it also names their files and cache rows.
 #[derive(Debug, Default)]
@@ -157,28 +157,20 @@ impl Shard {
         effects.watch = watch;
     }
 
-    pub(in crate::broker) fn watch_here(
-        &mut self,
-        watch: Watch,
-        entries: &[(TopicPartition, Offset)],
-        effects: &mut Effects,
-    ) {
-        let mut already = false;
-        for &(name, seen) in entries {
-            already |= match self.partitions.get_mut(name) {
-                Some(partition) => partition.watch(watch, seen),
-                None => true,
-            };
-        }
-        if already {
-            self.wake(watch, effects);
+    pub(in crate::broker) fn watch_here(&mut self, core: CoreId, entries: &[WatchEntry]) {
+        for &WatchEntry { of, seen, follower } in entries {
+            let watch = Watch { core, follower };
+            let already = self.partitions.get_mut(of).is_none_or(|partition| partition.watch(watch, seen));
+            if already {
+                self.tell_changed(watch);
+            }
         }
     }
 
-    pub(in crate::broker) fn unwatch_here(&mut self, core: CoreId, job: Key, entries: &[TopicPartition]) {
-        for &name in entries {
-            if let Some(partition) = self.partitions.get_mut(name) {
-                partition.unwatch(core, job);
+    pub(in crate::broker) fn unwatch_here(&mut self, core: CoreId, entries: &[(TopicPartition, Follower)]) {
+        for &(of, follower) in entries {
+            if let Some(partition) = self.partitions.get_mut(of) {
+                partition.unwatch(Watch { core, follower });
             }
         }
     }
@@ -337,7 +329,7 @@ impl Shard {
             self.ack(acked);
         }
         for watch in out.woken.drain(..) {
-            self.wake(watch, effects);
+            self.tell_changed(watch);
         }
         for (ticket, result) in out.read.drain(..) {
             // Not now: whoever holds the ticket may have to be told its number first.

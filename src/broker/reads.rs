@@ -26,6 +26,8 @@ pub const LATEST_TIERED_TIMESTAMP: i64 = -5;
 #[derive(Debug, Default)]
 pub struct Reads {
     groups: Slab<Group>,
+    /// Partitions that were looked at for fetches since the start.
+    partitions_read: u64,
     late: BTreeMap<(u32, ReadTicket), Late>,
 }
 
@@ -47,6 +49,12 @@ enum Late {
     Find { for_core: CoreId, job: Key, at: u32 },
 }
 
+impl Reads {
+    pub fn partitions_read(&self) -> u64 {
+        self.partitions_read
+    }
+}
+
 impl Shard {
     /// Reads partitions in the order given until `bytes_max` is used up; the first that has anything gives at least
     /// one batch, however large (KIP-74).
@@ -65,6 +73,7 @@ impl Shard {
             trace,
         };
         let key = self.reads.groups.insert(group);
+        self.reads.partitions_read += order.entries.len() as u64;
         for entry in &order.entries {
             let (result, expected) = self.read_one(key, entry, room, nothing_yet, now, effects);
             room = room.saturating_sub(expected);
@@ -103,6 +112,7 @@ impl Shard {
         let mut result = ReadResult {
             high_watermark: partition.high_watermark(),
             log_start: partition.log_start(),
+            changes: partition.changes(),
             ..ReadResult::error(ErrorCode::None)
         };
         if entry.last_fetched_epoch != LeaderEpoch::UNKNOWN {

@@ -34,7 +34,7 @@ use crate::config::{Address, Settings};
 use crate::log::cache::TailCache;
 use crate::log::log::{FoundOffset, LogSlices, ReadError, ReadTicket};
 use crate::meta::Image;
-use crate::replica::partition::{Acked, Watch};
+use crate::replica::partition::{Acked, Follower, Watch};
 use crate::wire::codec::Message;
 use crate::wire::frame;
 use crate::wire::reader::Reader;
@@ -98,6 +98,7 @@ pub enum DeadlineKey {
 #[derive(Debug)]
 pub enum Todo {
     Acked(Acked),
+    Changed(Follower),
     Wake { job: Key, round: u32 },
     LateRead { owner: u32, ticket: ReadTicket, result: Result<LogSlices, ReadError> },
     LateFind { owner: u32, ticket: ReadTicket, result: Result<Option<FoundOffset>, ReadError> },
@@ -108,6 +109,7 @@ pub enum Todo {
 struct Outbox {
     appends: Vec<AppendEntry>,
     acks: Vec<Acked>,
+    changed: Vec<Follower>,
 }
 
 /// A request as its handler gets it.
@@ -209,6 +211,7 @@ impl Shard {
         ] {
             metrics.set(metric, value as u64);
         }
+        metrics.set(Metric::PartitionsRead, self.reads.partitions_read());
         Report { stages: self.sessions.stages(), metrics, requests: self.counts.clone() }
     }
 
@@ -237,12 +240,11 @@ impl Shard {
         }
     }
 
-    pub(in crate::broker) fn wake(&mut self, watch: Watch, effects: &mut Effects) {
+    pub(in crate::broker) fn tell_changed(&mut self, watch: Watch) {
         if watch.core == self.config.core {
-            self.todo.push_back(Todo::Wake { job: watch.job, round: watch.round });
+            self.todo.push_back(Todo::Changed(watch.follower));
         } else {
-            let message = ShardMessage::Wake { job: watch.job, round: watch.round };
-            effects.push(Effect::ToShard { to: watch.core, message });
+            self.outbox[usize::from(watch.core.0)].changed.push(watch.follower);
         }
     }
 
@@ -310,11 +312,9 @@ impl Shard {
                 effects.watch.arrived(&mut trace, Stage::MeshHop);
                 api::fetch::on_read_done(self, (job, round), results, &trace, now, effects);
             }
-            ShardMessage::Watch { job, round, entries } => {
-                self.watch_here(Watch { core: from, job, round }, &entries, effects);
-            }
-            ShardMessage::Unwatch { job, entries } => self.unwatch_here(from, job, &entries),
-            ShardMessage::Wake { job, round } => api::fetch::on_wake(self, job, round, now, effects),
+            ShardMessage::Watch(entries) => self.watch_here(from, &entries),
+            ShardMessage::Unwatch(entries) => self.unwatch_here(from, &entries),
+            ShardMessage::Changed(followers) => api::fetch::on_changed(self, &followers),
             ShardMessage::Ask { job, at, to, question } => {
                 self.answer_here(from, job, at, to, question, now, effects);
             }
@@ -359,6 +359,7 @@ impl Shard {
         while let Some(todo) = self.todo.pop_front() {
             match todo {
                 Todo::Acked(acked) => produce::on_acked(self, acked, effects),
+                Todo::Changed(follower) => api::fetch::on_changed(self, &[follower]),
                 Todo::Wake { job, round } => api::fetch::on_wake(self, job, round, now, effects),
                 Todo::LateRead { owner, ticket, result } => {
                     self.on_late_read(owner, ticket, result, effects);
@@ -379,6 +380,10 @@ impl Shard {
             }
             if !outbox.acks.is_empty() {
                 let message = ShardMessage::Acked(mem::take(&mut outbox.acks));
+                effects.push(Effect::ToShard { to, message });
+            }
+            if !outbox.changed.is_empty() {
+                let message = ShardMessage::Changed(mem::take(&mut outbox.changed));
                 effects.push(Effect::ToShard { to, message });
             }
         }

@@ -81,12 +81,20 @@ pub enum Refusal {
     UnknownEpoch,
 }
 
-/// A fetch that waits for the high watermark to move.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Who wants to be told, once, when what there is to read of a partition has changed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Follower {
+    /// A fetch without a session, while it waits after this round.
+    Fetch { job: Key, round: u32 },
+    /// A partition of a fetch session, for as long as the session follows it.
+    Session { id: i32, row: Key },
+}
+
+/// A follower, and the core that it is on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Watch {
     pub core: CoreId,
-    pub job: Key,
-    pub round: u32,
+    pub follower: Follower,
 }
 
 /// What a call left to be done, filled by every `&mut` method and emptied by the caller.
@@ -123,7 +131,12 @@ pub struct Partition {
     high_watermark: Offset,
     /// In the order of appends, so of offsets.
     acks: VecDeque<PendingAck>,
+    /// Invariant: in order, each once.
     watches: Vec<Watch>,
+    /// Grows with every change of what a reader is told: high watermark, log start, whether it is online.
+    changes: u64,
+    /// As of the last change.
+    log_start: Offset,
     /// Of the write that moved the high watermark last.
     write_times: WriteTimes,
     log_out: LogOut,
@@ -167,6 +180,8 @@ impl Partition {
             high_watermark: Offset(0),
             acks: VecDeque::new(),
             watches: Vec::new(),
+            changes: 0,
+            log_start: Offset(0),
             write_times: WriteTimes::default(),
             log_out,
         };
@@ -258,17 +273,27 @@ impl Partition {
         }
     }
 
-    /// Remembers who to wake when the high watermark passes `seen`. True when it already has: nothing is kept.
-    pub fn watch(&mut self, watch: Watch, seen: Offset) -> bool {
-        if self.high_watermark > seen || self.state != State::Online {
+    /// How often what there is to read has changed: see [`Partition::watch`].
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Remembers who is to be told when there are more changes than `seen`. True when there are already: nothing is
+    /// kept.
+    pub fn watch(&mut self, watch: Watch, seen: u64) -> bool {
+        if self.changes != seen || self.state != State::Online {
             return true;
         }
-        self.watches.push(watch);
+        if let Err(place) = self.watches.binary_search(&watch) {
+            self.watches.insert(place, watch);
+        }
         false
     }
 
-    pub fn unwatch(&mut self, core: CoreId, job: Key) {
-        self.watches.retain(|watch| watch.core != core || watch.job != job);
+    pub fn unwatch(&mut self, watch: Watch) {
+        if let Ok(place) = self.watches.binary_search(&watch) {
+            self.watches.remove(place);
+        }
     }
 
     pub fn is_online(&self) -> bool {
@@ -310,7 +335,7 @@ impl Partition {
     /// Flushes and closes the files; [`StateChange::Closed`] follows.
     pub fn close(&mut self, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
         self.state = State::Leaving;
-        self.wake_all(out);
+        self.on_change(out);
         self.log.close(cache, now, &mut self.log_out);
         self.settle(out);
     }
@@ -321,7 +346,7 @@ impl Partition {
         for ack in self.acks.drain(..) {
             out.acked.push(ack.refused(Refusal::Deleted));
         }
-        self.wake_all(out);
+        self.on_change(out);
         self.log.delete(cache, &mut self.log_out);
         self.settle(out);
     }
@@ -376,6 +401,10 @@ impl Partition {
             self.on_log_event(event, out);
         }
         self.log_out.events.clear();
+        if self.log_start != self.log.start() {
+            self.log_start = self.log.start();
+            self.on_change(out);
+        }
         if self.state == State::Online || self.state == State::Leaving {
             self.release_acks(out);
         }
@@ -387,17 +416,19 @@ impl Partition {
                 assert!(self.state == State::Opening);
                 self.state = State::Online;
                 self.high_watermark = self.log.safe_end();
+                self.on_change(out);
                 out.changed = Some(StateChange::Opened);
             }
             LogEvent::OpenFailed { message } => {
                 self.state = State::Offline;
+                self.on_change(out);
                 out.changed = Some(StateChange::OpenFailed { message });
             }
             LogEvent::Safe { end, times } => {
                 assert!(end >= self.high_watermark, "what is safe stays safe");
                 self.high_watermark = end;
                 self.write_times = times;
-                self.wake_all(out);
+                self.on_change(out);
             }
             LogEvent::Failed { from, full, message } => {
                 assert!(from >= self.high_watermark, "what was shown to consumers is never given up");
@@ -431,7 +462,8 @@ impl Partition {
         }
     }
 
-    fn wake_all(&mut self, out: &mut PartitionOut) {
+    fn on_change(&mut self, out: &mut PartitionOut) {
+        self.changes += 1;
         out.woken.append(&mut self.watches);
     }
 }

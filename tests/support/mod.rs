@@ -192,10 +192,14 @@ pub struct World {
     pub ready: BTreeSet<u16>,
     pub stopped: BTreeSet<u16>,
     pub closed: BTreeSet<Client>,
+    /// Messages from core to core so far.
+    pub mesh_messages: u64,
     /// While set, disk operations wait instead of completing.
     pub disk_held: bool,
     /// Holds the disk from the next reply on.
     pub hold_disk_on_reply: bool,
+    /// While set, [`World::run`] does only so many things, in an order that the seed decides, and leaves the rest.
+    pub steps_per_run: Option<u64>,
     clock_runs: bool,
     held: Vec<(u16, Effect)>,
     inputs: VecDeque<(u16, Input)>,
@@ -224,8 +228,10 @@ impl World {
             ready: BTreeSet::new(),
             stopped: BTreeSet::new(),
             closed: BTreeSet::new(),
+            mesh_messages: 0,
             disk_held: false,
             hold_disk_on_reply: false,
+            steps_per_run: None,
             clock_runs: false,
             held: Vec::new(),
             inputs: VecDeque::new(),
@@ -339,18 +345,45 @@ impl World {
 
     /// Until nothing is left to happen without time passing. Disk operations complete in a seeded order.
     pub fn run(&mut self) {
+        if let Some(steps) = self.steps_per_run {
+            return (0..steps).for_each(|_| self.run_any());
+        }
         loop {
             if let Some((core, input)) = self.inputs.pop_front() {
                 self.step(core, input);
             } else if !self.disk_queue.is_empty() {
-                let pick = self.rng.below(self.disk_queue.len() as u64) as usize;
-                let (core, token, op) = self.disk_queue.swap_remove(pick);
-                let result = self.disk.run(core, op);
-                self.step(core, Input::Disk { token, result });
+                self.run_disk();
             } else {
                 return;
             }
         }
+    }
+
+    fn run_disk(&mut self) {
+        let pick = self.rng.below(self.disk_queue.len() as u64) as usize;
+        let (core, token, op) = self.disk_queue.swap_remove(pick);
+        let result = self.disk.run(core, op);
+        self.step(core, Input::Disk { token, result });
+    }
+
+    /// One of the things that can happen next, as the seed has it: what one core sends another keeps its order.
+    fn run_any(&mut self) {
+        let waiting = (self.inputs.len() + self.disk_queue.len()) as u64;
+        if waiting == 0 {
+            return;
+        }
+        let pick = self.rng.below(waiting) as usize;
+        if pick >= self.inputs.len() {
+            return self.run_disk();
+        }
+        let way = |(to, input): &(u16, Input)| match input {
+            Input::FromShard { from, .. } => (*to, Some(*from)),
+            _ => (*to, None),
+        };
+        let of = way(&self.inputs[pick]);
+        let first = self.inputs.iter().position(|input| way(input) == of).expect("the one that was picked");
+        let (core, input) = self.inputs.remove(first).expect("it is there");
+        self.step(core, input);
     }
 
     fn move_time(&mut self, to: Instant) {
@@ -398,6 +431,7 @@ impl World {
             }
             Effect::Resume { .. } => {}
             Effect::ToShard { to, message } => {
+                self.mesh_messages += 1;
                 self.inputs.push_back((to.0, Input::FromShard { from: CoreId(core), message }));
             }
             Effect::Ready => assert!(self.ready.insert(core)),

@@ -1,8 +1,11 @@
 //! Fetch (API 1, versions 4–18).
 //!
-//! A fetch goes in rounds. A round reads every partition on its owner's core; if there are too few bytes and time is
-//! left, the fetch parks with the partitions until one of them moves, and the next round begins. Nothing that was
-//! read is kept while parked.
+//! A fetch goes in rounds. A round reads, each on its owner's core, the partitions that the request names, or those of
+//! its session that are due; if there are too few bytes and time is left, the fetch parks until a partition changes, and
+//! the next round begins. Nothing that was read is kept while parked.
+//!
+//! Watches say that a partition changes. Those of a fetch without a session are taken back when it goes on; those of a
+//! session stay until they have served, so that a partition at rest costs nothing (see `fetch_rows`).
 //!
 //! Record bytes are never copied: what a partition's log hands out (slices of the tail cache, or of a disk read) is
 //! what the reply frame carries to the socket; `wire::writer` appends them as slices.
@@ -14,14 +17,15 @@ use crate::base::limits;
 use crate::base::slab::Key;
 use crate::base::stage::{Stage, Timed, Trace};
 use crate::base::time::{Instant, Now};
-use crate::broker::api::fetch_session::{SessionUse, Wanted};
+use crate::broker::api::fetch_rows::Wanted;
+use crate::broker::api::fetch_session::{Left, SessionUse, Understood};
 use crate::broker::api::{self, key, metadata};
 use crate::broker::effect::Effects;
 use crate::broker::job::{Asker, Job, Work};
-use crate::broker::message::{ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition};
-use crate::broker::shard::{DeadlineKey, Request, Shard};
+use crate::broker::message::{ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition, WatchEntry};
+use crate::broker::shard::{DeadlineKey, Request, Shard, Todo};
 use crate::broker::shutdown::Life;
-use crate::replica::partition::Watch;
+use crate::replica::partition::Follower;
 use crate::wire::codec::Records;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, NodeEndpoint, PartitionData};
@@ -38,7 +42,10 @@ const STARVED_RETRY_MS: u64 = 10;
 #[derive(Debug)]
 pub struct FetchWork {
     session: SessionUse,
+    /// With a session: what its round reads.
     targets: Vec<Target>,
+    /// Changes of the session's rows when the round began.
+    seen: u64,
     min_bytes: usize,
     bytes_max: usize,
     deadline: Instant,
@@ -53,11 +60,15 @@ pub struct FetchWork {
     parked: bool,
     /// The round read nothing for want of reply memory.
     starved: bool,
+    /// Parked although the round has read something: less than the client's least.
+    has_some: bool,
     trace: Trace,
 }
 
 #[derive(Debug)]
 struct Target {
+    /// With a session.
+    row: Option<Key>,
     wanted: Wanted,
     /// None: refused before any read, as `result` says.
     of: Option<TopicPartition>,
@@ -70,7 +81,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let Some(fetch) = api::decode::<FetchRequest>(shard, &mut request, "Fetch", effects) else { return };
     let uses_ids = asker.version >= TOPIC_ID_VERSION;
     let understood = shard.fetch_sessions.on_request(&fetch, uses_ids, now.mono, &mut shard.rng);
-    let (session, wanted) = match understood {
+    let Understood { used, wanted, left } = match understood {
         Ok(understood) => understood,
         Err(error) => {
             shard.counts.on_error(key::FETCH, error.code());
@@ -79,13 +90,14 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
             return shard.reply_timed((Timed::Fetch, request.trace), key::FETCH, asker, &reply, effects);
         }
     };
-    let targets: Vec<Target> = wanted.into_iter().map(|wanted| target(shard, asker, wanted)).collect();
-    effects.watch.worked(&mut request.trace, Stage::Decode);
+    take_back(shard, left, effects);
+    let targets: Vec<Target> = wanted.into_iter().map(|wanted| target(shard, asker, None, wanted)).collect();
     let bytes_max = usize::try_from(fetch.max_bytes).unwrap_or(0);
     let bytes_max = bytes_max.min(shard.config.settings.fetch_max_bytes as usize).min(limits::FETCH_REPLY_BYTES_MAX);
     let work = FetchWork {
-        session,
+        session: used,
         targets,
+        seen: 0,
         min_bytes: usize::try_from(fetch.min_bytes).unwrap_or(0).min(bytes_max),
         bytes_max,
         deadline: now.mono.after_ms(u64::try_from(fetch.max_wait_ms).unwrap_or(0)),
@@ -96,6 +108,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
         reserved: 0,
         parked: false,
         starved: false,
+        has_some: false,
         trace: request.trace,
     };
     let job = shard.add_job(asker, Work::Fetch(Box::new(work)));
@@ -124,13 +137,26 @@ pub(in crate::broker) fn on_read_done(
     }
 }
 
+/// Partitions have changed; of those whose followers are no more, nobody wants to know.
+pub(in crate::broker) fn on_changed(shard: &mut Shard, followers: &[Follower]) {
+    let mut waiting = Vec::new();
+    for follower in followers {
+        match *follower {
+            Follower::Fetch { job, round } => waiting.push((job, round)),
+            Follower::Session { id, row } => shard.fetch_sessions.on_changed(id, row, &mut waiting),
+        }
+    }
+    // Not now: what else has changed in this step can be read in the same round.
+    shard.todo.extend(waiting.into_iter().map(|(job, round)| Todo::Wake { job, round }));
+}
+
 pub(in crate::broker) fn on_wake(shard: &mut Shard, job: Key, round: u32, now: Now, effects: &mut Effects) {
     let Some(work) = work_mut(shard, job) else { return };
     if !work.parked || work.round != round {
         return;
     }
     effects.watch.waited(&mut work.trace, Stage::FetchWait);
-    unwatch(shard, job, effects);
+    unpark(shard, job, effects);
     start_round(shard, job, now, effects);
 }
 
@@ -140,10 +166,10 @@ pub(in crate::broker) fn on_deadline(shard: &mut Shard, job: Key, now: Now, effe
     if !work.parked {
         return;
     }
-    let starved = work.starved;
+    let reads_again = work.starved || work.has_some;
     effects.watch.waited(&mut work.trace, Stage::FetchWait);
-    unwatch(shard, job, effects);
-    if starved {
+    unpark(shard, job, effects);
+    if reads_again {
         start_round(shard, job, now, effects);
     } else {
         finish(shard, job, effects);
@@ -152,7 +178,7 @@ pub(in crate::broker) fn on_deadline(shard: &mut Shard, job: Key, now: Now, effe
 
 /// The client is gone: takes back what the fetch left with partitions. The caller removes the job.
 pub(in crate::broker) fn on_dropped(shard: &mut Shard, job: Key, _now: Now, effects: &mut Effects) {
-    unwatch(shard, job, effects);
+    unpark(shard, job, effects);
     let Some(work) = work_mut(shard, job) else { return };
     let (alarm, reserved) = (work.alarm.take(), std::mem::take(&mut work.reserved));
     shard.sessions.release_output(reserved);
@@ -168,12 +194,26 @@ pub(in crate::broker) fn finish_all_parked(shard: &mut Shard, effects: &mut Effe
         if let Some(work) = work_mut(shard, job) {
             effects.watch.waited(&mut work.trace, Stage::FetchWait);
         }
-        unwatch(shard, job, effects);
+        unpark(shard, job, effects);
         finish(shard, job, effects);
     }
 }
 
-fn target(shard: &Shard, asker: Asker, wanted: Wanted) -> Target {
+/// What the session has to read now. False when there is no such session any more.
+fn find_due(shard: &mut Shard, job: Key, id: i32) -> bool {
+    let Some(rows) = shard.fetch_sessions.rows(id) else { return false };
+    let seen = rows.changes();
+    let due: Vec<(Key, Wanted)> = rows.due().map(|(row, wanted)| (row, wanted.clone())).collect();
+    let Some(asker) = shard.jobs.get(job).map(|job| job.asker) else { return false };
+    let targets = due.into_iter().map(|(row, wanted)| target(shard, asker, Some(row), wanted)).collect();
+    if let Some(work) = work_mut(shard, job) {
+        work.targets = targets;
+        work.seen = seen;
+    }
+    true
+}
+
+fn target(shard: &Shard, asker: Asker, row: Option<Key>, wanted: Wanted) -> Target {
     let topic = if asker.version >= TOPIC_ID_VERSION {
         shard.image.topic_by_id(wanted.topic_id).ok_or(ErrorCode::UnknownTopicId)
     } else {
@@ -188,6 +228,7 @@ fn target(shard: &Shard, asker: Asker, wanted: Wanted) -> Target {
     });
     let refused = |error, of: Option<TopicPartition>, wanted| Target {
         owner: of.map_or(CoreId(0), |of| shard.owner(of.topic, of.partition)),
+        row,
         of: None,
         result: ReadResult::error(error),
         wanted,
@@ -197,7 +238,7 @@ fn target(shard: &Shard, asker: Asker, wanted: Wanted) -> Target {
         Ok(of) => {
             let owner = shard.owner(of.topic, of.partition);
             if shard.leads(asker.listener, owner) {
-                Target { wanted, of: Some(of), owner, result: ReadResult::error(ErrorCode::None) }
+                Target { row, wanted, of: Some(of), owner, result: ReadResult::error(ErrorCode::None) }
             } else {
                 refused(ErrorCode::NotLeaderOrFollower, Some(of), wanted)
             }
@@ -210,12 +251,19 @@ fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     let (cores, room) = (shard.config.cores, shard.sessions.output_room());
     let batch_max = shard.config.settings.message_max_bytes as usize;
     let own = shard.core();
+    let session = work_mut(shard, job).and_then(|work| work.session.id());
+    if session.is_some_and(|id| !find_due(shard, job, id)) {
+        return finish(shard, job, effects);
+    }
+    let at_rest = session.and_then(|id| shard.fetch_sessions.rows(id)).map_or(0, |rows| rows.at_rest());
     let Some(work) = work_mut(shard, job) else { return };
+    effects.watch.worked(&mut work.trace, Stage::Decode);
     work.parked = false;
     work.round = work.round.wrapping_add(1);
     let readable = work.targets.iter().filter(|target| target.of.is_some()).count();
     if readable == 0 {
-        return finish(shard, job, effects);
+        (work.starved, work.room) = (false, work.bytes_max);
+        return if at_rest > 0 { judge(shard, job, now, effects) } else { finish(shard, job, effects) };
     }
     let bytes_max = work.bytes_max.min((room / ROOM_SHARE).max(room.min(batch_max)));
     work.starved = room == 0;
@@ -287,26 +335,27 @@ fn judge(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
 }
 
 fn park(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
-    let own = shard.core();
+    let Some(work) = work_mut(shard, job) else { return };
+    let (session, seen, starved) = (work.session.id(), work.seen, work.starved);
+    let has_more = |id| shard.fetch_sessions.rows(id).is_none_or(|rows| rows.changes() != seen);
+    if !starved && session.is_some_and(has_more) {
+        return start_round(shard, job, now, effects);
+    }
     let Some(work) = work_mut(shard, job) else { return };
     work.parked = true;
+    work.has_some = work.targets.iter().any(|target| target.result.bytes > 0);
     let mut alarm = work.deadline;
-    if work.starved {
+    if starved {
         alarm = alarm.min(now.mono.after_ms(STARVED_RETRY_MS));
     }
     let before = work.alarm.replace(alarm);
-    let (round, starved) = (work.round, work.starved);
-    let mut watches: Vec<(CoreId, Vec<(TopicPartition, Offset)>)> = Vec::new();
+    let round = work.round;
+    let mut unwatched = Vec::new();
     for target in &mut work.targets {
         // What was read is read again in the next round; holding on to it would pin memory.
         target.result.slices = Vec::new();
         target.result.bytes = 0;
-        let Some(of) = target.of else { continue };
-        let entry = (of, target.result.high_watermark);
-        match watches.iter_mut().find(|(core, _)| *core == target.owner) {
-            Some((_, entries)) => entries.push(entry),
-            None => watches.push((target.owner, vec![entry])),
-        }
+        unwatched.extend(target.of.map(|of| (target.owner, of, target.row, target.result.changes)));
     }
     if let Some(before) = before {
         shard.deadlines.clear(before, DeadlineKey::Fetch(job));
@@ -315,37 +364,86 @@ fn park(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     if starved {
         return;
     }
-    for (core, entries) in watches {
-        if core == own {
-            shard.watch_here(Watch { core: own, job, round }, &entries, effects);
-        } else {
-            shard.send(core, ShardMessage::Watch { job, round, entries }, effects);
-        }
+    if let Some(id) = session {
+        shard.fetch_sessions.wait(id, job, round);
     }
+    let mut entries = Vec::new();
+    for (owner, of, row, seen) in unwatched {
+        let follower = match session.zip(row) {
+            None => Follower::Fetch { job, round },
+            Some((id, row)) => {
+                if !shard.fetch_sessions.rows(id).is_some_and(|rows| rows.watch(row, of)) {
+                    continue;
+                }
+                Follower::Session { id, row }
+            }
+        };
+        entries.push((owner, WatchEntry { of, seen, follower }));
+    }
+    watch(shard, entries, effects);
 }
 
-/// Takes back every watch a parked fetch has left.
-fn unwatch(shard: &mut Shard, job: Key, effects: &mut Effects) {
-    let own = shard.core();
+/// A parked fetch goes on, or is given up: takes back what it left where.
+fn unpark(shard: &mut Shard, job: Key, effects: &mut Effects) {
     let Some(work) = work_mut(shard, job) else { return };
     if !work.parked || work.starved {
         return;
     }
-    let mut entries: Vec<(CoreId, Vec<TopicPartition>)> = Vec::new();
-    for target in &work.targets {
-        let Some(of) = target.of else { continue };
-        match entries.iter_mut().find(|(core, _)| *core == target.owner) {
-            Some((_, list)) => list.push(of),
-            None => entries.push((target.owner, vec![of])),
+    let follower = Follower::Fetch { job, round: work.round };
+    match work.session.id() {
+        Some(id) => shard.fetch_sessions.wait_no_more(id, job),
+        None => {
+            let targets = work.targets.iter();
+            let entries = targets.filter_map(|target| Some((target.owner, (target.of?, follower)))).collect();
+            unwatch(shard, entries, effects);
         }
     }
-    for (core, entries) in entries {
+}
+
+/// Puts in order what ended sessions and forgotten partitions leave behind.
+fn take_back(shard: &mut Shard, left: Left, effects: &mut Effects) {
+    let watches = left.watches.into_iter();
+    let entries = watches.map(|(of, follower)| (shard.owner(of.topic, of.partition), (of, follower))).collect();
+    unwatch(shard, entries, effects);
+    for job in left.waiting {
+        if let Some(work) = work_mut(shard, job) {
+            effects.watch.waited(&mut work.trace, Stage::FetchWait);
+        }
+        finish(shard, job, effects);
+    }
+}
+
+fn watch(shard: &mut Shard, entries: Vec<(CoreId, WatchEntry)>, effects: &mut Effects) {
+    let own = shard.core();
+    for (core, entries) in by_core(entries) {
         if core == own {
-            shard.unwatch_here(own, job, &entries);
+            shard.watch_here(own, &entries);
         } else {
-            shard.send(core, ShardMessage::Unwatch { job, entries }, effects);
+            shard.send(core, ShardMessage::Watch(entries), effects);
         }
     }
+}
+
+fn unwatch(shard: &mut Shard, entries: Vec<(CoreId, (TopicPartition, Follower))>, effects: &mut Effects) {
+    let own = shard.core();
+    for (core, entries) in by_core(entries) {
+        if core == own {
+            shard.unwatch_here(own, &entries);
+        } else {
+            shard.send(core, ShardMessage::Unwatch(entries), effects);
+        }
+    }
+}
+
+fn by_core<T>(entries: Vec<(CoreId, T)>) -> Vec<(CoreId, Vec<T>)> {
+    let mut lists: Vec<(CoreId, Vec<T>)> = Vec::new();
+    for (core, entry) in entries {
+        match lists.iter_mut().find(|(other, _)| *other == core) {
+            Some((_, list)) => list.push(entry),
+            None => lists.push((core, vec![entry])),
+        }
+    }
+    lists
 }
 
 fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
@@ -353,14 +451,14 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
     if let Some(alarm) = work.alarm {
         shard.deadlines.clear(alarm, DeadlineKey::Fetch(job));
     }
-    let mut reply = FetchResponse { session_id: work.session.id(), ..FetchResponse::default() };
+    let mut reply = FetchResponse { session_id: work.session.id().unwrap_or(0), ..FetchResponse::default() };
     let mut room = work.bytes_max;
-    let mut gave_data = Vec::new();
+    let mut at_rest = Vec::new();
     let mut hinted = Vec::new();
-    for (index, mut target) in work.targets.into_iter().enumerate() {
+    for mut target in work.targets {
         trim(&mut target.result, &mut room, work.bytes_max);
-        gave_data.push(target.result.bytes > 0);
-        if !belongs_in_reply(shard, work.session, index, &target.result) {
+        let is_news = tell(shard, work.session, work.seen, &target, &mut at_rest);
+        if !is_news && matches!(work.session, SessionUse::Incremental(_)) {
             continue;
         }
         let mut row = partition_row(&target);
@@ -374,9 +472,7 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
         }
         push_row(&mut reply, &target.wanted, row);
     }
-    if let SessionUse::New(id) | SessionUse::Incremental(id) = work.session {
-        shard.fetch_sessions.rotate(id, &gave_data);
-    }
+    watch(shard, at_rest, effects);
     reply.node_endpoints = endpoints(shard, asker, &hinted);
     shard.reply_timed((Timed::Fetch, work.trace), key::FETCH, asker, &reply, effects);
 }
@@ -395,17 +491,38 @@ fn trim(result: &mut ReadResult, room: &mut usize, bytes_max: usize) {
     *room = room.saturating_sub(result.bytes);
 }
 
-fn belongs_in_reply(shard: &mut Shard, session: SessionUse, index: usize, result: &ReadResult) -> bool {
-    let news = result.error != ErrorCode::None || result.bytes > 0 || result.diverging.is_some();
-    let (watermark, start) = (result.high_watermark.0, result.log_start.0);
-    match session {
-        SessionUse::None => true,
-        SessionUse::New(id) => {
-            shard.fetch_sessions.is_news(id, index, watermark, start, news);
-            true
-        }
-        SessionUse::Incremental(id) => shard.fetch_sessions.is_news(id, index, watermark, start, news),
+/// Notes in the session what the reply says of a partition, and puts it to rest where nothing is left to say. Whether
+/// there is anything that was not said before.
+fn tell(
+    shard: &mut Shard,
+    session: SessionUse,
+    seen: u64,
+    target: &Target,
+    at_rest: &mut Vec<(CoreId, WatchEntry)>,
+) -> bool {
+    let result = &target.result;
+    let is_well = result.error == ErrorCode::None && result.diverging.is_none();
+    let must = !is_well || result.bytes > 0;
+    let Some((id, row)) = session.id().zip(target.row) else { return must };
+    let Some(rows) = shard.fetch_sessions.rows(id) else { return must };
+    let (high_watermark, log_start) = match result.error {
+        ErrorCode::None => (result.high_watermark.0, result.log_start.0),
+        // So that the partition is in a reply once more when the error is gone (Kafka: `CachedPartition`).
+        _ => (-1, -1),
+    };
+    let is_new = rows.tell(row, high_watermark, log_start);
+    if result.bytes > 0 {
+        rows.move_to_end(row);
+    } else if let Some(of) = target.of
+        && is_well
+        && target.wanted.fetch_offset == result.high_watermark.0
+        && rows.rest(row, seen)
+        && rows.watch(row, of)
+    {
+        let follower = Follower::Session { id, row };
+        at_rest.push((target.owner, WatchEntry { of, seen: result.changes, follower }));
     }
+    must || is_new
 }
 
 fn partition_row(target: &Target) -> PartitionData {

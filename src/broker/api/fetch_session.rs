@@ -1,17 +1,20 @@
 //! Incremental fetch sessions (KIP-227): the partitions a consumer follows are remembered, so that its requests name
 //! only changes and replies carry only news.
 //!
-//! *Owns*: the sessions of one core's clients. *Never*: reads a partition. *Runs on*: every core.
+//! *Owns*: the sessions of one core's clients, and which fetches wait in them. *Never*: reads a partition. *Runs on*:
+//! every core.
 
 use std::collections::BTreeMap;
 
-use crate::base::ids::TopicId;
 use crate::base::limits;
 use crate::base::rng::Rng;
+use crate::base::slab::Key;
 use crate::base::time::Instant;
+use crate::broker::api::fetch_rows::{FetchRows, Wanted};
+use crate::broker::message::TopicPartition;
+use crate::replica::partition::Follower;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::fetch::FetchRequest;
-use crate::wire::text::Text;
 
 /// A request with this epoch wants no session, and ends the one it names.
 const FINAL_EPOCH: i32 = -1;
@@ -19,20 +22,6 @@ const FINAL_EPOCH: i32 = -1;
 const INITIAL_EPOCH: i32 = 0;
 /// A session idle for less than this is not evicted for a new one (Kafka: `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
 const EVICTION_IDLE_MS: u64 = 120_000;
-
-/// What a client wants of one partition, in its own words.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// Empty when the client speaks of topic ids.
-    pub topic: Text,
-    /// Zero when the client speaks of names.
-    pub topic_id: TopicId,
-    pub partition: i32,
-    pub current_leader_epoch: i32,
-    pub fetch_offset: i64,
-    pub last_fetched_epoch: i32,
-    pub bytes_max: i32,
-}
 
 /// How a fetch relates to sessions, once its request was understood.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,12 +35,29 @@ pub enum SessionUse {
 }
 
 impl SessionUse {
-    pub fn id(self) -> i32 {
+    pub fn id(self) -> Option<i32> {
         match self {
-            SessionUse::None => 0,
-            SessionUse::New(id) | SessionUse::Incremental(id) => id,
+            SessionUse::None => None,
+            SessionUse::New(id) | SessionUse::Incremental(id) => Some(id),
         }
     }
+}
+
+/// What a request asks for.
+#[derive(Debug)]
+pub struct Understood {
+    pub used: SessionUse,
+    /// Without a session: everything that is to be read, in the client's order. A session has rows.
+    pub wanted: Vec<Wanted>,
+    pub left: Left,
+}
+
+/// What ended sessions and forgotten partitions leave behind, for the caller to put in order.
+#[derive(Default, Debug)]
+pub struct Left {
+    pub watches: Vec<(TopicPartition, Follower)>,
+    /// Fetches that wait in a session that is no more.
+    pub waiting: Vec<Key>,
 }
 
 #[derive(Debug)]
@@ -65,15 +71,9 @@ struct FetchSession {
     next_epoch: i32,
     uses_ids: bool,
     used_at: Instant,
-    rows: Vec<Row>,
-}
-
-#[derive(Debug)]
-struct Row {
-    wanted: Wanted,
-    /// Last told to the client; −1 before the first reply.
-    high_watermark: i64,
-    log_start: i64,
+    rows: FetchRows,
+    /// Fetches that wait for something to become due, with their rounds: one, of clients that wait for replies.
+    waiting: Vec<(Key, u32)>,
 }
 
 impl FetchSessions {
@@ -81,25 +81,25 @@ impl FetchSessions {
         FetchSessions { by_id: BTreeMap::new(), sessions_max: sessions_max.min(limits::FETCH_SESSIONS_PER_CORE_MAX) }
     }
 
-    /// Takes a request's changes into its session and returns everything that is to be read, in the client's order.
+    /// Takes a request's changes into its session.
     pub fn on_request(
         &mut self,
         request: &FetchRequest,
         uses_ids: bool,
         now: Instant,
         rng: &mut Rng,
-    ) -> Result<(SessionUse, Vec<Wanted>), ErrorCode> {
+    ) -> Result<Understood, ErrorCode> {
+        let mut left = Left::default();
         if request.session_epoch == FINAL_EPOCH || request.session_epoch == INITIAL_EPOCH {
-            self.by_id.remove(&request.session_id);
-            let wanted: Vec<Wanted> = wanted_of(request).collect();
-            if request.session_epoch == FINAL_EPOCH {
-                return Ok((SessionUse::None, wanted));
-            }
-            let used = match self.create(&wanted, uses_ids, now, rng) {
-                Some(id) => SessionUse::New(id),
-                None => SessionUse::None,
+            self.end(request.session_id, &mut left);
+            let created = match request.session_epoch {
+                INITIAL_EPOCH => self.create(request, uses_ids, now, rng, &mut left),
+                _ => None,
             };
-            return Ok((used, wanted));
+            return Ok(match created {
+                Some(id) => Understood { used: SessionUse::New(id), wanted: Vec::new(), left },
+                None => Understood { used: SessionUse::None, wanted: wanted_of(request).collect(), left },
+            });
         }
         let session = self.by_id.get_mut(&request.session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
         if session.next_epoch != request.session_epoch {
@@ -110,31 +110,38 @@ impl FetchSessions {
         }
         session.next_epoch = if session.next_epoch == i32::MAX { 1 } else { session.next_epoch + 1 };
         session.used_at = now;
-        session.forget(request);
-        session.take_changes(request);
-        let wanted = session.rows.iter().map(|row| row.wanted.clone()).collect();
-        Ok((SessionUse::Incremental(request.session_id), wanted))
+        session.forget(request, &mut left);
+        wanted_of(request).for_each(|wanted| session.rows.want(wanted));
+        Ok(Understood { used: SessionUse::Incremental(request.session_id), wanted: Vec::new(), left })
     }
 
-    /// Whether a partition belongs in an incremental reply, and remembers what the reply tells of it. `index` is its
-    /// place in what `on_request` returned.
-    pub fn is_news(&mut self, id: i32, index: usize, high_watermark: i64, log_start: i64, must: bool) -> bool {
-        let Some(row) = self.by_id.get_mut(&id).and_then(|session| session.rows.get_mut(index)) else { return must };
-        let changed = row.high_watermark != high_watermark || row.log_start != log_start;
-        row.high_watermark = high_watermark;
-        row.log_start = log_start;
-        must || changed
+    /// None when the session has ended.
+    pub fn rows(&mut self, id: i32) -> Option<&mut FetchRows> {
+        self.by_id.get_mut(&id).map(|session| &mut session.rows)
     }
 
-    /// Puts the partitions that just gave data behind the others, so that each gets its turn under `max_bytes`.
-    pub fn rotate(&mut self, id: i32, gave_data: &[bool]) {
+    /// A partition has changed. Adds whoever waits for that, with its round.
+    pub fn on_changed(&mut self, id: i32, row: Key, waiting: &mut Vec<(Key, u32)>) {
         let Some(session) = self.by_id.get_mut(&id) else { return };
-        if session.rows.len() != gave_data.len() {
-            return;
+        session.rows.on_changed(row);
+        // Most often another row of the same session has said so just before.
+        for fetch in &session.waiting {
+            if waiting.last() != Some(fetch) {
+                waiting.push(*fetch);
+            }
         }
-        let rows = std::mem::take(&mut session.rows);
-        let (late, early): (Vec<_>, Vec<_>) = rows.into_iter().zip(gave_data).partition(|(_, gave)| **gave);
-        session.rows = early.into_iter().chain(late).map(|(row, _)| row).collect();
+    }
+
+    pub fn wait(&mut self, id: i32, job: Key, round: u32) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            session.waiting.push((job, round));
+        }
+    }
+
+    pub fn wait_no_more(&mut self, id: i32, job: Key) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            session.waiting.retain(|(other, _)| *other != job);
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -145,68 +152,56 @@ impl FetchSessions {
         self.by_id.is_empty()
     }
 
-    fn create(&mut self, wanted: &[Wanted], uses_ids: bool, now: Instant, rng: &mut Rng) -> Option<i32> {
-        if wanted.is_empty() || wanted.len() > limits::FETCH_SESSION_PARTITIONS_MAX || !self.make_room(now) {
+    fn create(
+        &mut self,
+        request: &FetchRequest,
+        uses_ids: bool,
+        now: Instant,
+        rng: &mut Rng,
+        left: &mut Left,
+    ) -> Option<i32> {
+        let count: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        if count == 0 || count > limits::FETCH_SESSION_PARTITIONS_MAX || !self.make_room(now, left) {
             return None;
         }
         let mut id = 0;
         while id == 0 || self.by_id.contains_key(&id) {
             id = rng.below(i32::MAX as u64) as i32;
         }
-        let rows = wanted
-            .iter()
-            .map(|wanted| {
-                // The receive buffer must not live as long as the session.
-                let wanted = Wanted { topic: Text::from(wanted.topic.to_string()), ..wanted.clone() };
-                Row { wanted, high_watermark: -1, log_start: -1 }
-            })
-            .collect();
-        self.by_id.insert(id, FetchSession { next_epoch: 1, uses_ids, used_at: now, rows });
+        let mut rows = FetchRows::default();
+        wanted_of(request).for_each(|wanted| rows.want(wanted));
+        self.by_id.insert(id, FetchSession { next_epoch: 1, uses_ids, used_at: now, rows, waiting: Vec::new() });
         Some(id)
     }
 
-    fn make_room(&mut self, now: Instant) -> bool {
+    fn make_room(&mut self, now: Instant, left: &mut Left) -> bool {
         if self.by_id.len() < self.sessions_max {
             return true;
         }
         let oldest = self.by_id.iter().min_by_key(|(id, session)| (session.used_at, **id));
         match oldest.map(|(id, session)| (*id, session.used_at)) {
-            Some((id, used_at)) if used_at.after_ms(EVICTION_IDLE_MS) <= now => self.by_id.remove(&id).is_some(),
+            Some((id, used_at)) if used_at.after_ms(EVICTION_IDLE_MS) <= now => {
+                self.end(id, left);
+                true
+            }
             _ => false,
         }
+    }
+
+    fn end(&mut self, id: i32, left: &mut Left) {
+        let Some(session) = self.by_id.remove(&id) else { return };
+        left.watches.extend(session.rows.watched().map(|(of, row)| (of, Follower::Session { id, row })));
+        left.waiting.extend(session.waiting.into_iter().map(|(job, _)| job));
     }
 }
 
 impl FetchSession {
-    fn forget(&mut self, request: &FetchRequest) {
+    fn forget(&mut self, request: &FetchRequest, left: &mut Left) {
         for topic in &request.forgotten_topics_data {
-            self.rows.retain(|row| {
-                row.wanted.topic != topic.topic
-                    || row.wanted.topic_id != topic.topic_id
-                    || !topic.partitions.contains(&row.wanted.partition)
-            });
-        }
-    }
-
-    fn take_changes(&mut self, request: &FetchRequest) {
-        if request.topics.is_empty() {
-            return;
-        }
-        let mut places: BTreeMap<(Text, TopicId, i32), usize> = BTreeMap::new();
-        for (place, row) in self.rows.iter().enumerate() {
-            places.insert((row.wanted.topic.clone(), row.wanted.topic_id, row.wanted.partition), place);
-        }
-        for wanted in wanted_of(request) {
-            match places.get(&(wanted.topic.clone(), wanted.topic_id, wanted.partition)) {
-                Some(&place) => {
-                    let row = &mut self.rows[place];
-                    row.wanted = Wanted { topic: row.wanted.topic.clone(), ..wanted };
-                }
-                None if self.rows.len() < limits::FETCH_SESSION_PARTITIONS_MAX => {
-                    let wanted = Wanted { topic: Text::from(wanted.topic.to_string()), ..wanted };
-                    self.rows.push(Row { wanted, high_watermark: -1, log_start: -1 });
-                }
-                None => {}
+            for partition in &topic.partitions {
+                let watched = self.rows.forget(&topic.topic, topic.topic_id, *partition);
+                let follower = |row| Follower::Session { id: request.session_id, row };
+                left.watches.extend(watched.map(|(of, row)| (of, follower(row))));
             }
         }
     }
@@ -229,7 +224,9 @@ fn wanted_of(request: &FetchRequest) -> impl Iterator<Item = Wanted> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::{PartitionIndex, TopicId};
     use crate::wire::messages::fetch::{FetchPartition, FetchTopic, ForgottenTopic};
+    use crate::wire::text::Text;
 
     fn request(session_id: i32, session_epoch: i32, partitions: &[(i32, i64)], forgotten: &[i32]) -> FetchRequest {
         let partitions = partitions
@@ -250,63 +247,79 @@ mod tests {
         request
     }
 
-    fn offsets(wanted: &[Wanted]) -> Vec<(i32, i64)> {
-        wanted.iter().map(|wanted| (wanted.partition, wanted.fetch_offset)).collect()
+    fn ask(sessions: &mut FetchSessions, request: &FetchRequest, now: Instant) -> Understood {
+        sessions.on_request(request, false, now, &mut Rng::new(1)).expect("a request that fits its session")
+    }
+
+    fn offsets(sessions: &mut FetchSessions, id: i32) -> Vec<(i32, i64)> {
+        let rows = sessions.rows(id).expect("a session");
+        rows.due().map(|(_, wanted)| (wanted.partition, wanted.fetch_offset)).collect()
     }
 
     #[test]
     fn a_session_remembers_changes_and_forgets_on_request() {
-        let (mut sessions, mut rng) = (FetchSessions::new(10), Rng::new(1));
-        let now = Instant(0);
-        let (used, wanted) = sessions.on_request(&request(0, 0, &[(0, 5), (1, 6)], &[]), false, now, &mut rng).unwrap();
-        let SessionUse::New(id) = used else { panic!("{used:?}") };
-        assert_eq!(offsets(&wanted), [(0, 5), (1, 6)]);
-        let change = request(id, 1, &[(1, 7), (2, 0)], &[0]);
-        let (used, wanted) = sessions.on_request(&change, false, now, &mut rng).unwrap();
-        assert_eq!(used, SessionUse::Incremental(id));
-        assert_eq!(offsets(&wanted), [(1, 7), (2, 0)]);
-        sessions.rotate(id, &[true, false]);
-        let (_, wanted) = sessions.on_request(&request(id, 2, &[], &[]), false, now, &mut rng).unwrap();
-        assert_eq!(offsets(&wanted), [(2, 0), (1, 7)]);
+        let mut sessions = FetchSessions::new(10);
+        let understood = ask(&mut sessions, &request(0, 0, &[(0, 5), (1, 6), (0, 7)], &[]), Instant(0));
+        let SessionUse::New(id) = understood.used else { panic!("{understood:?}") };
+        assert_eq!(offsets(&mut sessions, id), [(0, 7), (1, 6)]);
+        let rows = sessions.rows(id).unwrap();
+        let (first, _) = rows.due().next().unwrap();
+        let of = TopicPartition { topic: TopicId::ZERO, partition: PartitionIndex(0) };
+        assert!(rows.watch(first, of));
+        let understood = ask(&mut sessions, &request(id, 1, &[(1, 7), (2, 0)], &[0, 1]), Instant(0));
+        assert_eq!(understood.used, SessionUse::Incremental(id));
+        assert_eq!(understood.left.watches, [(of, Follower::Session { id, row: first })]);
+        assert_eq!(offsets(&mut sessions, id), [(1, 7), (2, 0)]);
     }
 
     #[test]
     fn wrong_ids_and_epochs_are_refused_and_a_final_epoch_ends_the_session() {
-        let (mut sessions, mut rng) = (FetchSessions::new(10), Rng::new(1));
-        let now = Instant(0);
-        let (used, _) = sessions.on_request(&request(0, 0, &[(0, 5)], &[]), false, now, &mut rng).unwrap();
-        let id = used.id();
+        let mut sessions = FetchSessions::new(10);
+        let id = ask(&mut sessions, &request(0, 0, &[(0, 5)], &[]), Instant(0)).used.id().unwrap();
         let mut check = |request: FetchRequest, uses_ids: bool, expect: ErrorCode| {
-            assert_eq!(sessions.on_request(&request, uses_ids, now, &mut rng).unwrap_err(), expect);
+            let error = sessions.on_request(&request, uses_ids, Instant(0), &mut Rng::new(1)).unwrap_err();
+            assert_eq!(error, expect);
         };
         check(request(id ^ 1, 1, &[], &[]), false, ErrorCode::FetchSessionIdNotFound);
         check(request(id, 2, &[], &[]), false, ErrorCode::InvalidFetchSessionEpoch);
         check(request(id, 1, &[], &[]), true, ErrorCode::FetchSessionTopicIdError);
-        let (used, wanted) = sessions.on_request(&request(id, -1, &[(3, 1)], &[]), false, now, &mut rng).unwrap();
-        assert_eq!((used, offsets(&wanted)), (SessionUse::None, vec![(3, 1)]));
+        let waits = crate::base::slab::Slab::default().insert(());
+        sessions.wait(id, waits, 1);
+        let understood = ask(&mut sessions, &request(id, -1, &[(3, 1)], &[]), Instant(0));
+        assert_eq!((understood.used, understood.wanted.len()), (SessionUse::None, 1));
+        assert_eq!(understood.left.waiting, [waits]);
         assert!(sessions.is_empty());
     }
 
     #[test]
     fn only_long_idle_sessions_make_room() {
-        let (mut sessions, mut rng) = (FetchSessions::new(1), Rng::new(1));
+        let mut sessions = FetchSessions::new(1);
         let initial = request(0, 0, &[(0, 5)], &[]);
-        let soon = Instant(0).after_ms(EVICTION_IDLE_MS - 1);
-        let late = Instant(0).after_ms(EVICTION_IDLE_MS);
-        assert_ne!(sessions.on_request(&initial, false, Instant(0), &mut rng).unwrap().0.id(), 0);
-        assert_eq!(sessions.on_request(&initial, false, soon, &mut rng).unwrap().0, SessionUse::None);
-        assert_ne!(sessions.on_request(&initial, false, late, &mut rng).unwrap().0.id(), 0);
-        assert_eq!(sessions.len(), 1);
+        let mut check = |ms: u64, expect: bool| {
+            let understood = ask(&mut sessions, &initial, Instant(0).after_ms(ms));
+            assert_eq!(understood.used.id().is_some(), expect, "{ms}");
+            assert_eq!(understood.wanted.is_empty(), expect, "{ms}");
+            assert_eq!(sessions.len(), 1);
+        };
+        check(0, true);
+        check(EVICTION_IDLE_MS - 1, false);
+        check(EVICTION_IDLE_MS, true);
     }
 
     #[test]
-    fn only_news_is_told() {
-        let (mut sessions, mut rng) = (FetchSessions::new(1), Rng::new(1));
-        let (used, _) = sessions.on_request(&request(0, 0, &[(0, 5)], &[]), false, Instant(0), &mut rng).unwrap();
-        let id = used.id();
-        assert!(sessions.is_news(id, 0, 10, 0, false));
-        assert!(!sessions.is_news(id, 0, 10, 0, false));
-        assert!(sessions.is_news(id, 0, 10, 0, true));
-        assert!(sessions.is_news(id, 0, 11, 0, false));
+    fn a_change_wakes_who_waits_in_the_session_once() {
+        let mut sessions = FetchSessions::new(1);
+        let id = ask(&mut sessions, &request(0, 0, &[(0, 5), (1, 5)], &[]), Instant(0)).used.id().unwrap();
+        let rows: Vec<Key> = sessions.rows(id).unwrap().due().map(|(row, _)| row).collect();
+        let job = crate::base::slab::Slab::default().insert(());
+        let mut woken = Vec::new();
+        sessions.on_changed(id, rows[0], &mut woken);
+        assert!(woken.is_empty());
+        sessions.wait(id, job, 3);
+        rows.iter().for_each(|row| sessions.on_changed(id, *row, &mut woken));
+        assert_eq!(woken, [(job, 3)]);
+        sessions.wait_no_more(id, job);
+        sessions.on_changed(id, rows[0], &mut woken);
+        assert_eq!(woken.len(), 1);
     }
 }

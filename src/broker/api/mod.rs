@@ -11,6 +11,7 @@ pub mod describe_configs;
 pub mod describe_topic_partitions;
 pub mod epoch_ends;
 pub mod fetch;
+pub mod fetch_rows;
 pub mod fetch_session;
 pub mod init_producer_id;
 pub mod list_offsets;
