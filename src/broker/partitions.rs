@@ -338,6 +338,9 @@ impl Shard {
         for (ticket, result) in out.found.drain(..) {
             self.todo.push_back(Todo::LateFind { owner, ticket, result });
         }
+        for note in out.notes.drain(..) {
+            tracing::warn!("{}: {note}", self.partition_title(owner));
+        }
         self.refresh_deadline(owner);
         if let Some(change) = out.changed.take() {
             self.on_state_change(owner, change, now, effects);

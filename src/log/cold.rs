@@ -406,12 +406,11 @@ impl Log {
 
     fn on_bytes(&mut self, mut cold: Cold, bytes: Bytes, cache: &mut TailCache, out: &mut LogOut) {
         let asked = (cold.want - cold.have_bytes).min(DISK_READ_BYTES_MAX);
-        if bytes.len() != asked {
-            return fail(&cold, corrupt(&self.dir, cold.segment, "is shorter than it was"), out);
-        }
+        // The file was longer once; what is there may be enough.
+        let is_short = bytes.len() < asked;
         cold.have_bytes += bytes.len();
         cold.have.push(bytes);
-        if cold.have_bytes < cold.want {
+        if cold.have_bytes < cold.want && !is_short {
             return self.drive(cold, out);
         }
         let chunk = join(std::mem::take(&mut cold.have));
@@ -423,6 +422,11 @@ impl Log {
             Goal::MaxTimestamp { until, seen } => self.look_for_max_timestamp(&mut cold, until, seen, &chunk),
         };
         match progress {
+            Progress::ReadOn { .. } | Progress::NextSegment(_) | Progress::Instead(_) | Progress::Found(None)
+                if is_short =>
+            {
+                fail(&cold, corrupt(&self.dir, cold.segment, "is shorter than it was"), out);
+            }
             Progress::Read(found) => out.events.push(LogEvent::Read { ticket: cold.ticket, result: Ok(found) }),
             Progress::Found(found) => out.events.push(LogEvent::Found { ticket: cold.ticket, result: Ok(found) }),
             Progress::Corrupt => {

@@ -66,6 +66,8 @@ pub struct LogOut {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum LogEvent {
+    /// Before `Opened`: something in the files was not as it should be, and what became of it.
+    Noted { message: String },
     /// Recovered: append, read and look-ups work from now on.
     Opened,
     /// The files could not be read. The log is unusable; its files are as they were.
@@ -447,6 +449,7 @@ impl Log {
         self.writer = recovered.writer;
         self.seals = Seals::recovered(recovered.snapshots);
         self.life = Life::Open;
+        out.events.extend(recovered.notes.into_iter().map(|message| LogEvent::Noted { message }));
         out.events.push(LogEvent::Opened);
     }
 

@@ -2,13 +2,16 @@
 //!
 //! One operation at a time: list the directory; read the newest of checkpoint and snapshots that is whole; from its
 //! place on, scan. The first batch that does not fit ends the log: the rest of its file is cut, later segments are
-//! removed (their batches followed on some that are gone). Every step can be interrupted and done again.
+//! put aside (their batches followed on some that are gone). Every step can be interrupted and done again.
 //!
-//! *Owns*: the order of these steps. *Never*: drops a batch that lies before the first bad one; trusts a file's
-//! length. *Runs on*: the core that owns the partition.
+//! A crash takes only what was not synced, and a checkpoint, a snapshot or the journal tells what was. Where more is
+//! missing the files are damaged, and the log does not open: nothing of it is cut, and no offset given twice.
+//!
+//! *Owns*: the order of these steps. *Never*: drops a batch that lies before the first bad one, or anything at all
+//! without saying so; trusts a file's length. *Runs on*: the core that owns the partition.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset};
@@ -19,6 +22,7 @@ use super::epochs::Epochs;
 use super::index::SealedIndex;
 use super::producer::Producers;
 use super::scan::Scan;
+use super::seal::SEALS_MAX;
 use super::segment::{FileIds, FileName, FileState, Segment};
 use super::state::State;
 use super::write::{Mark, Writer};
@@ -40,6 +44,8 @@ pub(super) struct Recovered {
     pub(super) files: FileIds,
     pub(super) writer: Writer,
     pub(super) snapshots: VecDeque<Offset>,
+    /// What was not as it should be, and what became of it.
+    pub(super) notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -49,8 +55,8 @@ pub(super) struct Recovery {
     index_interval_bytes: u32,
     /// Somebody counts on what is written being synced.
     sync: bool,
-    /// The log ends here or later, or has lost something.
-    must_reach: Offset,
+    /// The log ends here or later, or has lost something; and who knows.
+    must_reach: (Offset, &'static str),
     now: Now,
     stage: Stage,
     /// First offset and file length of each segment, ascending.
@@ -68,6 +74,7 @@ pub(super) struct Recovery {
     file: Option<FileId>,
     /// Files of segments that follow on something lost.
     to_remove: Vec<FileName>,
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +113,7 @@ impl Recovery {
             files,
             index_interval_bytes: settings.index_interval_bytes,
             sync: settings.durability == Durability::Sync || settings.flush_messages < i64::MAX as u64,
-            must_reach,
+            must_reach: (must_reach, "the journal"),
             now,
             stage: Stage::Listing,
             found: Vec::new(),
@@ -119,6 +126,7 @@ impl Recovery {
             scan: None,
             file: None,
             to_remove: Vec::new(),
+            notes: Vec::new(),
         };
         (recovery, first)
     }
@@ -191,11 +199,16 @@ impl Recovery {
 
     /// Nothing is cut: what lies behind the damage may be all there is of it.
     fn falls_short(&mut self, end: Offset) -> Next {
+        let (reach, witness) = self.must_reach;
+        self.is_damaged(end, &format!("{witness} knows of some up to {reach}"))
+    }
+
+    fn is_damaged(&mut self, end: Offset, but: &str) -> Next {
         let message = format!(
-            "{} holds whole batches up to offset {end} only, and the journal knows of some up to {}; nothing was cut: \
-             `corelog log verify` shows the damage, `corelog log repair` gives up what lies behind it",
+            "{} holds whole batches up to offset {end} only, and {but}; nothing was cut: put back what is missing and \
+             start again, or see the damage with `corelog log verify` and give up what lies behind it with \
+             `corelog log repair`",
             self.dir.display(),
-            self.must_reach
         );
         Next::Failed { message, close: self.file.take() }
     }
@@ -212,9 +225,7 @@ impl Recovery {
         }
         self.found.sort_unstable();
         self.snapshots.make_contiguous().sort_unstable();
-        let Some(&(first, _)) = self.found.first() else {
-            return if self.must_reach > Offset(0) { self.falls_short(Offset(0)) } else { self.done() };
-        };
+        let first = self.found.first().map_or(Offset(0), |(base, _)| *base);
         self.state = State::nothing(first, self.index_interval_bytes);
         // The checkpoint first: it may be older than a snapshot, which is found out when it is read.
         self.candidates = self.snapshots.iter().map(|base| FileName::Snapshot(*base)).collect();
@@ -242,6 +253,11 @@ impl Recovery {
             // Batches say the same, and more slowly.
             Ok(_) | Err(_) => None,
         };
+        // It was written when everything below was synced.
+        if let Some(state) = state.as_ref().filter(|state| state.mark.next > self.must_reach.0) {
+            self.must_reach =
+                (state.mark.next, if name == Some(FileName::Checkpoint) { "its checkpoint" } else { "a snapshot" });
+        }
         let reaches = self.resumed.then_some(self.state.mark.next);
         let newer = |next: Offset| reaches.is_none_or(|reaches| next > reaches);
         if let Some(state) = state.filter(|state| self.vouches(state) && newer(state.mark.next)) {
@@ -265,22 +281,47 @@ impl Recovery {
 
     /// Everything before the state's segment is taken as it is.
     fn begin_scans(&mut self) -> Next {
-        self.at = self.found.binary_search_by_key(&self.state.segment, |(base, _)| *base).unwrap_or(0);
-        for &(base, len) in &self.found[..self.at] {
-            let row = self.state.sealed.binary_search_by_key(&base, |row| row.base).ok();
-            let row = row.map(|row| self.state.sealed[row]).filter(|row| row.len <= len);
-            self.segments.push_back(Segment::sealed(
-                base,
-                row.map_or(len, |row| row.len),
-                row.map(|row| row.max_timestamp),
-            ));
+        if self.found.is_empty() {
+            return if self.must_reach.0 > Offset(0) { self.falls_short(Offset(0)) } else { self.done() };
         }
+        self.take_sealed();
+        self.at = self.found.binary_search_by_key(&self.state.segment, |(base, _)| *base).unwrap_or(0);
         let last = self.at + 1 == self.found.len();
-        if last && self.found[self.at].1 == self.state.mark.position && self.state.mark.next >= self.must_reach {
+        if last && self.found[self.at].1 == self.state.mark.position && self.state.mark.next >= self.must_reach.0 {
             // A clean stop: the checkpoint even holds the tail block's bytes.
             return self.done();
         }
         self.open()
+    }
+
+    /// The segments before the state's, which lists them. They stay in the list when their files are not whole: reads
+    /// of what is gone fail, and it is told at every start.
+    fn take_sealed(&mut self) {
+        let sealed = std::mem::take(&mut self.state.sealed);
+        let path = |base: Offset| FileName::Segment(base).path(&self.dir).display().to_string();
+        let before = self.found.partition_point(|(base, _)| *base < self.state.segment);
+        for (base, _) in self.found[..before].iter().filter(|(base, _)| sealed.iter().all(|row| row.base != *base)) {
+            self.notes.push(format!("{} is no segment of this log: it is left alone, and not read", path(*base)));
+        }
+        let ends = sealed.iter().skip(1).map(|row| row.base).chain([self.state.segment]);
+        for (row, end) in sealed.iter().zip(ends) {
+            let found = self.found.binary_search_by_key(&row.base, |(base, _)| *base);
+            let what = match found.map(|at| self.found[at].1) {
+                Ok(len) if len >= row.len => None,
+                Ok(len) => Some(format!("has {len} of its {} bytes", row.len)),
+                Err(_) => Some("is missing".to_owned()),
+            };
+            self.notes.extend(what.map(|what| {
+                format!(
+                    "{} {what}: of the records from offset {} to before {end} those in it can be read, and all others \
+                     of the log. Put the whole file back",
+                    path(row.base),
+                    row.base
+                )
+            }));
+            self.segments.push_back(Segment::sealed(row.base, row.len, Some(row.max_timestamp)));
+        }
+        self.found.drain(..before);
     }
 
     fn open(&mut self) -> Next {
@@ -328,6 +369,7 @@ impl Recovery {
 
     fn on_scan_ended(&mut self) -> Next {
         let scan = self.scan.take().expect("a scan is under way");
+        let torn = scan.is_torn;
         let state = &mut self.state;
         state.first_timestamp = scan.first_timestamp;
         state.index = scan.index;
@@ -337,21 +379,43 @@ impl Recovery {
             state.mark.tail = bytes::Bytes::new();
         }
         state.mark.position = scan.position;
+        let end = scan.next;
+        let follow = self.found.len() - self.at - 1;
         match self.found.get(self.at + 1) {
-            Some((next, _)) if *next == scan.next => self.seal(),
-            Some(_) | None if scan.next < self.must_reach => self.falls_short(scan.next),
-            Some(_) => {
-                for (base, _) in self.found.drain(self.at + 1..).rev() {
-                    self.to_remove.extend([FileName::Segment(base), FileName::Index(base), FileName::Snapshot(base)]);
-                }
-                let end = scan.next;
-                self.snapshots.retain(|base| *base <= end);
-                // Removed from the back of the list.
-                self.to_remove.reverse();
-                self.remove()
+            Some((next, _)) if *next == end => return self.seal(),
+            Some(_) | None if end < self.must_reach.0 => return self.falls_short(end),
+            // No crash leaves so many segments that were not synced.
+            Some((next, _)) if follow > SEALS_MAX => {
+                let but = format!("{follow} more segments follow, from offset {next} on");
+                return self.is_damaged(end, &but);
             }
-            None => self.read_tail(),
+            Some(_) | None => {}
         }
+        if torn {
+            self.notes.push(format!(
+                "{} is cut at byte {}, behind the batch before offset {end}: what lies there is no whole batch that \
+                 follows on it. A crash leaves such when it interrupts a write",
+                FileName::Segment(self.found[self.at].0).path(&self.dir).display(),
+                self.state.mark.position
+            ));
+        }
+        if follow == 0 { self.read_tail() } else { self.put_aside(end) }
+    }
+
+    /// The later segments, since the log ends at `end`.
+    fn put_aside(&mut self, end: Offset) -> Next {
+        for (base, len) in self.found.drain(self.at + 1..).rev() {
+            self.to_remove.extend([FileName::Segment(base), FileName::Index(base), FileName::Snapshot(base)]);
+            self.notes.push(format!(
+                "the log ends at offset {end}, before {} ({len} bytes): the file is kept as {}",
+                FileName::Segment(base).path(&self.dir).display(),
+                aside(&FileName::Segment(base).path(&self.dir)).display()
+            ));
+        }
+        self.snapshots.retain(|base| *base <= end);
+        // Taken from the back of the list.
+        self.to_remove.reverse();
+        self.remove()
     }
 
     /// The scanned segment is whole: finish what a roll would have done, then go on with the next. A snapshot of a
@@ -404,7 +468,11 @@ impl Recovery {
         match self.to_remove.pop() {
             Some(name) => {
                 self.stage = Stage::Removing;
-                Next::Ask(DiskOp::Delete { path: name.path(&self.dir) })
+                let path = name.path(&self.dir);
+                Next::Ask(match name {
+                    FileName::Segment(_) => DiskOp::Rename { to: aside(&path), from: path },
+                    FileName::Index(_) | FileName::Snapshot(_) | FileName::Checkpoint => DiskOp::Delete { path },
+                })
             }
             None => self.read_tail(),
         }
@@ -468,6 +536,12 @@ impl Recovery {
             files: std::mem::replace(&mut self.files, FileIds::new(0)),
             writer,
             snapshots: std::mem::take(&mut self.snapshots),
+            notes: std::mem::take(&mut self.notes),
         }))
     }
+}
+
+/// Where a segment goes that is not part of the log any more. Not the name of a segment.
+fn aside(path: &Path) -> PathBuf {
+    path.with_extension("log.aside")
 }

@@ -34,6 +34,8 @@ pub(super) struct Scan {
     read_bytes: usize,
     need: usize,
     ended: bool,
+    /// It ended at bytes that are not zeros and no batch that belongs there.
+    pub(super) is_torn: bool,
 }
 
 impl Scan {
@@ -60,6 +62,7 @@ impl Scan {
             read_bytes: FIRST_READ_BYTES,
             need: 0,
             ended: false,
+            is_torn: false,
         }
     }
 
@@ -106,16 +109,20 @@ impl Scan {
                 }
                 Walked::Incomplete { need, .. } => break need,
                 Walked::Batch { .. } | Walked::Corrupt => {
-                    self.ended = true;
-                    return;
+                    return self.end_at(&have[done..]);
                 }
             }
         };
         if self.need as u64 > self.file_len.saturating_sub(self.position) {
-            self.ended = true;
-            return;
+            return self.end_at(&have[done..]);
         }
         self.have = BytesMut::from(&have[done..]);
+    }
+
+    /// The bytes read from there on may be the first of many.
+    fn end_at(&mut self, bytes: &[u8]) {
+        self.ended = true;
+        self.is_torn = bytes.iter().any(|byte| *byte != 0);
     }
 
     fn accepts(&self, batch: &[u8]) -> bool {

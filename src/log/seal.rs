@@ -22,7 +22,7 @@ use super::state::{SealedRow, StateView};
 use super::write::Mark;
 
 /// Segments waiting to be sealed. At the bound a full segment waits before the next is begun.
-const SEALS_MAX: usize = 2;
+pub(super) const SEALS_MAX: usize = 2;
 
 /// Snapshots kept: the newest, and one to fall back to.
 const SNAPSHOTS_MAX: usize = 2;

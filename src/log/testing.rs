@@ -51,6 +51,8 @@ pub(super) struct Rig {
     pub(super) now: Now,
     pub(super) out: LogOut,
     pub(super) events: Vec<LogEvent>,
+    /// What recovery found not as it should be.
+    pub(super) notes: Vec<String>,
     pub(super) journal: TestJournal,
     /// Every batch appended and not failed, as stored: first offset, next offset, bytes.
     pub(super) model: Vec<(Offset, Offset, Vec<u8>)>,
@@ -146,7 +148,8 @@ impl Rig {
         let must_reach = journal.replay(&mut disk);
         let log = Log::open(7, dir(), settings.clone(), must_reach, now, &mut out);
         let cache = TailCache::new(cache_bytes);
-        let mut rig = Rig { disk, log, cache, settings, now, out, events: Vec::new(), journal, model: Vec::new() };
+        let (events, notes, model) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rig = Rig { disk, log, cache, settings, now, out, events, notes, journal, model };
         rig.send();
         rig
     }
@@ -164,6 +167,10 @@ impl Rig {
         for event in self.out.events.drain(..) {
             if let LogEvent::Flushed { upto } = event {
                 self.journal.on_flushed(upto);
+                continue;
+            }
+            if let LogEvent::Noted { message } = event {
+                self.notes.push(message);
                 continue;
             }
             if let LogEvent::Failed { from, .. } = &event {
@@ -239,13 +246,20 @@ impl Rig {
 
     /// The same disk under a new log, with an empty cache, run until it says how opening ended.
     pub(super) fn reopen(self) -> Rig {
+        self.try_reopen().unwrap_or_else(|not_opened| panic!("{}", not_opened.0))
+    }
+
+    /// The same, or why it did not open, and the disk.
+    pub(super) fn try_reopen(self) -> Result<Rig, Box<(String, TestDisk<LogOp>)>> {
         let mut rig = Rig::start(self.disk, self.journal, self.settings, 1 << 20);
         rig.now = self.now;
         rig.model = self.model;
         rig.run();
-        assert_eq!(rig.events, [LogEvent::Opened], "{:?}", rig.disk.names(&dir()));
-        rig.events.clear();
-        rig
+        match std::mem::take(&mut rig.events).as_slice() {
+            [LogEvent::Opened] => Ok(rig),
+            [LogEvent::OpenFailed { message }] => Err(Box::new((message.clone(), rig.disk))),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Reads to the end of the read, through the disk if need be.

@@ -109,6 +109,8 @@ pub struct PartitionOut {
     pub read: Vec<(ReadTicket, Result<LogSlices, ReadError>)>,
     pub found: Vec<(ReadTicket, Result<Option<FoundOffset>, ReadError>)>,
     pub changed: Option<StateChange>,
+    /// What was not as it should be in the files: for people.
+    pub notes: Vec<String>,
     /// Bytes of record batches that were taken.
     pub appended_bytes: u64,
 }
@@ -419,6 +421,7 @@ impl Partition {
                 self.on_change(out);
                 out.changed = Some(StateChange::Opened);
             }
+            LogEvent::Noted { message } => out.notes.push(message),
             LogEvent::OpenFailed { message } => {
                 self.state = State::Offline;
                 self.on_change(out);

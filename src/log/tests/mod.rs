@@ -4,6 +4,7 @@
 
 mod commits;
 mod crash;
+mod damage;
 mod faults;
 mod reads;
 
