@@ -182,6 +182,112 @@ fn an_index_that_is_wrong_is_deleted_and_made_again() {
     assert_eq!(Client::connect(&broker).read_all(TOPIC, 0).len() as i64, 2 * BATCHES);
 }
 
+/// Small durable batches of two records by a broker that was killed: a commit each, none in its segment.
+fn committed(dir: &Path) {
+    let broker = Broker::start(dir, &["--cores", "1", "--durability", "sync", "--journal-bytes", "4MiB"]);
+    let mut client = Client::connect(&broker);
+    client.create_topic(TOPIC, 1);
+    for number in 0..20 {
+        let mut builder = BatchBuilder::new(Compression::None).producer(5, 0, 2 * number as i32);
+        builder.push(1_000 + number, Some(b"key"), Some(format!("value {number}").as_bytes()));
+        builder.push(1_000 + number, None, Some(&[b'x'; 100]));
+        let row = client.produce(TOPIC, 0, builder.build().bytes);
+        assert_eq!((row.error_code, row.base_offset), (0, 2 * number), "{:?}", row.error_message);
+    }
+    broker.kill();
+}
+
+fn journal(dir: &Path) -> PathBuf {
+    dir.join("journal").join("0.journal")
+}
+
+#[test]
+fn what_is_in_the_journal_alone_belongs_to_its_partition() {
+    let dir = directory();
+    committed(dir.path());
+    let found = json(&["verify"], dir.path());
+    let partition = &found["partitions"][0];
+    assert_eq!((&found["whole"], partition["nextOffset"].as_i64()), (&Value::Bool(true), Some(40)), "{found}");
+    assert_eq!(partition["journalEntries"], 20, "{found}");
+    assert_eq!((&found["journals"][0]["commits"], &found["journals"][0]["whole"]), (&20.into(), &Value::Bool(true)));
+    let said = text(&tool(&["verify"], dir.path()));
+    assert!(said.contains("whole with what is in the journal") && said.contains("whole, to be replayed"), "{said}");
+    let output = tool(&["repair", "--yes"], dir.path());
+    assert!(output.status.success() && text(&output).contains("nothing to repair"), "{}", text(&output));
+
+    let output = tool(&["dump", "--records"], &journal(dir.path()));
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("nodeId: ") && said.contains("core: 0 of 1"), "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("commit: ")).count(), 20);
+    assert!(said.contains("| orders-0 topicId: ") && said.contains("baseOffset: 38 lastOffset: 39"), "{said}");
+    assert!(said.contains("payload: value 17"), "{said}");
+    let output = tool(&["dump", "--json"], &journal(dir.path()));
+    let last = String::from_utf8_lossy(&output.stdout).lines().last().expect("a line").to_owned();
+    let last: Value = serde_json::from_str(&last).expect("JSON");
+    assert_eq!((&last["commit"], &last["entries"][0]["lastOffset"]), (&20.into(), &39.into()));
+    let all = text(&tool(&["dump"], &dir.path().join("orders-0")));
+    assert_eq!(all.lines().filter(|line| line.starts_with("baseOffset: ")).count(), 20, "{all}");
+}
+
+#[test]
+fn a_damaged_journal_is_said_and_put_aside_and_what_it_lacks_is_cut() {
+    let dir = directory();
+    committed(dir.path());
+    let dump = tool(&["dump", "--json"], &journal(dir.path()));
+    let lines = String::from_utf8_lossy(&dump.stdout).into_owned();
+    let seventh: Value = serde_json::from_str(lines.lines().nth(7).expect("a line")).expect("JSON");
+    flip(&journal(dir.path()), seventh["position"].as_u64().expect("a number") + 150);
+
+    let output = tool(&["dump"], &journal(dir.path()));
+    assert!(text(&output).contains("commit 7 is damaged, the next whole one is 8"), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(1));
+    let found = json(&["verify"], dir.path());
+    assert_eq!((&found["whole"], &found["journals"][0]["whole"]), (&Value::Bool(false), &Value::Bool(false)));
+    assert_eq!(found["partitions"][0]["nextOffset"], 12, "{found}");
+    let before = fs::read(journal(dir.path())).expect("read");
+    let said = text(&tool(&["repair"], dir.path()));
+    for part in ["write 19 entries", "lost: offsets 12 to 39", "and put it aside", "Nothing was changed"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(fs::read(journal(dir.path())).expect("read"), before);
+    let output = tool(&["repair", "--yes"], &dir.path().join("orders-0"));
+    assert!(text(&output).contains("the journals in") && output.status.code() == Some(2), "{}", text(&output));
+
+    let output = tool(&["repair", "--yes"], dir.path());
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(journal(dir.path()).with_extension("journal.1.damaged.seen").exists());
+    assert_eq!(json(&["verify"], dir.path())["partitions"][0]["nextOffset"], 12);
+    let broker = Broker::start(dir.path(), &["--cores", "1", "--durability", "sync"]);
+    let mut client = Client::connect(&broker);
+    assert_eq!(client.read_all(TOPIC, 0).len(), 12);
+    let row = client.produce(TOPIC, 0, raw::batch(b"after"));
+    assert_eq!((row.error_code, row.base_offset), (0, 12));
+}
+
+#[test]
+fn a_damaged_journal_that_a_broker_put_aside_keeps_asking_until_it_was_repaired() {
+    let dir = directory();
+    committed(dir.path());
+    let dump = tool(&["dump", "--json"], &journal(dir.path()));
+    let lines = String::from_utf8_lossy(&dump.stdout).into_owned();
+    let seventh: Value = serde_json::from_str(lines.lines().nth(7).expect("a line")).expect("JSON");
+    flip(&journal(dir.path()), seventh["position"].as_u64().expect("a number") + 150);
+    for _ in 0..2 {
+        let broker = Broker::start(dir.path(), &["--cores", "1", "--durability", "sync"]);
+        let row = Client::connect(&broker).produce(TOPIC, 0, raw::batch(b"not now"));
+        assert_ne!(row.error_code, 0, "the partition is offline");
+        broker.stop();
+    }
+    let found = json(&["verify"], dir.path());
+    let aside: Vec<&Value> = found["journals"].as_array().expect("some").iter().map(|row| &row["putAside"]).collect();
+    assert!(aside.contains(&&Value::Bool(true)), "{found}");
+    let said = text(&tool(&["repair", "--yes"], dir.path()));
+    assert!(said.contains("lost: offsets 12 to 39") && said.contains("brokers forget what it asks for"), "{said}");
+    let broker = Broker::start(dir.path(), &["--cores", "1", "--durability", "sync"]);
+    assert_eq!(Client::connect(&broker).read_all(TOPIC, 0).len(), 12);
+}
+
 #[test]
 fn what_cannot_be_done_is_said() {
     let dir = directory();

@@ -14,7 +14,11 @@ use serde_json::{Value, json};
 
 use crate::admin::log_dump::{Form, write_batch};
 use crate::admin::log_files::{FileError, Survey, names, read_segment};
+use crate::admin::log_journal_dump::{dump_journal, journals_json, write_journal_findings, write_journals};
+use crate::admin::log_journals::{JournalFile, Journals, Overlay, acknowledge};
+use crate::admin::log_redo::replay;
 use crate::base::ids::{LeaderEpoch, Offset};
+use crate::journal::format::FileName as JournalName;
 use crate::log::inspect::{FileName, LogFiles, PlacedBatch, Rest, SegmentEnd};
 use crate::shell::{host, socket};
 
@@ -22,6 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   corelog log verify ./corelog-data
   corelog log dump ./corelog-data/orders-0 --from-offset 1000 --records | head
+  corelog log dump ./corelog-data/journal/0.journal
   corelog log repair ./corelog-data            # says what would be cut
   corelog log repair ./corelog-data --yes      # and cuts it";
 
@@ -35,6 +40,10 @@ enum Refusal {
     /// There is nothing of ours.
     NoLog(PathBuf),
     InUse(PathBuf),
+    /// Of one partition, while the journals of this data directory have something of it.
+    Journaled(PathBuf),
+    /// Journals that a broker would refuse.
+    Journals(String),
     Output(io::Error),
 }
 
@@ -50,6 +59,14 @@ impl fmt::Display for Refusal {
             Refusal::InUse(path) => {
                 write!(f, "a broker has {} in use; stop it first. Nothing was changed", path.display())
             }
+            Refusal::Journaled(data) => {
+                let data = data.display();
+                write!(
+                    f,
+                    "the journals in {data} hold some of it; give {data}, to repair all of it. Nothing was changed"
+                )
+            }
+            Refusal::Journals(why) => write!(f, "{why}. Nothing was changed"),
             Refusal::Output(why) => write!(f, "the output cannot be written: {why}"),
         }
     }
@@ -74,12 +91,12 @@ pub fn command() -> Command {
     let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     let anywhere = "A data directory, or the directory of one partition in it";
     let verify = Command::new("verify")
-        .about("Read every batch, index and snapshot, and say whether all is whole")
+        .about("Read every batch, index, snapshot and journal, and say whether all is whole")
         .arg(path(anywhere))
         .arg(flag("json", "For programs: one object"));
     let dump = Command::new("dump")
-        .about("Print the batches of a partition or of one segment, as Kafka's dump tool does")
-        .arg(path("The directory of a partition, or one of its .log files"))
+        .about("Print the batches of a partition or of one segment, as Kafka's dump tool does, or a journal's entries")
+        .arg(path("The directory of a partition, one of its .log files, or a .journal file"))
         .arg(flag("records", "The records as well"))
         .arg(flag("json", "For programs: an object a line"))
         .arg(
@@ -94,7 +111,8 @@ pub fn command() -> Command {
         .about("Cut off what is damaged, after saying what that is")
         .long_about(
             "Cut off what is damaged, after saying what that is. Batches after the first bad one are not the log's any \
-             more: what is cut is kept beside it, in files that end in .cut.",
+             more: what is cut is kept beside it, in files that end in .cut. What journals hold is written to its segments \
+             before, and a damaged journal is put aside.",
         )
         .arg(path(anywhere))
         .arg(flag("yes", "Do it; without this, only say what would be done"))
@@ -133,25 +151,30 @@ fn verify(matches: &ArgMatches) -> Result<bool, Refusal> {
     if lock.is_none() {
         eprintln!("note: a broker has these files; what it writes now may be found half there");
     }
-    let surveys = survey(path)?;
+    let found = Found::at(path)?;
     let mut out = io::stdout().lock();
     if matches.get_flag("json") {
-        writeln!(out, "{:#}", surveys_json(&surveys))?;
+        writeln!(out, "{:#}", found.json())?;
     } else {
-        write_table(&mut out, &surveys)?;
-        if surveys.iter().any(|survey| survey.cut.is_some() || !survey.untrue.is_empty()) {
+        found.write_tables(&mut out)?;
+        if found.needs_repair() {
             writeln!(out, "\n`corelog log repair {}` says what it would cut and delete.", path.display())?;
         }
     }
-    Ok(surveys.iter().all(Survey::is_whole))
+    Ok(found.is_whole())
 }
 
 fn dump(matches: &ArgMatches) -> Result<bool, Refusal> {
     let path = path_of(matches);
     let from = Offset(*matches.get_one::<i64>("from-offset").expect("it has a default"));
     let form = Form { records: matches.get_flag("records"), json: matches.get_flag("json") };
-    let (dir, segments) = segments_of(path)?;
     let mut out = BufWriter::new(io::stdout().lock());
+    if let Some(name) = path.file_name().and_then(|name| JournalName::parse(&name.to_string_lossy())) {
+        return dump_of_journal(&mut out, path, name, form);
+    }
+    let (dir, segments) = segments_of(path)?;
+    // A file that is asked for by itself is shown as it is.
+    let overlay = if path.is_dir() { Journals::take(path)?.overlay(path) } else { Overlay::default() };
     let mut epoch = LeaderEpoch(0);
     let mut whole = true;
     for (at, &base) in segments.iter().enumerate() {
@@ -168,7 +191,7 @@ fn dump(matches: &ArgMatches) -> Result<bool, Refusal> {
                 failed = write_batch(&mut out, batch, form).err();
             }
         };
-        let end = read_segment(&file, base, epoch, on_batch, |_| ())?;
+        let end = read_segment(&file, base, epoch, &overlay, on_batch, |_| ())?;
         if let Some(why) = failed {
             return Err(why.into());
         }
@@ -183,18 +206,26 @@ fn dump(matches: &ArgMatches) -> Result<bool, Refusal> {
     Ok(whole)
 }
 
+/// Whether it is whole.
+fn dump_of_journal(out: &mut impl Write, path: &Path, name: JournalName, form: Form) -> Result<bool, Refusal> {
+    let journal = JournalFile::take(path, name)?;
+    let journals = Journals::take(path.parent().unwrap_or(Path::new("")))?;
+    dump_journal(out, &journal, &journals, form)??;
+    out.flush()?;
+    write_journal_findings(&mut io::stderr().lock(), &journal)?;
+    Ok(journal.refused.is_none() && journal.damages.is_empty())
+}
+
 /// Whether all is whole, now or already before.
 fn repair(matches: &ArgMatches) -> Result<bool, Refusal> {
     let path = path_of(matches);
     let Some(_lock) = lock(path)? else { return Err(Refusal::InUse(path.to_owned())) };
-    let surveys = survey(path)?;
+    let found = Found::at(path)?;
     let (yes, json) = (matches.get_flag("yes"), matches.get_flag("json"));
     let mut out = io::stdout().lock();
     if !json {
-        for survey in surveys.iter().filter(|survey| !survey.is_whole()) {
-            write_plan(&mut out, survey)?;
-        }
-        if surveys.iter().all(Survey::is_whole) {
+        found.write_plan(&mut out)?;
+        if found.is_whole() {
             writeln!(out, "All of it is whole: there is nothing to repair.")?;
         } else if !yes {
             writeln!(out, "\nNothing was changed. Add --yes to do this; what is cut is kept in .cut files.")?;
@@ -202,27 +233,109 @@ fn repair(matches: &ArgMatches) -> Result<bool, Refusal> {
     }
     if !yes {
         if json {
-            writeln!(out, "{:#}", surveys_json(&surveys))?;
+            writeln!(out, "{:#}", found.json())?;
         }
-        return Ok(surveys.iter().all(Survey::is_whole));
+        return Ok(found.is_whole());
     }
-    let mut after = Vec::new();
-    for survey in surveys {
-        let repaired = if survey.cut.is_some() || !survey.untrue.is_empty() {
-            survey.repair()?;
-            Survey::take(&survey.dir, |_| ())?
-        } else {
-            survey
-        };
-        after.push(repaired);
-    }
+    let after = if found.needs_repair() { found.repair(path)? } else { found };
     if json {
-        writeln!(out, "{:#}", surveys_json(&after))?;
+        writeln!(out, "{:#}", after.json())?;
     } else {
         writeln!(out, "\nAfter the repair:")?;
-        write_table(&mut out, &after)?;
+        after.write_tables(&mut out)?;
     }
-    Ok(after.iter().all(Survey::is_whole))
+    Ok(after.is_whole())
+}
+
+/// All there is at a path.
+struct Found {
+    surveys: Vec<Survey>,
+    journals: Journals,
+    /// The path is the data directory that the journals are in.
+    is_all: bool,
+}
+
+impl Found {
+    fn at(path: &Path) -> Result<Found, Refusal> {
+        let journals = Journals::take(path)?;
+        let is_all = journals.dir.is_some() && path.canonicalize().ok() == journals.dir;
+        let surveys = survey(path, &journals, is_all)?;
+        Ok(Found { surveys, journals, is_all })
+    }
+
+    fn is_whole(&self) -> bool {
+        self.surveys.iter().all(Survey::is_whole) && (!self.is_all || self.journals.are_whole())
+    }
+
+    fn needs_repair(&self) -> bool {
+        let journals_are_whole = !self.is_all || self.journals.are_whole();
+        self.surveys.iter().any(Survey::can_be_repaired) || !journals_are_whole
+    }
+
+    /// First what journals have is brought to its place, then what is still bad is cut.
+    fn repair(self, path: &Path) -> Result<Found, Refusal> {
+        let mut found = self;
+        if let Some(data) = found.journals.dir.clone() {
+            let has_journaled = |survey: &Survey| survey.overlay.entries() > 0 || survey.missing().is_some();
+            if !found.is_all && found.surveys.iter().any(has_journaled) {
+                return Err(Refusal::Journaled(data));
+            }
+            if found.is_all && found.journals.files.iter().any(|file| !file.is_aside() && !file.is_idle()) {
+                found.check_journals()?;
+                replay(&data, &found.journals)?;
+                found = Found::at(path)?;
+            }
+        }
+        for survey in found.surveys.iter().filter(|survey| survey.is_to_be_cut()) {
+            survey.repair()?;
+        }
+        if found.is_all {
+            acknowledge(&found.journals)?;
+        }
+        Found::at(path)
+    }
+
+    fn check_journals(&self) -> Result<(), Refusal> {
+        let refused = self.journals.files.iter().find_map(|file| Some((&file.path, file.refused.as_ref()?)));
+        if let Some((path, why)) = refused {
+            return Err(Refusal::Journals(format!("{}: {why}", path.display())));
+        }
+        if self.journals.are_of_nobody() {
+            let why = "the metadata cannot be read, so that it is not known whose the journals' entries are";
+            return Err(Refusal::Journals(why.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn write_tables(&self, out: &mut impl Write) -> io::Result<()> {
+        write_table(out, &self.surveys)?;
+        if self.is_all { write_journals(out, &self.journals, size) } else { Ok(()) }
+    }
+
+    fn write_plan(&self, out: &mut impl Write) -> io::Result<()> {
+        for survey in self.surveys.iter().filter(|survey| !survey.is_whole()) {
+            write_plan(out, survey)?;
+        }
+        let journals = if self.is_all { &self.journals.files[..] } else { &[] };
+        for file in journals.iter().filter(|file| !file.is_whole()) {
+            writeln!(out)?;
+            write_journal_findings(out, file)?;
+            let path = file.path.display();
+            if file.is_aside() {
+                writeln!(out, "  rename {path}, which was replayed, so that brokers forget what it asks for")?;
+            } else if file.refused.is_none() {
+                let (entries, bytes) = (file.entries.len(), size(file.payload_bytes()));
+                writeln!(out, "  write {entries} entries of {path} to their segments ({bytes}), and put it aside")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> Value {
+        let partitions: Vec<Value> = self.surveys.iter().map(survey_json).collect();
+        let journals = if self.is_all { journals_json(&self.journals) } else { json!([]) };
+        json!({ "whole": self.is_whole(), "partitions": partitions, "journals": journals })
+    }
 }
 
 fn path_of(matches: &ArgMatches) -> &Path {
@@ -245,7 +358,7 @@ fn lock(path: &Path) -> Result<Option<File>, Refusal> {
 }
 
 /// The partitions' directories that `path` is or holds, by name.
-fn partitions(path: &Path) -> Result<Vec<PathBuf>, Refusal> {
+fn partitions(path: &Path, journals: &Journals, is_all: bool) -> Result<Vec<PathBuf>, Refusal> {
     let found = names(path)?;
     if !LogFiles::of(found.iter().cloned()).segments.is_empty() {
         return Ok(vec![path.to_owned()]);
@@ -256,7 +369,11 @@ fn partitions(path: &Path) -> Result<Vec<PathBuf>, Refusal> {
             dirs.push(dir);
         }
     }
+    if is_all {
+        dirs.extend(journals.directories().map(|name| path.join(name)));
+    }
     dirs.sort_unstable();
+    dirs.dedup();
     if dirs.is_empty() { Err(Refusal::NoLog(path.to_owned())) } else { Ok(dirs) }
 }
 
@@ -272,13 +389,13 @@ fn segments_of(path: &Path) -> Result<(PathBuf, Vec<Offset>), Refusal> {
     if segments.is_empty() { Err(Refusal::NoLog(path.to_owned())) } else { Ok((dir.to_owned(), segments)) }
 }
 
-fn survey(path: &Path) -> Result<Vec<Survey>, Refusal> {
-    let dirs = partitions(path)?;
+fn survey(path: &Path, journals: &Journals, is_all: bool) -> Result<Vec<Survey>, Refusal> {
+    let dirs = partitions(path, journals, is_all)?;
     let shows = io::stderr().is_terminal();
     let (mut read, mut told) = (0u64, 0u64);
     let mut surveys = Vec::with_capacity(dirs.len());
     for (at, dir) in dirs.iter().enumerate() {
-        let survey = Survey::take(dir, |bytes| {
+        let survey = Survey::take(dir, journals.overlay(dir), |bytes| {
             read += bytes as u64;
             if shows && read - told >= PROGRESS_BYTES {
                 told = read;
@@ -323,7 +440,10 @@ fn verdict(survey: &Survey) -> &'static str {
     match survey {
         Survey { cut: Some(_), .. } => "DAMAGED",
         Survey { unreadable, .. } if !unreadable.is_empty() => "DAMAGED",
+        Survey { gaps, .. } if !gaps.is_empty() => "DAMAGED",
+        _ if survey.missing().is_some() => "DAMAGED",
         Survey { untrue, .. } if !untrue.is_empty() => "batches whole, index or snapshot not",
+        _ if survey.overlay.entries() > 0 => "whole with what is in the journal",
         _ if survey.unused_bytes() > 0 => "whole, not closed",
         _ => "whole",
     }
@@ -365,14 +485,21 @@ fn write_findings(out: &mut impl Write, survey: &Survey) -> io::Result<()> {
     for (file, what) in &survey.untrue {
         writeln!(out, "  {}: {what}; the broker does without it", file.path(&survey.dir).display())?;
     }
-    for what in &survey.unreadable {
+    for what in survey.unreadable.iter().chain(&survey.gaps) {
         writeln!(out, "  {what}")?;
+    }
+    if let Some((from, to)) = survey.missing() {
+        writeln!(out, "  offsets {from} to {} were durable once: a journal has known them", to.0 - 1)?;
     }
     Ok(())
 }
 
 fn write_plan(out: &mut impl Write, survey: &Survey) -> io::Result<()> {
     write_findings(out, survey)?;
+    if survey.overlay.entries() > 0 {
+        let (entries, bytes) = (survey.overlay.entries(), size(survey.overlay.bytes()));
+        writeln!(out, "  write {entries} entries of the journal to their segments ({bytes})")?;
+    }
     if let Some(cut) = &survey.cut {
         let path = FileName::Segment(cut.segment).path(&survey.dir);
         writeln!(out, "  cut {} at byte {}", path.display(), cut.position)?;
@@ -385,18 +512,16 @@ fn write_plan(out: &mut impl Write, survey: &Survey) -> io::Result<()> {
         };
         writeln!(out, "  lost: {lost}, {} in all", size(survey.cut_bytes()))?;
     }
+    if let Some((from, to)) = survey.missing().filter(|_| survey.cut.is_none()) {
+        writeln!(out, "  lost: offsets {from} to {} ({})", to.0 - 1, to.0 - from.0)?;
+    }
     for file in survey.doomed() {
         writeln!(out, "  delete {}", file.path(&survey.dir).display())?;
     }
-    if survey.cut.is_none() && survey.untrue.is_empty() {
+    if !survey.can_be_repaired() {
         writeln!(out, "  nothing can be done: the batches are as their producer sent them")?;
     }
     Ok(())
-}
-
-fn surveys_json(surveys: &[Survey]) -> Value {
-    let partitions: Vec<Value> = surveys.iter().map(survey_json).collect();
-    json!({ "whole": surveys.iter().all(Survey::is_whole), "partitions": partitions })
 }
 
 fn survey_json(survey: &Survey) -> Value {
@@ -425,6 +550,10 @@ fn survey_json(survey: &Survey) -> Value {
         "records": survey.records(),
         "bytes": survey.bytes(),
         "unusedBytes": survey.unused_bytes(),
+        "journalEntries": survey.overlay.entries(),
+        "journalBytes": survey.overlay.bytes(),
+        "missing": survey.missing().map(|(from, to)| json!({ "from": from.0, "next": to.0 })),
+        "gaps": survey.gaps,
         "cut": cut,
         "untrueFiles": untrue,
         "unreadableBatches": survey.unreadable,

@@ -4,9 +4,10 @@
 //! throws batches away: what is cut is kept beside the log. *Runs on*: the main thread.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use crate::admin::log_journals::{Overlay, read};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::{DISK_READ_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::log::inspect::{Claims, Cut, FileName, LogFiles, PlacedBatch, Rest, SegmentEnd, SegmentReader, plan_cut};
@@ -27,6 +28,10 @@ pub struct FileError {
 pub struct Survey {
     pub dir: PathBuf,
     pub files: LogFiles,
+    /// What journals have of it: a broker that starts writes it to the segments.
+    pub overlay: Overlay,
+    /// What they have and cannot be written, since what comes before is missing.
+    pub gaps: Vec<String>,
     pub ends: Vec<SegmentEnd>,
     pub cut: Option<Cut>,
     /// Files beside the segments that tell untruths. The broker does without them.
@@ -47,37 +52,38 @@ pub fn names(dir: &Path) -> Result<Vec<String>, FileError> {
     at(dir, names.collect())
 }
 
-/// Reads a segment from end to end. `on_batch` sees every good batch, `on_bytes` how much was read each time.
+/// Reads a segment from end to end, as it will be with what journals have of it. `on_batch` sees every good batch,
+/// `on_bytes` how much was read each time.
 pub fn read_segment(
     path: &Path,
     base: Offset,
     epoch: LeaderEpoch,
+    overlay: &Overlay,
     mut on_batch: impl FnMut(&PlacedBatch),
     mut on_bytes: impl FnMut(usize),
 ) -> Result<SegmentEnd, FileError> {
-    let mut file = at(path, File::open(path))?;
-    let len = at(path, file.metadata())?.len();
+    // A journal may have the first bytes of a segment that has no file yet.
+    let file = if path.exists() { Some(at(path, File::open(path))?) } else { None };
+    let file_len = file.as_ref().map_or(Ok(0), |file| at(path, file.metadata()).map(|metadata| metadata.len()))?;
+    let len = overlay.len_of(base, file_len).unwrap_or_else(|(len, _)| len);
     let mut reader = SegmentReader::new(base, epoch, len);
-    let mut piece = vec![0; DISK_READ_BYTES_MAX];
     // Not beyond the length it had, since a broker may be writing.
-    let mut left = len;
-    while left > 0 {
-        let room = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let read = at(path, file.read(&mut piece[..room]))?;
-        if read == 0 {
-            break;
-        }
-        left -= read as u64;
-        reader.push(&piece[..read], &mut on_batch);
-        on_bytes(read);
+    for position in (0..len).step_by(DISK_READ_BYTES_MAX) {
+        let wanted = DISK_READ_BYTES_MAX.min(usize::try_from(len - position).unwrap_or(usize::MAX));
+        let mut piece = file.as_ref().map_or(Ok(Vec::new()), |file| at(path, read(file, position, wanted)))?;
+        piece.resize(wanted, 0);
+        overlay.apply(base, position, &mut piece)?;
+        reader.push(&piece, &mut on_batch);
+        on_bytes(piece.len());
     }
     Ok(reader.finish())
 }
 
 impl Survey {
-    /// Reads all files of the log in `dir`.
-    pub fn take(dir: &Path, mut on_bytes: impl FnMut(usize)) -> Result<Survey, FileError> {
-        let files = LogFiles::of(names(dir)?);
+    /// Reads all files of the log in `dir`, as they will be with what journals have of them.
+    pub fn take(dir: &Path, overlay: Overlay, mut on_bytes: impl FnMut(usize)) -> Result<Survey, FileError> {
+        let mut files = LogFiles::of(if dir.is_dir() { names(dir)? } else { Vec::new() });
+        let gaps = lay_over(dir, &overlay, &mut files)?;
         let mut claims = Claims::default();
         let indexes = files.indexes.iter().copied().map(FileName::Index);
         let snapshots = files.snapshots.iter().copied().map(FileName::Snapshot);
@@ -95,17 +101,34 @@ impl Survey {
                     unreadable.push(format!("{}, byte {position}, offset {offset}: {why}", path.display()));
                 }
             };
-            let end = read_segment(&path, base, epoch, on_batch, &mut on_bytes)?;
+            let end = read_segment(&path, base, epoch, &overlay, on_batch, &mut on_bytes)?;
             claims.on_place(base, end.position, end.next);
             ends.push(end);
         }
         let cut = plan_cut(&ends);
         let untrue = claims.finish(&ends);
-        Ok(Survey { dir: dir.to_owned(), files, ends, cut, untrue, unreadable })
+        Ok(Survey { dir: dir.to_owned(), files, overlay, gaps, ends, cut, untrue, unreadable })
     }
 
     pub fn is_whole(&self) -> bool {
-        self.cut.is_none() && self.untrue.is_empty() && self.unreadable.is_empty()
+        let batches = self.cut.is_none() && self.unreadable.is_empty() && self.gaps.is_empty();
+        batches && self.untrue.is_empty() && self.missing().is_none()
+    }
+
+    /// Something is wrong that a repair takes away.
+    pub fn can_be_repaired(&self) -> bool {
+        self.is_to_be_cut() || !self.gaps.is_empty() || self.missing().is_some()
+    }
+
+    /// Something must be cut or deleted.
+    pub fn is_to_be_cut(&self) -> bool {
+        self.cut.is_some() || !self.untrue.is_empty()
+    }
+
+    /// Offsets that journals know of, from the first that the segments lack.
+    pub fn missing(&self) -> Option<(Offset, Offset)> {
+        let (_, end) = self.offsets();
+        (self.overlay.reach > end).then_some((end, self.overlay.reach))
     }
 
     /// Offsets of the batches that are good and follow on each other: from, and the one after the last.
@@ -153,7 +176,7 @@ impl Survey {
 
     /// The offset after the last one that is known to have been there.
     pub fn known_end(&self) -> Offset {
-        self.ends.last().map_or(Offset(0), |end| end.next)
+        self.ends.last().map_or(Offset(0), |end| end.next).max(self.overlay.reach)
     }
 
     /// The files beside the segments that have to go with a cut, or because they are untrue.
@@ -193,7 +216,35 @@ impl Survey {
     }
 }
 
-fn read_small(path: &Path) -> Result<Vec<u8>, FileError> {
+/// Adds the segments that only journals have, and says what of them has no place.
+fn lay_over(dir: &Path, overlay: &Overlay, files: &mut LogFiles) -> Result<Vec<String>, FileError> {
+    let mut gaps = Vec::new();
+    for (&base, pieces) in &overlay.segments {
+        let path = FileName::Segment(base).path(dir);
+        let is_there = files.segments.contains(&base);
+        // Retention has removed it: there is always a last segment.
+        if !is_there && files.segments.last().is_some_and(|last| *last > base) {
+            continue;
+        }
+        let begins = pieces.first().is_some_and(|piece| piece.start == 0);
+        if !is_there && !begins {
+            gaps.push(format!("{}: is missing: the journal holds bytes that follow on others in it", path.display()));
+            continue;
+        }
+        let len = if is_there { at(&path, fs::metadata(&path))?.len() } else { 0 };
+        if let Err((len, start)) = overlay.len_of(base, len) {
+            let path = path.display();
+            gaps.push(format!("{path}: ends at byte {len}, but what the journal holds begins at byte {start}"));
+        }
+        if !is_there {
+            files.segments.push(base);
+            files.segments.sort_unstable();
+        }
+    }
+    Ok(gaps)
+}
+
+pub fn read_small(path: &Path) -> Result<Vec<u8>, FileError> {
     let len = at(path, fs::metadata(path))?.len();
     if len > SMALL_FILE_BYTES_MAX as u64 {
         // Larger than any the broker writes: it is read as what it is, no index or snapshot.

@@ -6,3 +6,6 @@
 pub mod log;
 mod log_dump;
 mod log_files;
+mod log_journal_dump;
+mod log_journals;
+mod log_redo;

@@ -35,11 +35,7 @@ pub const DISK_WRITE_BYTES_MAX: usize = 2 << 20;
 pub const JOURNAL_COMMIT_BYTES_MAX: usize = 1 << 20;
 
 /// Payload of one journal entry. With its heads it fits a quarter of the smallest ring.
-pub const JOURNAL_ENTRY_BYTES_MAX: usize = (JOURNAL_RING_BYTES_MIN / 4) as usize - super::disk::BLOCK_BYTES;
-
-/// Smallest and largest ring of a journal.
-pub const JOURNAL_RING_BYTES_MIN: u64 = 1 << 20;
-pub const JOURNAL_RING_BYTES_MAX: u64 = 16 << 30;
+pub const JOURNAL_ENTRY_BYTES_MAX: usize = (JOURNAL_BYTES_MIN / 4) as usize - super::disk::BLOCK_BYTES;
 
 /// Partitions that a journal asks at a time to flush, while its ring fills and when it is nearly full.
 pub const JOURNAL_FLUSHES_MAX: usize = 32;

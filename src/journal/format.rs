@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::base::checksum::{crc32, crc32_of};
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
-use crate::base::limits::{CLUSTER_ID_BYTES_MAX, JOURNAL_COMMIT_BYTES_MAX, JOURNAL_RING_BYTES_MAX};
+use crate::base::limits::{CLUSTER_ID_BYTES_MAX, JOURNAL_BYTES_MAX, JOURNAL_COMMIT_BYTES_MAX};
 
 /// Where journals are, in the data directory.
 pub const DIR: &str = "journal";
@@ -192,7 +192,7 @@ impl Header {
         counts
             && in_blocks(self.ring_bytes)
             && in_blocks(self.tail.position)
-            && self.ring_bytes <= JOURNAL_RING_BYTES_MAX
+            && self.ring_bytes <= JOURNAL_BYTES_MAX
             && self.tail.position < self.ring_bytes
             && (1..u64::MAX / 2).contains(&self.tail.sequence)
             && self.end.is_none_or(|end| end >= self.tail.sequence && end < u64::MAX / 2)
@@ -377,6 +377,11 @@ pub fn read_commit(bytes: &[u8]) -> Option<Commit> {
         start = end;
     }
     (start == bytes.len()).then_some(Commit { head, entries })
+}
+
+/// Whether what may be commits is in these blocks of a ring. For journals that have lost their headers.
+pub fn may_hold_commits(blocks: &[u8]) -> bool {
+    blocks.chunks(BLOCK_BYTES).any(|block| CommitHead::read(block).is_some())
 }
 
 struct Fields<'a>(&'a [u8]);

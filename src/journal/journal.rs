@@ -18,8 +18,8 @@ use super::ring::{Release, Ring};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::base::limits::{
-    JOURNAL_COMMIT_BYTES_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_FLUSHES_MAX, JOURNAL_FLUSHES_URGENT_MAX,
-    JOURNAL_RING_BYTES_MAX, JOURNAL_RING_BYTES_MIN,
+    JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, JOURNAL_COMMIT_BYTES_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_FLUSHES_MAX,
+    JOURNAL_FLUSHES_URGENT_MAX,
 };
 use crate::base::time::{Instant, Now};
 
@@ -229,7 +229,7 @@ impl Journal {
     /// replayed. A file that is missing or of another size is made. `key` is a random number, `file` the id the
     /// file is to have. `append` may be called at once.
     pub fn open(identity: Identity, ring_bytes: u64, key: u64, file: FileId, out: &mut JournalOut) -> Journal {
-        assert!((JOURNAL_RING_BYTES_MIN..=JOURNAL_RING_BYTES_MAX).contains(&ring_bytes), "the setting has its bounds");
+        assert!((JOURNAL_BYTES_MIN..=JOURNAL_BYTES_MAX).contains(&ring_bytes), "the setting has its bounds");
         let ring_bytes = ring_bytes / BLOCK * BLOCK;
         let mut journal = Journal {
             identity,

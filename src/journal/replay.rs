@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::format::{
-    Commit, CommitHead, DIR, FileName, Header, Identity, RING_START, Run, Tail, VERSION, newest_header,
+    Commit, DIR, FileName, Header, Identity, RING_START, Run, Tail, VERSION, may_hold_commits, newest_header,
 };
 use super::redo::{self, Pieces, Redo, Redone};
 use super::scan::{Scan, Scanned};
-use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
+use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 use crate::base::limits::{DISK_READ_BYTES_MAX, JOURNAL_DAMAGES_MAX, JOURNAL_REDO_BYTES_MAX};
 
@@ -291,7 +291,7 @@ impl Replay {
     }
 
     fn on_probed(&mut self, from: u64, bytes: &Bytes) -> Next {
-        if bytes.chunks(BLOCK_BYTES).any(|block| CommitHead::read(block).is_some()) {
+        if may_hold_commits(bytes) {
             self.damage(0, "has no header that is whole: which of its commits are needed is not known".into());
             return self.close();
         }

@@ -9,6 +9,7 @@
 pub mod controller;
 mod frame;
 mod image;
+pub mod inspect;
 mod record;
 mod store;
 

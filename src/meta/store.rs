@@ -398,7 +398,7 @@ fn doing(op: Op) -> &'static str {
     }
 }
 
-fn generation_of(name: &str) -> Option<u64> {
+pub(super) fn generation_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".meta")?;
     let generation: u64 = digits.parse().ok()?;
     (digits.len() == 20 && generation < u64::MAX).then_some(generation)

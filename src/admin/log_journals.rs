@@ -1,0 +1,303 @@
+//! The commit journals in a data directory: what they hold that is not in its segment yet, and whether they are whole.
+//!
+//! *Owns*: reading them, and the segments as they will be once the journals are replayed. *Never*: changes a file.
+//! *Runs on*: the main thread.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::admin::log_files::{FileError, at, names, read_small};
+use crate::base::ids::{Offset, PartitionIndex, TopicId};
+use crate::base::limits::DISK_READ_BYTES_MAX;
+use crate::journal::format::{self, EntryHead, FileName, Header, RING_START, VERSION};
+use crate::journal::scan::{Scan, Scanned};
+use crate::meta::{Image, inspect};
+
+/// One journal's file.
+#[derive(Debug)]
+pub struct JournalFile {
+    pub path: PathBuf,
+    pub name: FileName,
+    pub header: Option<Header>,
+    /// Why a broker would not start with it.
+    pub refused: Option<String>,
+    pub commits: Vec<CommitRow>,
+    pub entries: Vec<EntryRow>,
+    /// Where in the file, and what is wrong there.
+    pub damages: Vec<(u64, String)>,
+}
+
+/// A whole commit that is still needed.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitRow {
+    pub sequence: u64,
+    pub position: u64,
+    pub bytes: usize,
+    pub entries: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct EntryRow {
+    pub sequence: u64,
+    pub head: EntryHead,
+    /// Of the payload, in the journal's file.
+    pub position: u64,
+}
+
+/// All journals of a data directory.
+#[derive(Debug, Default)]
+pub struct Journals {
+    pub dir: Option<PathBuf>,
+    pub files: Vec<JournalFile>,
+    /// `None` when the metadata cannot be read.
+    pub image: Option<Image>,
+    /// By the name of the partition's directory.
+    overlays: BTreeMap<String, Overlay>,
+}
+
+/// What journals have of one partition.
+#[derive(Debug, Default, Clone)]
+pub struct Overlay {
+    /// By segment, in the order of the commits.
+    pub segments: BTreeMap<Offset, Vec<Piece>>,
+    /// Where the log must end at least.
+    pub reach: Offset,
+}
+
+#[derive(Debug, Clone)]
+pub struct Piece {
+    pub start: u64,
+    pub len: u64,
+    journal: PathBuf,
+    position: u64,
+}
+
+impl JournalFile {
+    pub fn take(path: &Path, name: FileName) -> Result<JournalFile, FileError> {
+        let file = at(path, File::open(path))?;
+        let len = at(path, file.metadata())?.len();
+        let mut journal = JournalFile {
+            path: path.to_owned(),
+            name,
+            header: None,
+            refused: None,
+            commits: Vec::new(),
+            entries: Vec::new(),
+            damages: Vec::new(),
+        };
+        match format::newest_header(&at(path, read(&file, 0, RING_START as usize))?) {
+            Ok(Some(header)) => {
+                let core = match name {
+                    FileName::Journal(core) | FileName::Damaged(core, _) => core,
+                };
+                if header.identity.core != core {
+                    journal.refused = Some(format!("was the journal of core {}", header.identity.core));
+                }
+                let whole = RING_START + header.ring_bytes;
+                if len < whole {
+                    journal.damages.push((len, format!("is cut: it has {len} bytes of {whole}")));
+                }
+                journal.scan(&file, Scan::new(&header));
+                journal.header = Some(header);
+            }
+            Ok(None) => journal.probe(&file, len)?,
+            Err(version) => {
+                journal.refused = Some(format!("has format version {version}, this program knows {VERSION}"));
+            }
+        }
+        Ok(journal)
+    }
+
+    fn scan(&mut self, file: &File, mut scan: Scan) {
+        loop {
+            match scan.step() {
+                Scanned::Read { position, len } => match read(file, position, len) {
+                    Ok(bytes) => scan.on_read(bytes.into()),
+                    Err(_) => scan.on_unreadable(),
+                },
+                Scanned::Commit { position, commit, .. } => {
+                    let (head, entries) = (commit.head, commit.entries.len());
+                    self.commits.push(CommitRow { sequence: head.sequence, position, bytes: head.bytes, entries });
+                    self.entries.extend(commit.entries.into_iter().map(|(entry, payload)| EntryRow {
+                        sequence: head.sequence,
+                        head: entry,
+                        position: position + payload.start as u64,
+                    }));
+                }
+                Scanned::Damaged { position, sequence, found } => {
+                    let next = found.map_or("none follows".to_owned(), |next| format!("the next whole one is {next}"));
+                    self.damages.push((position, format!("commit {sequence} is damaged, {next}")));
+                }
+                Scanned::End => return,
+            }
+        }
+    }
+
+    /// A file without a header was never used, or has lost both.
+    fn probe(&mut self, file: &File, len: u64) -> Result<(), FileError> {
+        for position in (RING_START..len).step_by(DISK_READ_BYTES_MAX) {
+            if format::may_hold_commits(&at(&self.path, read(file, position, DISK_READ_BYTES_MAX))?) {
+                self.damages.push((0, "has no header that is whole: which commits are needed is not known".into()));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn is_aside(&self) -> bool {
+        matches!(self.name, FileName::Damaged(..))
+    }
+
+    pub fn is_whole(&self) -> bool {
+        !self.is_aside() && self.refused.is_none() && self.damages.is_empty()
+    }
+
+    /// There is nothing in it to replay or to put aside.
+    pub fn is_idle(&self) -> bool {
+        self.entries.is_empty() && self.damages.is_empty()
+    }
+
+    pub fn payload_bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| u64::from(entry.head.len)).sum()
+    }
+}
+
+impl Journals {
+    /// The journals of the data directory that `path` is, or is a partition's directory in.
+    pub fn take(path: &Path) -> Result<Journals, FileError> {
+        let path = at(path, path.canonicalize())?;
+        let places = [Some(path.as_path()), path.parent()];
+        let Some(data) = places.into_iter().flatten().find(|data| data.join(format::DIR).is_dir()) else {
+            return Ok(Journals::default());
+        };
+        let dir = data.join(format::DIR);
+        let mut known: Vec<FileName> = names(&dir)?.iter().filter_map(|name| FileName::parse(name)).collect();
+        known.sort_unstable();
+        let mut files = Vec::with_capacity(known.len());
+        for name in known {
+            files.push(JournalFile::take(&data.join(name.path()), name)?);
+        }
+        let mut journals =
+            Journals { dir: Some(data.to_owned()), files, image: image(data)?, overlays: BTreeMap::new() };
+        journals.lay_over();
+        Ok(journals)
+    }
+
+    fn lay_over(&mut self) {
+        for file in &self.files {
+            for entry in &file.entries {
+                let head = &entry.head;
+                let Some(dir) = self.directory(head.topic, head.partition) else { continue };
+                let overlay = self.overlays.entry(dir).or_default();
+                overlay.reach = overlay.reach.max(head.next);
+                // What was put aside was replayed before, and segments may have changed since.
+                if !file.is_aside() {
+                    overlay.segments.entry(head.segment).or_default().push(Piece {
+                        start: head.position,
+                        len: u64::from(head.len),
+                        journal: file.path.clone(),
+                        position: entry.position,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The name of a partition's directory; `None` when its topic was deleted or the metadata cannot be read.
+    pub fn directory(&self, topic: TopicId, partition: PartitionIndex) -> Option<String> {
+        let topic = self.image.as_ref()?.topic_by_id(topic)?;
+        (partition.0 < topic.partitions).then(|| format!("{}-{partition}", topic.name))
+    }
+
+    /// What they have of the partition in this directory.
+    pub fn overlay(&self, dir: &Path) -> Overlay {
+        let name = dir.canonicalize().ok().and_then(|dir| dir.file_name().map(|name| name.to_string_lossy().into()));
+        let name: Option<String> = name;
+        name.and_then(|name| self.overlays.get(&name)).cloned().unwrap_or_default()
+    }
+
+    /// Directories that they have something of.
+    pub fn directories(&self) -> impl Iterator<Item = &String> {
+        self.overlays.keys()
+    }
+
+    pub fn are_whole(&self) -> bool {
+        self.files.iter().all(JournalFile::is_whole) && !self.are_of_nobody()
+    }
+
+    /// They hold entries, and the metadata that says whose cannot be read.
+    pub fn are_of_nobody(&self) -> bool {
+        self.image.is_none() && self.files.iter().any(|file| !file.entries.is_empty())
+    }
+}
+
+impl Overlay {
+    /// How long the segment's file will be; `Err` where it would have a gap from one byte to another.
+    pub fn len_of(&self, segment: Offset, file_len: u64) -> Result<u64, (u64, u64)> {
+        let mut len = file_len;
+        for piece in self.segments.get(&segment).into_iter().flatten() {
+            if piece.start > len {
+                return Err((len, piece.start));
+            }
+            len = len.max(piece.start + piece.len);
+        }
+        Ok(len)
+    }
+
+    /// Puts what the journals have of these bytes of a segment, the first at `position`, in their place.
+    pub fn apply(&self, segment: Offset, position: u64, bytes: &mut [u8]) -> Result<(), FileError> {
+        let end = position + bytes.len() as u64;
+        for piece in self.segments.get(&segment).into_iter().flatten() {
+            let (from, to) = (piece.start.max(position), (piece.start + piece.len).min(end));
+            if from < to {
+                let part = &mut bytes[(from - position) as usize..(to - position) as usize];
+                let file = at(&piece.journal, File::open(&piece.journal))?;
+                at(&piece.journal, file.read_exact_at(part, piece.position + (from - piece.start)))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn entries(&self) -> usize {
+        self.segments.values().map(Vec::len).sum()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.segments.values().flatten().map(|piece| piece.len).sum()
+    }
+}
+
+fn image(data: &Path) -> Result<Option<Image>, FileError> {
+    let dir = data.join(inspect::DIR);
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    let Some(name) = inspect::newest(names(&dir)?) else { return Ok(None) };
+    Ok(inspect::image(&name, &read_small(&dir.join(&name))?))
+}
+
+/// Shorter at the end of the file.
+pub fn read(file: &File, position: u64, len: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let mut have = 0;
+    while have < len {
+        match file.read_at(&mut bytes[have..], position + have as u64)? {
+            0 => break,
+            read => have += read,
+        }
+    }
+    bytes.truncate(have);
+    Ok(bytes)
+}
+
+/// Takes journals that were put aside out of the broker's sight: somebody has looked at them.
+pub fn acknowledge(journals: &Journals) -> Result<(), FileError> {
+    for file in journals.files.iter().filter(|file| file.is_aside()) {
+        let mut to = file.path.as_os_str().to_owned();
+        to.push(".seen");
+        at(&file.path, fs::rename(&file.path, to))?;
+    }
+    Ok(())
+}

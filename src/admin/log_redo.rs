@@ -1,0 +1,112 @@
+//! Replays the journals of a data directory as a broker would when it starts, with plain files.
+//!
+//! *Owns*: carrying out the disk operations of a replay. *Never*: decides what is replayed. *Runs on*: the main thread,
+//! while no broker has the files.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::admin::log_files::FileError;
+use crate::admin::log_journals::{Journals, read};
+use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
+use crate::journal::replay::{Next, Replay, Report};
+
+/// Writes what the journals hold to its segments, and empties them; those that are damaged are put aside.
+pub fn replay(data: &Path, journals: &Journals) -> Result<Report, FileError> {
+    let failed = |why: String| FileError { path: data.to_owned(), why: io::Error::other(why) };
+    let identity = journals.files.iter().find_map(|file| file.header.as_ref()).map(|header| header.identity.clone());
+    let identity = identity.ok_or_else(|| failed("no journal in it says whose it is".to_owned()))?;
+    // However many cores there will be: a journal of none is removed by the broker.
+    let (mut replay, mut op) = Replay::start(identity.cluster, identity.node, u16::MAX, 0);
+    let mut disk = PlainDisk { root: data.to_owned(), files: BTreeMap::new() };
+    loop {
+        let result = disk.carry_out(op);
+        let directory = |topic, partition| journals.directory(topic, partition).map(PathBuf::from);
+        match replay.on_disk(result, &directory) {
+            Next::Ask(next) => op = next,
+            Next::Done(report) => return Ok(*report),
+            Next::Failed { message } => return Err(failed(message)),
+        }
+    }
+}
+
+struct PlainDisk {
+    root: PathBuf,
+    files: BTreeMap<FileId, File>,
+}
+
+impl PlainDisk {
+    fn carry_out(&mut self, op: DiskOp) -> DiskResult {
+        self.try_to(op).map_err(|error| DiskError {
+            kind: match error.kind() {
+                io::ErrorKind::NotFound => DiskErrorKind::NotFound,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskErrorKind::Full,
+                _ => DiskErrorKind::Failed,
+            },
+            message: error.to_string(),
+        })
+    }
+
+    fn try_to(&mut self, op: DiskOp) -> io::Result<DiskDone> {
+        match op {
+            DiskOp::List { dir } => return list(&self.root.join(dir)),
+            DiskOp::Open { file, path, create } => {
+                let path = self.root.join(path);
+                let is_new = create && !path.exists();
+                let opened = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path)?;
+                if is_new {
+                    sync_parent(&path)?;
+                }
+                let len = opened.metadata()?.len();
+                self.files.insert(file, opened);
+                return Ok(DiskDone::Opened { len });
+            }
+            DiskOp::Read { file, position, len } => {
+                return Ok(DiskDone::Read(read(self.file(file)?, position, len)?.into()));
+            }
+            DiskOp::Write { file, position, data } => {
+                let mut bytes = data.concat();
+                bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+                let mut file = self.file(file)?;
+                file.seek(SeekFrom::Start(position))?;
+                file.write_all(&bytes)?;
+            }
+            DiskOp::Sync { file } => self.file(file)?.sync_all()?,
+            DiskOp::Truncate { file, len } => self.file(file)?.set_len(len)?,
+            DiskOp::Close { file } => drop(self.files.remove(&file)),
+            DiskOp::Rename { from, to } => {
+                fs::rename(self.root.join(from), self.root.join(&to))?;
+                sync_parent(&self.root.join(to))?;
+            }
+            DiskOp::Delete { path } => fs::remove_file(self.root.join(path))?,
+            DiskOp::Allocate { .. } | DiskOp::DeleteDir { .. } | DiskOp::ReadFile { .. } | DiskOp::WriteFile { .. } => {
+                unreachable!("a replay asks for none of these")
+            }
+        }
+        Ok(DiskDone::Done)
+    }
+
+    fn file(&self, file: FileId) -> io::Result<&File> {
+        self.files.get(&file).ok_or_else(|| io::Error::other("the file is not open"))
+    }
+}
+
+fn list(dir: &Path) -> io::Result<DiskDone> {
+    fs::create_dir_all(dir)?;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+            names.push((name, metadata.len()));
+        }
+    }
+    names.sort();
+    Ok(DiskDone::Listed(names))
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
