@@ -289,7 +289,8 @@ impl SimDisk {
 
     fn sync(&mut self, id: (u16, FileId), sent_after: u64) -> DiskResult {
         // When it fails, what it was for may be lost as before.
-        self.maybe_fail(self.faults.failing_syncs, "sync")?;
+        let failed = self.maybe_fail(self.faults.failing_syncs, "sync");
+        failed.map_err(|error| DiskError { kind: DiskErrorKind::NotSynced, ..error })?;
         let file = self.file_mut(id);
         let upto = file.changes.iter().position(|(number, _)| *number > sent_after).unwrap_or(file.changes.len());
         let done: Vec<_> = file.changes.drain(..upto).collect();
