@@ -4,6 +4,7 @@ mod support;
 
 use bytes::Bytes;
 use corelog::base::ids::TopicId;
+use corelog::base::metric::Metric;
 use corelog::broker::api::{APIS, key};
 use corelog::broker::effect::ListenerKind::{self, PerCore, Shared};
 use corelog::config::{Durability, Settings};
@@ -498,7 +499,7 @@ fn a_failed_sync_ends_writing_on_all_cores_and_what_is_safe_is_read_on() {
             let row = &reply.responses[0].partition_responses[0];
             assert_eq!(row.error_code, storage_error, "{cores} cores, partition {partition}");
             let message = row.error_message.as_ref().expect("it says why").as_str();
-            assert!(message.contains("a sync failed") && message.contains("NotSynced"), "{message}");
+            assert!(message.contains("takes no more writes: ") && message.contains("NotSynced"), "{message}");
             let reply: FetchResponse = world.call(client, key::FETCH, 11, &fetch_request("t", &[(partition, 0)], 0));
             assert_eq!(values(&bytes_of(only_row(&reply)))[0], "kept");
         }
@@ -517,6 +518,53 @@ fn a_failed_sync_ends_writing_on_all_cores_and_what_is_safe_is_read_on() {
             assert_eq!(values(&bytes_of(only_row(&reply)))[0], "kept");
             produce(&mut world, client, "t", partition, &["again"]);
         }
+    }
+}
+
+/// A device that gives some block of a partition back no more: at a start, and while that is read.
+#[test]
+fn a_read_error_takes_its_partition_offline_at_a_start_and_fails_the_read_later() {
+    let storage_error = ErrorCode::KafkaStorageError.code();
+    let settings = Settings { log_segment_bytes: 64 << 10, ..Settings::default() };
+    for cores in [1, 2] {
+        let mut world = World::start(cores, settings.clone(), MemDisk::default());
+        let client = world.connect(0, Shared);
+        create(&mut world, client, "t", 3);
+        for partition in 0..3 {
+            produce(&mut world, client, "t", partition, &["kept"]);
+            (0..4).for_each(|_| assert_eq!(produce_big(&mut world, client, partition), 0));
+        }
+        // What is read to recover is the newest segment; those before it are sealed.
+        let segments: Vec<_> = world.disk.files.keys().filter(|path| path.starts_with("t-1")).cloned().collect();
+        let segments: Vec<_> =
+            segments.into_iter().filter(|path| path.extension().is_some_and(|e| e == "log")).collect();
+        assert!(segments.len() > 3);
+        world.disk.failing = Some(Failing::ReadsOf(segments.last().expect("some").clone()));
+        let mut world = world.restart(cores, settings.clone());
+        let client = world.connect(0, Shared);
+        let fetched = |world: &mut World, partition: i32, from: i64| -> (i16, Vec<String>) {
+            let reply: FetchResponse = world.call(client, key::FETCH, 11, &fetch_request("t", &[(partition, from)], 0));
+            (only_row(&reply).error_code, values(&bytes_of(only_row(&reply))))
+        };
+        assert_eq!(produce_big(&mut world, client, 1), storage_error);
+        assert_eq!(fetched(&mut world, 1, 0).0, storage_error);
+        for partition in [0, 2] {
+            assert_eq!(fetched(&mut world, partition, 0).1[0], "kept");
+            assert_eq!(produce_big(&mut world, client, partition), 0);
+        }
+
+        world.disk.failing = Some(Failing::ReadsOf(segments[0].clone()));
+        let mut world = world.restart(cores, settings.clone());
+        let client = world.connect(0, Shared);
+        let fetched = |world: &mut World, partition: i32, from: i64| -> (i16, usize) {
+            let reply: FetchResponse = world.call(client, key::FETCH, 11, &fetch_request("t", &[(partition, from)], 0));
+            (only_row(&reply).error_code, bytes_of(only_row(&reply)).len())
+        };
+        assert_eq!(fetched(&mut world, 1, 0), (storage_error, 0), "a sealed segment");
+        assert!(fetched(&mut world, 1, 3).1 > 60_000, "the others are read");
+        assert_eq!(produce_big(&mut world, client, 1), 0);
+        world.disk.failing = None;
+        assert!(fetched(&mut world, 1, 0).1 > 0, "nothing was given up");
     }
 }
 
@@ -676,4 +724,41 @@ fn a_stop_right_after_a_deletion_waits_for_what_the_metadata_log_still_writes() 
     assert!(world.stopped.is_empty(), "the note that the files are gone is on its way");
     world.release_disk();
     assert_eq!(world.stopped.len(), 1);
+}
+
+#[test]
+fn what_is_appended_and_what_the_journals_take_is_counted() {
+    for (durability, journal_bytes) in
+        [(Durability::Sync, 1 << 20), (Durability::Sync, 0), (Durability::Write, 1 << 20)]
+    {
+        let settings = Settings { durability, journal_bytes, ..Settings::default() };
+        let mut world = World::start(2, settings, MemDisk::default());
+        let client = world.connect(0, Shared);
+        create(&mut world, client, "t", 4);
+        let mut appended = 0;
+        for partition in 0..4 {
+            let mut builder = BatchBuilder::new(Compression::None).producer(7, 0, 0);
+            builder.push(NOW_MS, None, Some(&[b'v'; 1000]));
+            let bytes = builder.build().bytes;
+            appended += bytes.len() as u64;
+            // The second time it is a duplicate.
+            for _ in 0..2 {
+                let request = produce_request("t", partition, bytes.clone());
+                let reply: ProduceResponse = world.call(client, key::PRODUCE, 9, &request);
+                assert_eq!(reply.responses[0].partition_responses[0].error_code, 0);
+            }
+        }
+        let sum = |metric| world.shards.iter().map(|shard| shard.report().metrics.get(metric)).sum::<u64>();
+        assert_eq!(sum(Metric::AppendedBytes), appended);
+        let is_used = durability == Durability::Sync && journal_bytes > 0;
+        for metric in [Metric::JournalCommits, Metric::JournalEntries] {
+            assert_eq!(sum(metric), if is_used { 4 } else { 0 }, "{metric:?}");
+        }
+        let (written, used) = (sum(Metric::JournalWriteBytes), sum(Metric::JournalUsedBytes));
+        assert_eq!((written >= appended, used >= appended), (is_used, is_used), "{written} written, {used} used");
+        assert_eq!(sum(Metric::SegmentWriteBytes) >= appended, !is_used);
+        assert_eq!(sum(Metric::JournalBytes), if is_used { 2 << 20 } else { 0 });
+        assert_eq!((sum(Metric::JournalWaits), sum(Metric::JournalWaitUs)), (0, 0));
+        assert_eq!(written % 4096, 0);
+    }
 }

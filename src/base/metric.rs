@@ -72,7 +72,7 @@ metrics! {
     DiskWriteBytes "disk_write_bytes" Counter;
     /// Of these, bytes of segments, zeros written ahead included.
     SegmentWriteBytes "segment_write_bytes" Counter;
-    /// Of these, bytes of commits to the core's journal.
+    /// Of these, bytes of commits to the core's journal, with its headers.
     JournalWriteBytes "journal_write_bytes" Counter;
     /// Commits to the core's journal: one write and one sync each.
     JournalCommits "journal_commits" Counter;

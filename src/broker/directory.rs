@@ -25,43 +25,43 @@ impl Shard {
         if self.offline.is_some() { vec![leader] } else { Vec::new() }
     }
 
-    /// A sync failed on this core. Does nothing the second time.
-    pub(in crate::broker) fn take_directory_offline(&mut self, message: &str, now: Now, effects: &mut Effects) {
+    /// A sync failed on this core, or a write of its journal, as `cause` says. Does nothing the second time.
+    pub(in crate::broker) fn take_directory_offline(&mut self, cause: &str, now: Now, effects: &mut Effects) {
         if self.offline.is_some() {
             return;
         }
         tracing::error!(
-            "core {}: a sync failed, so the data directory takes no more writes ({message}). What the device has of \
-             records that were not synced is not known; all others are safe and still served. Producers get \
-             KAFKA_STORAGE_ERROR, topics can be neither created nor deleted. See what the kernel says of the device \
-             (dmesg), put it right, and start the broker again: it recovers what is there.",
+            "core {}: the data directory takes no more writes: {cause}. What the device has of records that were not \
+             synced is not known; all others are safe and still served. Producers get KAFKA_STORAGE_ERROR, topics can \
+             be neither created nor deleted. See what the kernel says of the device (dmesg), put it right, and start \
+             the broker again: it recovers what is there.",
             self.core()
         );
-        self.end_writing(message, now, effects);
+        self.end_writing(cause, now, effects);
         for core in (0..self.config.cores).map(CoreId) {
             if core != self.config.core {
-                self.send(core, ShardMessage::DirectoryOffline { message: message.to_owned() }, effects);
+                self.send(core, ShardMessage::DirectoryOffline { cause: cause.to_owned() }, effects);
             }
         }
     }
 
-    /// A sync failed on another core.
+    /// Another core has seen a failure that ends all writing.
     pub(in crate::broker) fn on_directory_offline(
         &mut self,
         from: CoreId,
-        message: &str,
+        cause: &str,
         now: Now,
         effects: &mut Effects,
     ) {
         if self.offline.is_some() {
             return;
         }
-        tracing::error!("core {}: takes no more writes since a sync failed on core {from} ({message})", self.core());
-        self.end_writing(message, now, effects);
+        tracing::error!("core {}: takes no more writes, as core {from} does not: {cause}", self.core());
+        self.end_writing(cause, now, effects);
     }
 
-    fn end_writing(&mut self, message: &str, now: Now, effects: &mut Effects) {
-        let message = format!("a sync failed, and the data directory takes no more writes: {message}");
+    fn end_writing(&mut self, cause: &str, now: Now, effects: &mut Effects) {
+        let message = format!("the data directory takes no more writes: {cause}");
         for owner in self.partitions.owner_numbers() {
             self.on_partition(owner, now, effects, |partition, cache, out| {
                 partition.take_offline(&message, cache, out);

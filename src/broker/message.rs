@@ -70,9 +70,9 @@ pub enum ShardMessage {
     Replayed {
         must_reach: Vec<(TopicPartition, Offset)>,
     },
-    /// A sync failed on the sending core, with this message: all cores share the directory.
+    /// A sync failed on the sending core, or a write of its journal: all cores share the directory.
     DirectoryOffline {
-        message: String,
+        cause: String,
     },
     /// From core 0: every core has recovered.
     AllReady,

@@ -178,7 +178,7 @@ impl Shard {
     pub(in crate::broker) fn on_disk(&mut self, token: DiskToken, result: DiskResult, now: Now, effects: &mut Effects) {
         let of = self.partitions.tokens.remove(token).expect("the shell answers each operation once");
         if let Err(DiskError { kind: DiskErrorKind::NotSynced, message }) = &result {
-            self.take_directory_offline(message, now, effects);
+            self.take_directory_offline(&format!("a sync failed: {message}"), now, effects);
         }
         match of {
             TokenOf::Partition { owner, op } => {

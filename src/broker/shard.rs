@@ -212,6 +212,18 @@ impl Shard {
             metrics.set(metric, value as u64);
         }
         metrics.set(Metric::PartitionsRead, self.reads.partitions_read());
+        let journal = self.commits.gauges();
+        for (metric, value) in [
+            (Metric::JournalBytes, journal.ring_bytes),
+            (Metric::JournalUsedBytes, journal.used_bytes),
+            (Metric::JournalCommits, journal.commits),
+            (Metric::JournalEntries, journal.entries),
+            (Metric::JournalWriteBytes, journal.written_bytes),
+            (Metric::JournalWaits, journal.space_waits),
+            (Metric::JournalWaitUs, journal.space_wait_us),
+        ] {
+            metrics.set(metric, value);
+        }
         Report { stages: self.sessions.stages(), metrics, requests: self.counts.clone() }
     }
 
@@ -329,7 +341,7 @@ impl Shard {
             }
             ShardMessage::Meta { sequence, records } => self.on_meta(sequence, &records, now, effects),
             ShardMessage::MetaApplied { sequence } => Control::on_applied(self, sequence, now, effects),
-            ShardMessage::DirectoryOffline { message } => self.on_directory_offline(from, &message, now, effects),
+            ShardMessage::DirectoryOffline { cause } => self.on_directory_offline(from, &cause, now, effects),
             ShardMessage::Replayed { must_reach } => self.commits.on_replayed(must_reach),
             ShardMessage::AllReady => self.on_all_ready(effects),
             ShardMessage::SessionsDone => self.on_sessions_done(now, effects),

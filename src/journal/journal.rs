@@ -145,6 +145,8 @@ pub struct Gauges {
     pub space_waits: u64,
     /// Appends wait for space since then.
     pub waiting_since: Option<Instant>,
+    /// How long appends have waited before.
+    pub space_wait_us: u64,
 }
 
 #[derive(Debug)]
@@ -281,7 +283,8 @@ impl Journal {
                 self.wait_for_space(now);
                 break;
             }
-            self.gauges.waiting_since = None;
+            let since = self.gauges.waiting_since.take();
+            self.gauges.space_wait_us += since.map_or(0, |since| now.mono.since_ns(since) / 1000);
         }
         self.release_space(out);
         self.want_flushes(out);
