@@ -81,7 +81,11 @@ impl PlainDisk {
                 sync_parent(&self.root.join(to))?;
             }
             DiskOp::Delete { path } => fs::remove_file(self.root.join(path))?,
-            DiskOp::Allocate { .. } | DiskOp::DeleteDir { .. } | DiskOp::ReadFile { .. } | DiskOp::WriteFile { .. } => {
+            DiskOp::OpenDurable { .. }
+            | DiskOp::Allocate { .. }
+            | DiskOp::DeleteDir { .. }
+            | DiskOp::ReadFile { .. }
+            | DiskOp::WriteFile { .. } => {
                 unreachable!("a replay asks for none of these")
             }
         }

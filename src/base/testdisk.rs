@@ -40,6 +40,8 @@ pub(crate) struct TestDisk<T> {
     files: BTreeMap<PathBuf, File>,
     dirs: Vec<PathBuf>,
     open: BTreeMap<FileId, PathBuf>,
+    /// Those whose writes need no sync; closed ones among them.
+    durable: Vec<FileId>,
     /// With the number of the last change when it was sent.
     in_flight: Vec<(T, DiskOp, u64)>,
     rng: Rng,
@@ -61,6 +63,7 @@ impl<T: Copy> TestDisk<T> {
             files: BTreeMap::new(),
             dirs: Vec::new(),
             open: BTreeMap::new(),
+            durable: Vec::new(),
             in_flight: Vec::new(),
             rng: Rng::new(seed),
             changes: 0,
@@ -160,6 +163,7 @@ impl<T: Copy> TestDisk<T> {
             }
         }
         self.open.clear();
+        self.durable.clear();
         for file in self.files.values_mut() {
             if how == Crash::Power {
                 let mut left = file.synced.clone();
@@ -207,6 +211,21 @@ impl<T: Copy> TestDisk<T> {
         self.files.values().map(|file| file.now.len()).sum()
     }
 
+    fn sync(&mut self, file: FileId, sent_at: u64) -> DiskResult {
+        if self.fail_syncs {
+            return error(DiskErrorKind::NotSynced);
+        }
+        let file = self.files.get_mut(&self.open[&file]).unwrap();
+        let kept = file.unsynced.iter().position(|(at, _)| *at > sent_at).unwrap_or(file.unsynced.len());
+        for (_, change) in file.unsynced.drain(..kept) {
+            match change {
+                Change::Write { position, bytes } => put(&mut file.synced, position, &bytes),
+                Change::Len(len) => file.synced.resize(len, 0),
+            }
+        }
+        Ok(DiskDone::Done)
+    }
+
     fn carry_out(&mut self, op: DiskOp, sent_at: u64) -> DiskResult {
         match op {
             DiskOp::List { dir } => {
@@ -226,20 +245,15 @@ impl<T: Copy> TestDisk<T> {
                 assert!(self.open.insert(file, path).is_none(), "a file id is used once");
                 Ok(DiskDone::Opened { len })
             }
-            DiskOp::Sync { file } => {
-                if self.fail_syncs {
-                    return error(DiskErrorKind::NotSynced);
-                }
-                let file = self.files.get_mut(&self.open[&file]).unwrap();
-                let kept = file.unsynced.iter().position(|(at, _)| *at > sent_at).unwrap_or(file.unsynced.len());
-                for (_, change) in file.unsynced.drain(..kept) {
-                    match change {
-                        Change::Write { position, bytes } => put(&mut file.synced, position, &bytes),
-                        Change::Len(len) => file.synced.resize(len, 0),
-                    }
-                }
-                Ok(DiskDone::Done)
+            DiskOp::OpenDurable { file, path } => {
+                self.durable.push(file);
+                self.carry_out(DiskOp::Open { file, path, create: true }, sent_at)
             }
+            DiskOp::Write { file, .. } if self.durable.contains(&file) => {
+                self.on_file(op)?;
+                self.sync(file, self.changes)
+            }
+            DiskOp::Sync { file } => self.sync(file, sent_at),
             DiskOp::Write { .. }
             | DiskOp::Read { .. }
             | DiskOp::Allocate { .. }
@@ -334,7 +348,7 @@ impl<T: Copy> TestDisk<T> {
 fn name(op: &DiskOp) -> &'static str {
     match op {
         DiskOp::List { .. } => "list",
-        DiskOp::Open { .. } => "open",
+        DiskOp::Open { .. } | DiskOp::OpenDurable { .. } => "open",
         DiskOp::Write { .. } => "write",
         DiskOp::Sync { .. } => "sync",
         DiskOp::Read { .. } => "read",
@@ -352,6 +366,7 @@ fn name(op: &DiskOp) -> &'static str {
 fn file_of(op: &DiskOp) -> Option<FileId> {
     match op {
         DiskOp::Open { file, .. }
+        | DiskOp::OpenDurable { file, .. }
         | DiskOp::Write { file, .. }
         | DiskOp::Sync { file }
         | DiskOp::Read { file, .. }

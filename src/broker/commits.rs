@@ -159,7 +159,7 @@ impl Shard {
         match event {
             JournalEvent::Opened => {}
             JournalEvent::Committed { owner, next, times } => {
-                let times = WriteTimes { began: times.began, written: times.written, safe: times.safe };
+                let times = WriteTimes { began: times.began, written: times.safe, safe: times.safe };
                 self.on_partition(owner, now, effects, |partition, _, out| {
                     partition.on_committed(next, times, now, out);
                 });

@@ -1,9 +1,9 @@
 //! The journal of a core: what waits becomes a commit, what is in the segments gives its space back.
 //!
-//! A commit takes what waits of all partitions: one write, one sync. Its entries keep their space in the ring until
+//! A commit takes what waits of all partitions: one write, durable when it ends. Its entries keep their space in the ring until
 //! their owner says that its segments have them; owners are asked to see to it well before the ring is full.
 //!
-//! *Owns*: the file once it was replayed, and what is on its way to it. *Never*: repeats a failed sync; refuses an
+//! *Owns*: the file once it was replayed, and what is on its way to it. *Never*: repeats a failed write; refuses an
 //! append for want of space; reports an entry before all that were appended earlier. *Runs on*: every core, one each.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -23,7 +23,7 @@ use crate::base::limits::{
 };
 use crate::base::time::{Instant, Now};
 
-/// Commits that are written or synced at the same time.
+/// Commits that are written at the same time.
 pub const COMMITS_IN_FLIGHT: u8 = 1;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -75,21 +75,16 @@ enum Op {
     Allocate,
     /// Up to this byte of the file.
     Zero(u64),
-    SyncZeros,
     /// Of the commit of this sequence.
     Write(u64),
-    /// Of all commits that were written when it was sent: up to this one, and perhaps not all before it.
-    Sync(u64),
     WriteHeader,
-    SyncHeader,
     Close,
 }
 
-/// When a commit was sent, written, and durable.
+/// When a commit was sent, and when it and all before it were durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CommitTimes {
     pub began: Instant,
-    pub written: Instant,
     pub safe: Instant,
 }
 
@@ -198,17 +193,9 @@ enum State {
 #[derive(Debug)]
 struct Flight {
     sequence: u64,
-    stage: Stage,
+    written: bool,
     began: Instant,
-    written: Instant,
     entries: Vec<Committing>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
-    Writing,
-    Syncing,
-    Safe,
 }
 
 /// An entry in flight; `owner` is gone when it was forgotten.
@@ -335,9 +322,7 @@ impl Journal {
             (op, Err(error)) => self.fail(op, &error.message, out),
             _ if self.state == State::Opening && self.closing => {}
             (Op::Write(sequence), Ok(_)) => self.on_written(sequence, now, out),
-            (Op::Sync(sequence), Ok(_)) => self.on_synced(sequence, now, out),
-            (Op::WriteHeader, Ok(_)) => self.ask(Op::SyncHeader, DiskOp::Sync { file: self.file }, out),
-            (Op::SyncHeader, Ok(_)) => self.on_header(out),
+            (Op::WriteHeader, Ok(_)) => self.on_header(out),
             (op, Ok(done)) => self.on_opening(op, done, out),
         }
         self.leave(out);
@@ -365,7 +350,7 @@ impl Journal {
         match (op, done) {
             (Op::MakeDir, _) => {
                 let path = FileName::Journal(self.identity.core).path();
-                self.ask(Op::Open, DiskOp::Open { file, path, create: true }, out);
+                self.ask(Op::Open, DiskOp::OpenDurable { file, path }, out);
             }
             (Op::Open, DiskDone::Opened { len }) if len == self.file_bytes() => {
                 let len = RING_START as usize;
@@ -376,8 +361,7 @@ impl Journal {
             (Op::Empty, _) => self.ask(Op::Allocate, DiskOp::Allocate { file, len: self.file_bytes() }, out),
             (Op::Allocate, _) => self.zero(0, out),
             (Op::Zero(upto), _) if upto < self.file_bytes() => self.zero(upto, out),
-            (Op::Zero(_), _) => self.ask(Op::SyncZeros, DiskOp::Sync { file }, out),
-            (Op::SyncZeros, _) => self.begin_run(out),
+            (Op::Zero(_), _) => self.begin_run(out),
             (op, done) => unreachable!("{done:?} is no answer to {op:?}"),
         }
     }
@@ -477,8 +461,7 @@ impl Journal {
         self.gauges.commits += 1;
         self.gauges.entries += count as u64;
         self.gauges.written_bytes += padded;
-        let flight =
-            Flight { sequence: place.sequence, stage: Stage::Writing, began: now.mono, written: now.mono, entries };
+        let flight = Flight { sequence: place.sequence, written: false, began: now.mono, entries };
         self.flights.push_back(flight);
         let position = RING_START + place.position;
         self.ask(Op::Write(place.sequence), DiskOp::Write { file: self.file, position, data }, out);
@@ -503,19 +486,11 @@ impl Journal {
 
     fn on_written(&mut self, sequence: u64, now: Now, out: &mut JournalOut) {
         let flight = self.flight(sequence);
-        assert!(flight.stage == Stage::Writing);
-        flight.stage = Stage::Syncing;
-        flight.written = now.mono;
-        self.ask(Op::Sync(sequence), DiskOp::Sync { file: self.file }, out);
-    }
-
-    fn on_synced(&mut self, sequence: u64, now: Now, out: &mut JournalOut) {
-        let flight = self.flight(sequence);
-        assert!(flight.stage == Stage::Syncing);
-        flight.stage = Stage::Safe;
-        while self.flights.front().is_some_and(|flight| flight.stage == Stage::Safe) {
+        assert!(!flight.written);
+        flight.written = true;
+        while self.flights.front().is_some_and(|flight| flight.written) {
             let Some(mut flight) = self.flights.pop_front() else { break };
-            let times = CommitTimes { began: flight.began, written: flight.written, safe: now.mono };
+            let times = CommitTimes { began: flight.began, safe: now.mono };
             let known =
                 |entry: Committing| entry.owner.map(|owner| JournalEvent::Committed { owner, next: entry.next, times });
             out.events.extend(flight.entries.drain(..).filter_map(known));
@@ -679,9 +654,8 @@ fn doing(op: Op) -> &'static str {
     match op {
         Op::MakeDir | Op::Open => "opening",
         Op::ReadHeaders => "reading",
-        Op::Empty | Op::Allocate | Op::Zero(_) | Op::SyncZeros => "making",
+        Op::Empty | Op::Allocate | Op::Zero(_) => "making",
         Op::Write(_) | Op::WriteHeader => "writing",
-        Op::Sync(_) | Op::SyncHeader => "syncing",
         Op::Close => "closing",
     }
 }

@@ -40,6 +40,8 @@ struct OpenFile {
     file: Rc<DmaFile>,
     /// Up to here the file's space was written by this process, 0 when nothing was. A multiple of the block.
     written: Rc<Cell<u64>>,
+    /// Writes are durable when they end.
+    durable: bool,
 }
 
 /// Reads beyond this are large.
@@ -80,7 +82,8 @@ impl Disk {
                 let synced = self.file(file)?.file.fdatasync().await.map_err(|error| NotSynced::of(io_error(error)));
                 synced.map(|()| DiskDone::Done).map_err(|error| disk_error("sync", &error))
             }
-            DiskOp::Open { file, path, create } => self.open_file(file, &self.root.join(path), create).await,
+            DiskOp::Open { file, path, create } => self.open_file(file, &self.root.join(path), create, false).await,
+            DiskOp::OpenDurable { file, path } => self.open_file(file, &self.root.join(path), true, true).await,
             DiskOp::Allocate { file, len } => allocate(&self.file(file)?.file, len).await,
             DiskOp::Truncate { file, len } => self.truncate(self.file(file)?, len).await,
             DiskOp::Close { file } => self.close(file).await,
@@ -119,9 +122,10 @@ impl Disk {
         })
     }
 
-    async fn open_file(&self, id: FileId, path: &Path, create: bool) -> DiskResult {
+    async fn open_file(&self, id: FileId, path: &Path, create: bool, durable: bool) -> DiskResult {
         let what = || format!("open {}", path.display());
-        let opened = OpenOptions::new().read(true).write(true).create(create).dma_open(path).await;
+        let flags = if durable { libc::O_DSYNC } else { 0 };
+        let opened = OpenOptions::new().read(true).write(true).create(create).custom_flags(flags).dma_open(path).await;
         let file = opened.map_err(|error| disk_error(&what(), &io_error(error)))?;
         let len = match file.file_size().await {
             Ok(len) => len,
@@ -136,7 +140,7 @@ impl Disk {
             let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
             self.blocking("sync", directory, |path| sync_directory(&path).map(|()| DiskDone::Done)).await?;
         }
-        let file = OpenFile { file: Rc::new(file), written: Rc::default() };
+        let file = OpenFile { file: Rc::new(file), written: Rc::default(), durable };
         let before = self.files.borrow_mut().insert(id, file);
         assert!(before.is_none(), "a file id is used once");
         Ok(DiskDone::Opened { len })
@@ -170,7 +174,10 @@ impl Disk {
             let first = write_part(&file.file, position, &data, 0..again);
             futures_lite::future::zip(first, write_part(&file.file, position, &data, again..len)).await
         };
-        first.and(second)?;
+        first.and(second).map_err(|error| match file.durable {
+            true => DiskError { kind: DiskErrorKind::NotSynced, ..error },
+            false => error,
+        })?;
         file.written.set(file.written.get().max(position + len as u64));
         Ok(DiskDone::Done)
     }

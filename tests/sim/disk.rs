@@ -61,6 +61,8 @@ pub struct SimDisk {
     names: BTreeMap<PathBuf, u64>,
     files: BTreeMap<u64, File>,
     open: BTreeMap<(u16, FileId), u64>,
+    /// Those whose writes need no sync; closed ones among them.
+    durable: BTreeSet<(u16, FileId)>,
     dirs: BTreeSet<PathBuf>,
     /// Removals that a power loss may undo, oldest first.
     removed: Vec<(PathBuf, u64)>,
@@ -82,6 +84,7 @@ impl SimDisk {
             names: BTreeMap::new(),
             files: BTreeMap::new(),
             open: BTreeMap::new(),
+            durable: BTreeSet::new(),
             dirs: BTreeSet::new(),
             removed: Vec::new(),
             in_flight: BTreeMap::new(),
@@ -159,6 +162,7 @@ impl SimDisk {
             self.interrupt(core, op, sent_after);
         }
         self.open.clear();
+        self.durable.clear();
         if how == Crash::Power {
             let kept = self.rng.below(self.removed.len() as u64 + 1) as usize;
             for (path, file) in self.removed.split_off(kept) {
@@ -207,8 +211,18 @@ impl SimDisk {
                 Ok(DiskDone::Listed(named))
             }
             DiskOp::Open { file, path, create } => self.open((core, file), path, create),
+            DiskOp::OpenDurable { file, path } => {
+                self.durable.insert((core, file));
+                self.open((core, file), path, true)
+            }
             DiskOp::Sync { file } => self.sync((core, file), sent_after),
-            DiskOp::Write { file, position, data } => self.write((core, file), position, &data),
+            DiskOp::Write { file, position, data } => {
+                self.write((core, file), position, &data)?;
+                if self.durable.contains(&(core, file)) {
+                    return self.sync((core, file), self.changes);
+                }
+                Ok(DiskDone::Done)
+            }
             DiskOp::Read { file, position, len } => {
                 assert!(len > 0 && len <= DISK_READ_BYTES_MAX, "a read has its bound");
                 self.maybe_fail(self.faults.failing_reads, "read")?;
@@ -217,14 +231,7 @@ impl SimDisk {
                 let upto = bytes.len().min(position as usize + len);
                 Ok(DiskDone::Read(Bytes::copy_from_slice(&bytes[from..upto])))
             }
-            DiskOp::Allocate { file, len } => {
-                let now = self.file((core, file)).now.len();
-                self.check_space((len as usize).saturating_sub(now))?;
-                if len as usize > now {
-                    self.change((core, file), Change::Len(len as usize));
-                }
-                Ok(DiskDone::Done)
-            }
+            DiskOp::Allocate { file, len } => self.allocate((core, file), len as usize),
             DiskOp::Truncate { file, len } => {
                 self.change((core, file), Change::Len(len as usize));
                 Ok(DiskDone::Done)
@@ -262,6 +269,15 @@ impl SimDisk {
                 Ok(DiskDone::Done)
             }
         }
+    }
+
+    fn allocate(&mut self, id: (u16, FileId), len: usize) -> DiskResult {
+        let now = self.file(id).now.len();
+        self.check_space(len.saturating_sub(now))?;
+        if len > now {
+            self.change(id, Change::Len(len));
+        }
+        Ok(DiskDone::Done)
     }
 
     fn rename(&mut self, from: &Path, to: PathBuf) -> DiskResult {
@@ -447,6 +463,7 @@ fn error(kind: DiskErrorKind, what: &str) -> DiskError {
 fn file_of(op: &DiskOp) -> Option<FileId> {
     match op {
         DiskOp::Open { file, .. }
+        | DiskOp::OpenDurable { file, .. }
         | DiskOp::Write { file, .. }
         | DiskOp::Sync { file }
         | DiskOp::Read { file, .. }
@@ -460,7 +477,7 @@ fn file_of(op: &DiskOp) -> Option<FileId> {
 fn name(op: &DiskOp) -> &'static str {
     match op {
         DiskOp::List { .. } => "list",
-        DiskOp::Open { .. } => "open",
+        DiskOp::Open { .. } | DiskOp::OpenDurable { .. } => "open",
         DiskOp::Write { .. } => "write",
         DiskOp::Sync { .. } => "sync",
         DiskOp::Read { .. } => "read",

@@ -27,6 +27,8 @@ pub const NOW_MS: i64 = 1_700_000_000_000;
 pub struct MemDisk {
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     open: BTreeMap<(u16, FileId), PathBuf>,
+    /// Files whose writes need no sync.
+    durable: BTreeSet<(u16, FileId)>,
     pub space_bytes: Option<usize>,
     pub failing: Option<Failing>,
     /// Writes, syncs, and whatever else changes a file.
@@ -68,6 +70,10 @@ impl MemDisk {
                 assert!(self.open.insert((core, file), path).is_none(), "file ids are unique");
                 Ok(DiskDone::Opened { len })
             }
+            DiskOp::OpenDurable { file, path } => {
+                self.durable.insert((core, file));
+                self.run(core, DiskOp::Open { file, path, create: true })
+            }
             DiskOp::Write { file, position, data } => self.write((core, file), position as usize, data.concat()),
             DiskOp::Sync { .. } => Ok(DiskDone::Done),
             DiskOp::Read { file, position, len } => {
@@ -94,14 +100,7 @@ impl MemDisk {
                 assert!(self.open.remove(&(core, file)).is_some());
                 Ok(DiskDone::Done)
             }
-            DiskOp::Rename { from, to } => {
-                let content = self.files.remove(&from).ok_or_else(|| error(DiskErrorKind::NotFound))?;
-                for path in self.open.values_mut().filter(|path| **path == from) {
-                    path.clone_from(&to);
-                }
-                self.files.insert(to, content);
-                Ok(DiskDone::Done)
-            }
+            DiskOp::Rename { from, to } => self.rename(&from, to),
             DiskOp::Delete { path } => {
                 self.files.remove(&path);
                 Ok(DiskDone::Done)
@@ -124,11 +123,15 @@ impl MemDisk {
 
     /// Counts the operation, and says whether it fails.
     fn failure(&mut self, core: u16, op: &DiskOp) -> Option<DiskErrorKind> {
-        let reads = matches!(op, DiskOp::List { .. } | DiskOp::Open { .. } | DiskOp::Read { .. })
+        let reads = matches!(op, DiskOp::List { .. } | DiskOp::Open { .. } | DiskOp::OpenDurable { .. })
+            || matches!(op, DiskOp::Read { .. })
             || matches!(op, DiskOp::ReadFile { .. } | DiskOp::Close { .. });
         self.changes += u64::from(!reads);
         match (self.failing.as_ref()?, op) {
             (Failing::Syncs, DiskOp::Sync { .. }) | (Failing::SmallFiles, DiskOp::WriteFile { .. }) => {
+                Some(DiskErrorKind::NotSynced)
+            }
+            (Failing::Syncs, DiskOp::Write { file, .. }) if self.durable.contains(&(core, *file)) => {
                 Some(DiskErrorKind::NotSynced)
             }
             (Failing::ReadsOf(path), DiskOp::Read { file, .. }) if self.open[&(core, *file)] == *path => {
@@ -136,6 +139,15 @@ impl MemDisk {
             }
             _ => None,
         }
+    }
+
+    fn rename(&mut self, from: &Path, to: PathBuf) -> DiskResult {
+        let content = self.files.remove(from).ok_or_else(|| error(DiskErrorKind::NotFound))?;
+        for path in self.open.values_mut().filter(|path| *path == from) {
+            path.clone_from(&to);
+        }
+        self.files.insert(to, content);
+        Ok(DiskDone::Done)
     }
 
     fn write(&mut self, file: (u16, FileId), position: usize, mut bytes: Vec<u8>) -> DiskResult {
@@ -223,7 +235,7 @@ impl World {
         });
         let mut world = World {
             shards: shards.collect(),
-            disk: MemDisk { open: BTreeMap::new(), ..disk },
+            disk: MemDisk { open: BTreeMap::new(), durable: BTreeSet::new(), ..disk },
             now: Now { mono: Instant(0), wall_ms: NOW_MS },
             ready: BTreeSet::new(),
             stopped: BTreeSet::new(),
