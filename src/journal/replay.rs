@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::format::{
-    Commit, DIR, FileName, Header, Identity, RING_START, Run, Tail, VERSION, may_hold_commits, newest_header,
+    Commit, DIR, FileName, HEADER_SLOTS, Header, Identity, RING_START, Run, Tail, VERSION, may_hold_commits,
+    newest_header,
 };
 use super::redo::{self, Pieces, Redo, Redone};
 use super::scan::{Scan, Scanned};
@@ -114,8 +115,9 @@ enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Emptying {
     Opening,
-    Writing,
-    Syncing,
+    /// The header, to so many slots so far.
+    Writing(u64),
+    Syncing(u64),
     Closing,
 }
 
@@ -433,32 +435,31 @@ impl Replay {
         }
     }
 
+    /// Writes both headers, one after the other: if the newer one were damaged, the older would count.
     fn empty_on(&mut self, stage: Emptying) -> Next {
         let file = self.file;
         let (next, op) = match stage {
-            Emptying::Opening => {
-                let header = self.emptied();
-                let data = vec![header.encode()];
-                (Emptying::Writing, DiskOp::Write { file, position: header.position(), data })
-            }
-            Emptying::Writing => (Emptying::Syncing, DiskOp::Sync { file }),
-            Emptying::Syncing => (Emptying::Closing, DiskOp::Close { file }),
+            Emptying::Opening => self.write_header(0),
+            Emptying::Writing(slots) => (Emptying::Syncing(slots), DiskOp::Sync { file }),
+            Emptying::Syncing(slots) if slots < HEADER_SLOTS => self.write_header(slots),
+            Emptying::Syncing(_) => (Emptying::Closing, DiskOp::Close { file }),
             Emptying::Closing => return self.end_next(),
         };
         self.stage = Stage::Emptying(next);
         Next::Ask(op)
     }
 
-    /// The header of a journal that holds nothing: of a run without commits.
-    fn emptied(&mut self) -> Header {
-        let header = self.header.take().expect("a journal that is emptied has one");
-        Header {
-            run: Run { generation: header.run.generation + 1, key: 0 },
-            count: header.count + 1,
-            tail: Tail { position: 0, sequence: 1 },
-            end: Some(1),
-            ..header
+    /// The header of a journal that holds nothing, of a run without commits, when that many slots have it.
+    fn write_header(&mut self, slots: u64) -> (Emptying, DiskOp) {
+        let header = self.header.as_mut().expect("a journal that is emptied has one");
+        if slots == 0 {
+            header.run = Run { generation: header.run.generation + 1, key: 0 };
+            header.tail = Tail { position: 0, sequence: 1 };
+            header.end = Some(1);
         }
+        header.count += 1;
+        let (position, data) = (header.position(), vec![header.encode()]);
+        (Emptying::Writing(slots + 1), DiskOp::Write { file: self.file, position, data })
     }
 }
 

@@ -194,8 +194,12 @@ fn a_journal_is_empty_after_its_replay() {
     assert_eq!((report.journals, report.commits, report.entries, report.bytes), (1, 3, 3, 15_000));
     assert_eq!(report.skipped, 0);
     world.check("replayed");
-    let report = replayed(&mut world);
-    assert_eq!((report.journals, report.commits, report.must_reach.len()), (0, 0, 0));
+    for slot in 0..2 {
+        let report = replayed(&mut world);
+        assert_eq!((report.journals, report.commits, report.must_reach.len()), (0, 0, 0));
+        // Neither header knows of what was there.
+        world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path())[slot * BLOCK_BYTES + 9] ^= 1;
+    }
 }
 
 #[test]
@@ -415,4 +419,26 @@ fn what_cannot_be_read_is_damage_and_what_lies_behind_is_redone() {
     check(&[5 * block + 7, 6 * block], &["commit 2 is damaged, the next whole one is 4", "ends at"], 20_000);
     check(&[8 * block], &["commit 4 is damaged, none follows"], 15_000);
     check(&[100], &["cannot be read"], 0);
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_damage_and_the_others_go_on() {
+    let mut world = World::new(1, 3);
+    for owner in 0..2 {
+        world.commit(owner, 5_000);
+        world.flush(owner);
+        world.commit(owner, 5_000);
+    }
+    world.rig.disk.crash(Crash::Power);
+    // Space behind, in the last block that is written.
+    let path = dir(0).join(segment_name(Offset(0)));
+    world.rig.disk.bytes(&path).resize(11_000, 0);
+    world.rig.disk.unreadable = vec![(path, 10_050)];
+    let report = replayed(&mut world);
+    assert_eq!(report.damages.len(), 1, "{:?}", report.damages);
+    assert!(report.damages[0].message.contains("cannot be completed from the journal"), "{:?}", report.damages);
+    assert_eq!((reach(&report, 0), reach(&report, 1), report.aside.len()), (Some(10_000), Some(10_000), 1));
+    world.rig.disk.unreadable.clear();
+    world.partitions[0].safe = 5_000;
+    world.check("the others");
 }
