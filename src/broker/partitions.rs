@@ -405,9 +405,10 @@ impl Shard {
         }
         self.partitions.by_name.remove(&row.name);
         self.commits.forget(owner);
+        self.reads.forget(owner);
     }
 
-    fn partition_title(&self, owner: u32) -> String {
+    pub(in crate::broker) fn partition_title(&self, owner: u32) -> String {
         let Some(Some(row)) = self.partitions.rows.get(owner as usize) else { return String::from("a partition") };
         let topic = self.image.topic_by_id(row.name.topic).map_or("?", |topic| topic.name.as_str());
         format!("{topic}-{}", row.name.partition)

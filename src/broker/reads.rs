@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::base::ids::{CoreId, LeaderEpoch, Offset};
 use crate::base::slab::{Key, Slab};
 use crate::base::stage::{Stage, Trace};
-use crate::base::time::Now;
+use crate::base::time::{Instant, Now};
 use crate::broker::effect::Effects;
 use crate::broker::errors;
 use crate::broker::message::{Answer, Question, ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition};
@@ -23,12 +23,17 @@ pub const MAX_TIMESTAMP: i64 = -3;
 pub const EARLIEST_LOCAL_TIMESTAMP: i64 = -4;
 pub const LATEST_TIERED_TIMESTAMP: i64 = -5;
 
+/// Clients ask again and again for what cannot be read; it is said once in so long for each partition.
+const SAID_MS: u64 = 60_000;
+
 #[derive(Debug, Default)]
 pub struct Reads {
     groups: Slab<Group>,
     /// Partitions that were looked at for fetches since the start.
     partitions_read: u64,
     late: BTreeMap<(u32, ReadTicket), Late>,
+    /// Partitions by number, and when it was said last that reads of them fail.
+    said: BTreeMap<u32, Instant>,
 }
 
 /// What is read here for one round of a fetch.
@@ -52,6 +57,13 @@ enum Late {
 impl Reads {
     pub fn partitions_read(&self) -> u64 {
         self.partitions_read
+    }
+}
+
+impl Reads {
+    /// The partition is gone.
+    pub fn forget(&mut self, owner: u32) {
+        self.said.remove(&owner);
     }
 }
 
@@ -154,6 +166,7 @@ impl Shard {
         owner: u32,
         ticket: ReadTicket,
         read: Result<LogSlices, ReadError>,
+        now: Now,
         effects: &mut Effects,
     ) {
         let Some(Late::Read { group, index }) = self.reads.late.remove(&(owner, ticket)) else { return };
@@ -161,11 +174,27 @@ impl Shard {
         let result = &mut row.results[index].1;
         match read {
             Ok(slices) => take_slices(result, slices),
-            Err(error) => result.error = errors::of_read(&error),
+            Err(error) => {
+                result.error = errors::of_read(&error);
+                self.say_unreadable(owner, &error, now);
+            }
         }
+        let row = self.reads.groups.get_mut(group).expect("just seen");
         row.pending -= 1;
         effects.watch.arrived(&mut row.trace, Stage::DeviceRead);
         self.finish_group(group, effects);
+    }
+
+    fn say_unreadable(&mut self, owner: u32, error: &ReadError, now: Now) {
+        let ReadError::Io { message } = error else { return };
+        let before = self.reads.said.get(&owner);
+        if before.is_none_or(|before| before.after_ms(SAID_MS) <= now.mono) {
+            self.reads.said.insert(owner, now.mono);
+            tracing::error!(
+                "{}: a read fails, others go on ({message}): whoever asks for these records gets KAFKA_STORAGE_ERROR",
+                self.partition_title(owner)
+            );
+        }
     }
 
     fn finish_group(&mut self, key: Key, effects: &mut Effects) {
@@ -272,12 +301,16 @@ impl Shard {
         owner: u32,
         ticket: ReadTicket,
         found: Result<Option<FoundOffset>, ReadError>,
+        now: Now,
         effects: &mut Effects,
     ) {
         let Some(Late::Find { for_core, job, at }) = self.reads.late.remove(&(owner, ticket)) else { return };
         let answer = match found {
             Ok(found) => offset_answer(found),
-            Err(error) => Answer::Error(errors::of_read(&error)),
+            Err(error) => {
+                self.say_unreadable(owner, &error, now);
+                Answer::Error(errors::of_read(&error))
+            }
         };
         self.send(for_core, ShardMessage::Answer { job, at, answer }, effects);
     }

@@ -374,9 +374,9 @@ impl Shard {
                 Todo::Changed(follower) => api::fetch::on_changed(self, &[follower]),
                 Todo::Wake { job, round } => api::fetch::on_wake(self, job, round, now, effects),
                 Todo::LateRead { owner, ticket, result } => {
-                    self.on_late_read(owner, ticket, result, effects);
+                    self.on_late_read(owner, ticket, result, now, effects);
                 }
-                Todo::LateFind { owner, ticket, result } => self.on_late_find(owner, ticket, result, effects),
+                Todo::LateFind { owner, ticket, result } => self.on_late_find(owner, ticket, result, now, effects),
                 Todo::Message { from, message } => self.on_message(from, message, now, effects),
             }
         }
