@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::base::disk::BLOCK_BYTES;
@@ -65,19 +65,28 @@ impl DataDir {
         };
         fs::create_dir_all(path).map_err(refused)?;
         let path = fs::canonicalize(path).map_err(refused)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK_NAME));
-        let lock = lock.map_err(refused)?;
+        let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path.join(LOCK_NAME));
+        let mut lock = lock.map_err(refused)?;
         socket::lock_file(&lock).map_err(|error| {
             let name = path.display();
             if error.kind() == io::ErrorKind::WouldBlock {
                 ServeError::new(format!(
-                    "the data directory {name} is in use by another broker. Stop that one, or choose another directory \
-                     with --data-dir."
+                    "the data directory {name} is in use by another broker{}. Stop that one, or choose another directory \
+                     with --data-dir.",
+                    holder(&mut lock).map_or(String::new(), |id| format!(", process {id}"))
                 ))
             } else {
                 ServeError::new(format!("the data directory {name} cannot be locked: {error}."))
             }
         })?;
+        // For whoever is refused; without it the lock holds all the same.
+        let _ = lock.set_len(0).and_then(|()| lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0));
+        if let Some(name) = socket::file_system_in_memory(&lock).map_err(refused)? {
+            tracing::warn!(
+                "the data directory {} is in memory ({name}): all of it is gone with the power, whatever durability says",
+                path.display()
+            );
+        }
         let direct_io_alignment = check_direct_io(&path)?;
         Ok(DataDir { path, direct_io_alignment, _lock: lock })
     }
@@ -157,32 +166,64 @@ fn check_io_uring() -> Result<(), ServeError> {
     Err(ServeError::new(format!("io_uring cannot be used: {error}. {remedy}")))
 }
 
+/// The process that has locked the file, as it says.
+fn holder(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
 fn check_direct_io(dir: &Path) -> Result<Option<u32>, ServeError> {
     let path = dir.join(".direct-io-check");
-    let opened = OpenOptions::new().create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT).open(&path);
-    let result = match opened {
-        Ok(file) => Ok(socket::direct_io_alignment(&file)),
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(ServeError::new(format!(
-            "the file system of {} does not support direct I/O. Choose a directory on ext4, XFS or another file system \
-             that does, with --data-dir.",
-            dir.display()
-        ))),
-        Err(error) => Err(ServeError::new(format!(
-            "no file can be made in the data directory {}: {error}. Make it writable for this user, or choose another \
-             with --data-dir.",
-            dir.display()
-        ))),
-    };
+    let tried = try_direct_io(&path);
     let _ = fs::remove_file(&path);
-    let alignment = result?;
-    match alignment {
-        Some(alignment) if alignment as usize > BLOCK_BYTES => Err(ServeError::new(format!(
-            "direct I/O in {} must be aligned to {alignment} bytes, and Corelog writes blocks of {BLOCK_BYTES}. Choose \
-             a directory on another device with --data-dir.",
-            dir.display()
-        ))),
-        alignment => Ok(alignment),
+    let name = dir.display();
+    let error = match tried {
+        Ok(Some(alignment)) if alignment as usize > BLOCK_BYTES => {
+            return Err(ServeError::new(format!(
+                "direct I/O in {name} must be aligned to {alignment} bytes, and Corelog writes blocks of {BLOCK_BYTES}. \
+                 Choose a directory on another device with --data-dir."
+            )));
+        }
+        Ok(alignment) => return Ok(alignment),
+        Err(error) => error,
+    };
+    Err(ServeError::new(match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => format!(
+            "the file system of {name} does not support direct I/O. Choose a directory on ext4, XFS or another file \
+             system that does, with --data-dir."
+        ),
+        Some(libc::ENOSPC | libc::EDQUOT) if is_used(dir) => {
+            tracing::warn!("the data directory {name} has no space left ({error}): what it holds is served");
+            return Ok(None);
+        }
+        Some(libc::ENOSPC | libc::EDQUOT) => format!(
+            "the data directory {name} has no space left: {error}. Free some, or choose another with --data-dir."
+        ),
+        _ => format!(
+            "no file can be written in the data directory {name}: {error}. Make it writable for this user, or choose \
+             another with --data-dir."
+        ),
+    }))
+}
+
+/// Writes a block as the broker writes them. The alignment that the kernel tells is not tried when it is too large.
+fn try_direct_io(path: &Path) -> io::Result<Option<u32>> {
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let alignment = socket::direct_io_alignment(&file);
+    if alignment.is_none_or(|alignment| alignment as usize <= BLOCK_BYTES) {
+        let memory = vec![0; 2 * BLOCK_BYTES];
+        let start = (memory.as_ptr() as usize).next_multiple_of(BLOCK_BYTES) - memory.as_ptr() as usize;
+        file.write_all_at(&memory[start..start + BLOCK_BYTES], 0)?;
+        file.sync_data()?;
     }
+    Ok(alignment)
+}
+
+/// A broker has run here before.
+fn is_used(dir: &Path) -> bool {
+    fs::read_dir(dir.join("meta")).is_ok_and(|mut files| files.next().is_some())
 }
 
 #[cfg(test)]
@@ -196,7 +237,8 @@ mod tests {
         let first = DataDir::open(&path).expect("the first may");
         assert!(first.path.is_absolute());
         let error = DataDir::open(&path).expect_err("the second may not");
-        assert!(error.to_string().contains("in use by another broker"), "{error}");
+        let said = format!("in use by another broker, process {}. Stop that one", std::process::id());
+        assert!(error.to_string().contains(&said), "{error}");
         drop(first);
         DataDir::open(&path).expect("the lock ends with its owner");
     }

@@ -203,6 +203,21 @@ pub fn direct_io_alignment(file: &File) -> Option<u32> {
     told.then_some(answer.stx_dio_offset_align)
 }
 
+/// The name of the file system that holds a file, if that is one that is in memory alone.
+pub fn file_system_in_memory(file: &File) -> io::Result<Option<&'static str>> {
+    let mut answer = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: the kernel fills the structure it is given.
+    check(unsafe { libc::fstatfs(file.as_raw_fd(), answer.as_mut_ptr()) })?;
+    // SAFETY: all-zero is a valid statfs, and the kernel has only written valid values over it.
+    let answer = unsafe { answer.assume_init() };
+    // From Linux's magic.h.
+    Ok(match answer.f_type as u64 {
+        0x0102_1994 => Some("tmpfs"),
+        0x8584_58f6 => Some("ramfs"),
+        _ => None,
+    })
+}
+
 /// Locks a file against other processes for as long as it is open. [`ErrorKind::WouldBlock`] when another has it.
 pub fn lock_file(file: &File) -> io::Result<()> {
     // SAFETY: no pointers are passed.
@@ -271,6 +286,9 @@ mod tests {
         let (first, second) = (open(), open());
         lock_file(&first).expect("free");
         assert_eq!(lock_file(&second).expect_err("locked").kind(), ErrorKind::WouldBlock);
+        assert_eq!(file_system_in_memory(&first).expect("it has one"), None);
+        let memory = File::open("/dev/shm").expect("a directory");
+        assert!(file_system_in_memory(&memory).expect("it has one").is_none_or(|name| name == "tmpfs"));
         assert!(direct_io_alignment(&first).is_none_or(u32::is_power_of_two));
     }
 

@@ -37,7 +37,19 @@ impl Broker {
         Broker::start_as(command)
     }
 
-    fn start_as(mut command: Command) -> Broker {
+    /// A broker that says such a line before it is ready.
+    pub fn start_said(command: Command, says: impl Fn(&str) -> bool) -> Broker {
+        let (broker, said) = Broker::start_heard(command);
+        assert!(said.iter().any(|line| says(line)), "{said:#?}");
+        broker
+    }
+
+    fn start_as(command: Command) -> Broker {
+        Broker::start_heard(command).0
+    }
+
+    /// With all that it says until it is ready.
+    fn start_heard(mut command: Command) -> (Broker, Vec<String>) {
         let mut process = command.spawn().expect("start the binary");
         let stderr = BufReader::new(process.stderr.take().expect("a pipe"));
         let (sender, lines) = mpsc::channel();
@@ -49,21 +61,29 @@ impl Broker {
             }
         });
         let mut broker = Broker { process, lines, address: "127.0.0.1:0".parse().expect("an address"), http: None };
-        let line = broker.wait_for("listen ");
+        let said = broker.hear("ready");
+        let line = said.iter().find(|line| line.contains("listen ")).expect("it says where it listens");
         let address = line.split_whitespace().last().expect("a word");
         broker.address = address.parse().expect("an address");
-        let line = broker.wait_for("http ");
+        let line = said.iter().find(|line| line.contains("http ")).expect("it says where it serves HTTP");
         let word = line.split_whitespace().find_map(|word| word.strip_prefix("http://")?.strip_suffix('/'));
         broker.http = word.map(|address| address.parse().expect("an address"));
-        broker.wait_for("ready");
-        broker
+        (broker, said)
     }
 
     pub fn wait_for(&self, text: &str) -> String {
+        self.hear(text).pop().expect("the line that says it")
+    }
+
+    /// The lines up to one that says this.
+    fn hear(&self, text: &str) -> Vec<String> {
+        let mut said = Vec::new();
         loop {
             let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line says {text:?}"));
-            if line.contains(text) {
-                return line;
+            let done = line.contains(text);
+            said.push(line);
+            if done {
+                return said;
             }
         }
     }

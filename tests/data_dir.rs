@@ -1,0 +1,227 @@
+//! Data directories that are not fit for a broker, or not whole: it says why and what to do, serves what can be
+//! served, and drops nothing without saying so.
+#![cfg(feature = "shell")]
+
+mod binary;
+mod raw;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use binary::{Broker, command, directory};
+use corelog::wire::errors::ErrorCode;
+use raw::{Client, Witness, batch};
+use tempfile::TempDir;
+
+/// A file system of its own, for as long as this lives.
+struct Mount(TempDir);
+
+impl Mount {
+    /// None, and said so, where the machine or the user may not mount.
+    fn new(kind: &str, options: &str) -> Option<Mount> {
+        let dir = directory();
+        let mount = Command::new("mount").args(["-t", kind, "-o", options, kind]).arg(dir.path()).output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(Mount(dir));
+        }
+        eprintln!("not run: {kind} cannot be mounted here");
+        None
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn make_read_only(&self) {
+        let status = Command::new("mount").args(["-o", "remount,ro"]).arg(self.path()).status();
+        assert!(status.expect("mount").success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: a failed test may have left a broker behind for a moment.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+/// The broker does not start and says all of this.
+#[track_caller]
+fn refuse(dir: &Path, arguments: &[&str], expect: &[&str]) {
+    let output: Output = command(dir, "127.0.0.1:0", arguments).output().expect("start the binary");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(expect.iter().all(|part| said.contains(part)), "{expect:?}: {said}");
+}
+
+#[test]
+fn a_directory_in_use_is_refused_with_the_process_that_uses_it() {
+    let dir = directory();
+    let broker = Broker::start(dir.path(), &["--cores", "1"]);
+    let holder = format!("in use by another broker, process {}. Stop that one", broker.id());
+    refuse(dir.path(), &["--cores", "1"], &[&holder]);
+    // By another name too.
+    let link = directory();
+    let other = link.path().join("other");
+    std::os::unix::fs::symlink(dir.path(), &other).expect("a link");
+    refuse(&other, &["--cores", "1"], &[&holder]);
+    broker.kill();
+    Broker::start(dir.path(), &["--cores", "1"]).stop();
+}
+
+#[test]
+fn what_is_no_directory_that_can_be_written_is_refused() {
+    let dir = directory();
+    let file = dir.path().join("file");
+    fs::write(&file, b"x").expect("written");
+    refuse(&file, &[], &["cannot be used", "--data-dir"]);
+    refuse(&file.join("below"), &[], &["cannot be used", "--data-dir"]);
+    let Some(mount) = Mount::new("tmpfs", "size=16m") else { return };
+    let broker = Broker::start(mount.path(), &["--cores", "1"]);
+    let mut client = Client::connect(&broker);
+    client.create_topic("t", 1);
+    assert_eq!(client.produce("t", 0, batch(b"kept")).error_code, 0);
+    broker.stop();
+    mount.make_read_only();
+    refuse(mount.path(), &["--cores", "1"], &["Read-only file system", "--data-dir"]);
+}
+
+#[test]
+fn file_systems_without_direct_io_are_refused_and_those_in_memory_are_warned_of() {
+    if let Some(mount) = Mount::new("ramfs", "mode=755") {
+        refuse(mount.path(), &[], &["does not support direct I/O", "--data-dir"]);
+        assert_eq!(fs::read_dir(mount.path()).expect("a directory").count(), 1, "only the lock is left behind");
+    }
+    let Some(mount) = Mount::new("tmpfs", "size=16m") else { return };
+    let process = command(mount.path(), "127.0.0.1:0", &["--cores", "1"]);
+    let broker = Broker::start_said(process, |line| line.contains("is in memory (tmpfs)"));
+    let mut client = Client::connect(&broker);
+    client.create_topic("t", 1);
+    assert_eq!(client.produce("t", 0, batch(b"x")).error_code, 0);
+    broker.stop();
+}
+
+/// Takes all the space that is left.
+fn fill(dir: &Path) -> PathBuf {
+    let path = dir.join("filler");
+    let mut bytes = 1 << 20;
+    let mut content = vec![1; 64 << 20];
+    while bytes >= 1 << 10 {
+        match fs::write(&path, &content) {
+            Ok(()) => bytes /= 2,
+            Err(_) => {
+                let written = fs::metadata(&path).map_or(0, |file| file.len() as usize);
+                content.truncate(written);
+                fs::write(&path, &content).expect("so much has room");
+                return path;
+            }
+        }
+    }
+    panic!("the file system is larger than the filler");
+}
+
+#[test]
+fn a_full_directory_is_refused_when_new_and_served_from_when_used() {
+    let Some(mount) = Mount::new("tmpfs", "size=16m") else { return };
+    let filler = fill(mount.path());
+    refuse(mount.path(), &["--cores", "1"], &["no space left", "--data-dir"]);
+    fs::remove_file(&filler).expect("removed");
+
+    let broker = Broker::start(mount.path(), &["--cores", "2"]);
+    let mut witness = Witness::new(&broker, "witness", 2);
+    witness.check();
+    broker.stop();
+    fill(mount.path());
+    let process = command(mount.path(), "127.0.0.1:0", &["--cores", "2"]);
+    let broker = Broker::start_said(process, |line| line.contains("has no space left"));
+    witness.reconnect(&broker);
+    witness.assert_intact();
+    let big = vec![b'x'; 900_000];
+    let row = (0..20).map(|_| witness.client.produce("witness", 0, batch(&big))).find(|row| row.error_code != 0);
+    let row = row.expect("there is no space for all of it");
+    assert_eq!(row.error_code, ErrorCode::KafkaStorageError.code());
+    let message = row.error_message.expect("it says why");
+    assert!(message.as_str().contains("has no space left"), "{message:?}");
+    fs::remove_file(&filler).expect("removed");
+    assert_eq!(witness.client.produce("witness", 0, batch(&big)).error_code, 0, "space is seen without a restart");
+    // Changes of metadata were waiting for it.
+    witness.client.create_topic("later", 1);
+    broker.stop();
+}
+
+/// Segments of the only partition of a topic, ascending.
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(dir.join("t-0")).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let mut segments: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "log")).collect();
+    segments.sort();
+    segments
+}
+
+#[test]
+fn segments_that_are_missing_or_do_not_belong_are_named_and_the_rest_is_served() {
+    const ARGUMENTS: [&str; 4] = ["--cores", "1", "--log-segment-bytes", "65536"];
+    let dir = directory();
+    let broker = Broker::start(dir.path(), &ARGUMENTS);
+    let mut witness = Witness::new(&broker, "witness", 1);
+    witness.check();
+    witness.client.create_topic("t", 1);
+    for _ in 0..6 {
+        assert_eq!(witness.client.produce("t", 0, batch(&[b'x'; 50_000])).error_code, 0);
+    }
+    broker.stop();
+    let files = segments(dir.path());
+    assert!(files.len() >= 6);
+    let away = dir.path().join("away");
+    let storage_error = ErrorCode::KafkaStorageError.code();
+    let mut check = |damage: &dyn Fn(), says: &str, readable: &[(i64, bool)], writable: bool, mend: &dyn Fn()| {
+        damage();
+        let process = command(dir.path(), "127.0.0.1:0", &ARGUMENTS);
+        let broker = Broker::start_said(process, |line| line.contains("t-0") && line.contains(says));
+        witness.reconnect(&broker);
+        for &(from, is_there) in readable {
+            let (code, _, bytes) = witness.client.fetch("t", 0, from);
+            assert_eq!((code == 0, bytes.len() > 50_000), (is_there, is_there), "{says}, from {from}");
+            assert!(is_there || code == storage_error);
+        }
+        if writable && readable.iter().any(|(_, is_there)| !is_there) {
+            broker.wait_for("a read fails, others go on");
+        }
+        let row = witness.client.produce("t", 0, batch(&[b'y'; 50_000]));
+        assert_eq!(row.error_code, if writable { 0 } else { storage_error }, "{says}");
+        witness.assert_intact();
+        broker.stop();
+        mend();
+    };
+    let all = [(0, true), (2, true), (4, true)];
+    check(
+        &|| fs::rename(&files[2], &away).expect("moved"),
+        "is missing",
+        &[(0, true), (2, false), (4, true)],
+        true,
+        &|| fs::rename(&away, &files[2]).expect("moved"),
+    );
+    let extra = dir.path().join("t-0/00000000000000777777.log");
+    check(&|| fs::write(&extra, b"not a batch").expect("written"), "the file is kept as", &all, true, &|| {
+        assert_eq!(fs::read(extra.with_extension("log.aside")).expect("kept"), b"not a batch");
+    });
+    let last = segments(dir.path()).pop().expect("some");
+    let (gone, back) = (|| fs::rename(&last, &away).expect("moved"), || fs::rename(&away, &last).expect("moved"));
+    check(&gone, "is offline, other partitions go on", &[(0, false)], false, &back);
+    // A device that does not give the file back.
+    let unreadable = || {
+        fs::rename(&last, &away).expect("moved");
+        fs::create_dir(&last).expect("made");
+    };
+    let readable = || {
+        fs::remove_dir(&last).expect("empty");
+        fs::rename(&away, &last).expect("moved");
+    };
+    check(&unreadable, "is offline, other partitions go on", &[(0, false)], false, &readable);
+    let broker = Broker::start(dir.path(), &ARGUMENTS);
+    witness.reconnect(&broker);
+    for (from, _) in all {
+        assert_eq!(witness.client.fetch("t", 0, from).0, 0, "all is back");
+    }
+    broker.stop();
+}
