@@ -17,8 +17,9 @@ use crate::config::Durability;
 use super::log::{Life, Log, LogEvent, LogOut, LogSlices, WriteTimes};
 use super::write::Writer;
 
-/// So much that the journal has is written to its segment, in one piece.
-const WRITE_BACK_BYTES: u64 = 1 << 20;
+/// So much that the journal has is written to its segment in one piece; each log has a number of its own between half
+/// of it and all, or those that grow alike would hold up the core all at once.
+const WRITE_BACK_BYTES: u64 = 256 << 10;
 
 /// After a failed write, what the journal has waits this long.
 const RETRY_MS: u64 = 1000;
@@ -71,6 +72,13 @@ pub(super) struct Commits {
     pub(super) write_out: Offset,
     /// A write of what the journal has failed; not again before this.
     pub(super) retry_due: Option<Instant>,
+}
+
+/// How much the log with this number lets gather.
+pub(super) fn write_back_bytes(owner: u32) -> u64 {
+    // Fibonacci hashing: neighbours lie far apart.
+    let spread = u64::from(owner.wrapping_mul(0x9e37_79b9));
+    WRITE_BACK_BYTES / 2 + ((WRITE_BACK_BYTES / 2 * spread) >> 32)
 }
 
 impl Commits {
@@ -190,7 +198,7 @@ impl Log {
         let wanted = direct
             || commits.flush_to.is_some()
             || commits.write_out > writer.safe().next
-            || commits.committed_bytes >= WRITE_BACK_BYTES;
+            || commits.committed_bytes >= self.write_back_bytes;
         if wanted && commits.retry_due.is_none() && commits.committed_bytes > 0 {
             return Way::Segment { until: commits.committed };
         }

@@ -21,7 +21,7 @@ use crate::wire::batch::Batch;
 use super::cache::{TailCache, TailKey};
 use super::close::Closing;
 use super::cold::ColdReads;
-use super::commit::ToJournal;
+use super::commit::{ToJournal, write_back_bytes};
 use super::epochs::Epochs;
 use super::producer::{Producers, Verdict};
 use super::recovery::{Next, Recovered, Recovery};
@@ -196,6 +196,8 @@ pub struct Log {
     pub(super) producers: Producers,
     pub(super) epochs: Epochs,
     pub(super) writer: Writer,
+    /// So many bytes that only the journal has are written to their segment.
+    pub(super) write_back_bytes: u64,
     pub(super) seals: Seals,
     pub(super) cold: ColdReads,
     pub(super) tail: Option<TailKey>,
@@ -229,6 +231,7 @@ impl Log {
             producers: Producers::default(),
             epochs: Epochs::default(),
             writer: Writer::default(),
+            write_back_bytes: write_back_bytes(owner),
             seals: Seals::default(),
             cold: ColdReads::default(),
             tail: None,
