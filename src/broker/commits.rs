@@ -30,6 +30,8 @@ pub struct Commits {
     closing: bool,
     closed: bool,
     out: JournalOut,
+    /// What the device has taught, where `journal.direct.bytes` leaves it to that.
+    direct_bytes: Option<u64>,
     /// From the replay, for partitions that have not been opened yet.
     must_reach: BTreeMap<TopicPartition, Offset>,
 }
@@ -37,6 +39,11 @@ pub struct Commits {
 impl Commits {
     pub fn gauges(&self) -> Gauges {
         self.journal.as_ref().map(Journal::gauges).unwrap_or_default()
+    }
+
+    /// What the device has taught of when segments are better written directly.
+    pub fn direct_bytes(&self) -> Option<u64> {
+        self.direct_bytes
     }
 
     /// What the journals said of a log that is now opened.
@@ -129,6 +136,21 @@ impl Shard {
         let Some(journal) = &mut self.commits.journal else { return };
         journal.pump(now, &mut self.commits.out);
         self.settle_commits(now, effects);
+        self.learn(now, effects);
+    }
+
+    /// Tells the partitions when the device turns out to be another than was thought.
+    fn learn(&mut self, now: Now, effects: &mut Effects) {
+        let Some(learned) = self.commits.journal.as_ref().and_then(Journal::direct_bytes) else { return };
+        let near = |known: u64| learned.abs_diff(known) <= known / 4;
+        if self.config.settings.journal_direct_bytes >= 0 || self.commits.direct_bytes.is_some_and(near) {
+            return;
+        }
+        tracing::debug!(core = self.config.core.0, bytes = learned, "from so much on segments are written directly");
+        self.commits.direct_bytes = Some(learned);
+        for owner in self.partitions.owner_numbers() {
+            self.on_partition(owner, now, effects, |partition, _, _| partition.set_direct_bytes(learned));
+        }
     }
 
     /// Once all partitions are closed. Ends in `Shard::check_stopped`.

@@ -296,7 +296,10 @@ impl Shard {
             let mut out = mem::take(&mut self.partitions.out);
             self.prepare_commits(&settings);
             let must_reach = self.commits.take_must_reach(name);
-            let partition = Partition::open(owner, dir, settings, must_reach, now, &mut out);
+            let mut partition = Partition::open(owner, dir, settings, must_reach, now, &mut out);
+            if let Some(bytes) = self.commits.direct_bytes() {
+                partition.set_direct_bytes(bytes);
+            }
             self.partitions.rows.push(Some(Row { name, partition, deadline: None }));
             self.partitions.by_name.insert(name, owner);
             self.partitions.opening += 1;

@@ -14,6 +14,7 @@ use super::format::{
     COMMIT_HEAD_BYTES, CommitWriter, DIR, ENTRY_HEAD_BYTES, EntryHead, FileName, Header, Identity, RING_START, Run,
     newest_header,
 };
+use super::learned::Learned;
 use super::ring::{Release, Ring};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
@@ -175,6 +176,7 @@ pub struct Journal {
     /// Owners asked and not heard of.
     asked: usize,
     gauges: Gauges,
+    learned: Learned,
     /// When it was last said aloud that appends wait for space.
     warned: Option<Instant>,
 }
@@ -193,6 +195,7 @@ enum State {
 #[derive(Debug)]
 struct Flight {
     sequence: u64,
+    bytes: u64,
     written: bool,
     began: Instant,
     entries: Vec<Committing>,
@@ -241,6 +244,7 @@ impl Journal {
             oldest: BTreeSet::new(),
             asked: 0,
             gauges: Gauges { ring_bytes, ..Gauges::default() },
+            learned: Learned::default(),
             warned: None,
         };
         journal.ask(Op::MakeDir, DiskOp::List { dir: DIR.into() }, out);
@@ -326,6 +330,11 @@ impl Journal {
             (op, Ok(done)) => self.on_opening(op, done, out),
         }
         self.leave(out);
+    }
+
+    /// With so many bytes pending a partition had better write its segment directly; `None` until the device has told.
+    pub fn direct_bytes(&self) -> Option<u64> {
+        self.learned.direct_bytes()
     }
 
     pub fn gauges(&self) -> Gauges {
@@ -461,7 +470,7 @@ impl Journal {
         self.gauges.commits += 1;
         self.gauges.entries += count as u64;
         self.gauges.written_bytes += padded;
-        let flight = Flight { sequence: place.sequence, written: false, began: now.mono, entries };
+        let flight = Flight { sequence: place.sequence, bytes: padded, written: false, began: now.mono, entries };
         self.flights.push_back(flight);
         let position = RING_START + place.position;
         self.ask(Op::Write(place.sequence), DiskOp::Write { file: self.file, position, data }, out);
@@ -488,6 +497,8 @@ impl Journal {
         let flight = self.flight(sequence);
         assert!(!flight.written);
         flight.written = true;
+        let (bytes, ns) = (flight.bytes, now.mono.since_ns(flight.began));
+        self.learned.on_commit(bytes, ns);
         while self.flights.front().is_some_and(|flight| flight.written) {
             let Some(mut flight) = self.flights.pop_front() else { break };
             let times = CommitTimes { began: flight.began, safe: now.mono };

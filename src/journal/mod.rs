@@ -12,6 +12,7 @@
 pub mod format;
 #[allow(clippy::module_inception)]
 pub mod journal;
+mod learned;
 mod redo;
 pub mod replay;
 #[cfg(test)]

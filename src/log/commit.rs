@@ -184,6 +184,11 @@ impl Log {
         self.writer.safe().next >= until || self.offline.is_some()
     }
 
+    /// With so many bytes pending the segment is written directly from now on.
+    pub fn set_direct_bytes(&mut self, bytes: u64) {
+        self.settings.journal_direct_bytes = bytes;
+    }
+
     /// Where pending batches go next, while no operation of the segment is in flight.
     pub(super) fn way(&self) -> Way {
         let (writer, commits) = (&self.writer, &self.writer.commits);

@@ -202,6 +202,11 @@ impl Partition {
         self.settle(out);
     }
 
+    /// With so many bytes pending the segment is written directly from now on, as far as the journal allows more.
+    pub fn set_direct_bytes(&mut self, bytes: u64) {
+        self.log.set_direct_bytes(bytes.min(self.settings.journal_direct_bytes));
+    }
+
     /// The journal wants its space back.
     pub fn flush(&mut self, now: Now, out: &mut PartitionOut) {
         self.log.flush(now, &mut self.log_out);
