@@ -163,6 +163,8 @@ impl Recovery {
             },
             Stage::Cutting => match result {
                 Ok(_) => {
+                    // Else a power loss could bring back what was cut, behind batches that are written meanwhile.
+                    self.sync = true;
                     self.found[self.at].1 = self.state.mark.position;
                     self.sync()
                 }

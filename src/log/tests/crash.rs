@@ -114,6 +114,34 @@ fn a_power_loss_keeps_what_was_synced() {
     check(10..16, &settings, Crash::Power, true);
 }
 
+/// Recovery cuts what follows on a damaged batch. Once another of that size was written in its place, a power loss
+/// must not bring back what was behind it.
+#[test]
+fn a_power_loss_does_not_bring_back_what_recovery_cut() {
+    let block_of = |sequence| batch_of(5, 0, sequence, BLOCK_BYTES - 70);
+    let settings = TopicSettings { segment_bytes: 1 << 20, ..small_segments() };
+    for seed in 90..110 {
+        let mut rig = Rig::new(seed, settings.clone());
+        for sequence in 0..8 {
+            assert_eq!(block_of(sequence).bytes.len(), BLOCK_BYTES);
+            rig.append_in(&block_of(sequence), LeaderEpoch(0)).unwrap();
+        }
+        rig.run();
+        rig.crash(Crash::Kill);
+        let path = dir().join("00000000000000000000.log");
+        let file = rig.disk.bytes(&path).clone();
+        rig.disk.restore(&path, 0, &file);
+        rig.disk.restore(&path, 3 * BLOCK_BYTES, &[0; 512]);
+        let mut rig = rig.reopen();
+        rig.check_holds(Offset(3));
+        assert_eq!(rig.log.end(), Offset(3));
+        rig.append_in(&block_of(3), LeaderEpoch(0)).unwrap();
+        rig.run();
+        rig.crash(Crash::Power);
+        rig.reopen().check_holds(Offset(3));
+    }
+}
+
 /// A killed process leaves full segments that were written and not synced. Once recovery is past them, snapshots of
 /// later ones count on them.
 #[test]
