@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 const UNSAFE_FILES: &[&str] = &["shell/clock.rs", "shell/socket.rs"];
 
 /// Uses of a banned word that do no harm: file, word, why.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str, &str)] =
+    &[("base/bug.rs", "thread_local!", "tests choose a bug for the shards of their thread, and no product has any")];
 
 const FILE_LINES_MAX: usize = 1000;
 

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::path::PathBuf;
 
-use crate::base::disk::{DiskError, DiskErrorKind, DiskOp, DiskResult};
+use crate::base::bug::{self, Bug};
+use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult};
 use crate::base::ids::{CoreId, PartitionIndex, TopicId};
 use crate::base::limits;
 use crate::base::metric::Metric;
@@ -177,6 +178,8 @@ impl Shard {
 
     pub(in crate::broker) fn on_disk(&mut self, token: DiskToken, result: DiskResult, now: Now, effects: &mut Effects) {
         let of = self.partitions.tokens.remove(token).expect("the shell answers each operation once");
+        let failed = matches!(&result, Err(error) if error.kind == DiskErrorKind::NotSynced);
+        let result = if failed && bug::on(Bug::IgnoreFailedSync) { Ok(DiskDone::Done) } else { result };
         if let Err(DiskError { kind: DiskErrorKind::NotSynced, message }) = &result {
             self.take_directory_offline(&format!("a sync failed: {message}"), now, effects);
         }

@@ -16,6 +16,7 @@ use super::format::{
 };
 use super::learned::Learned;
 use super::ring::{Release, Ring};
+use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::base::limits::{
@@ -359,7 +360,9 @@ impl Journal {
         match (op, done) {
             (Op::MakeDir, _) => {
                 let path = FileName::Journal(self.identity.core).path();
-                self.ask(Op::Open, DiskOp::OpenDurable { file, path }, out);
+                let durable = DiskOp::OpenDurable { file, path: path.clone() };
+                let op = if bug::on(Bug::AckBeforeSync) { DiskOp::Open { file, path, create: true } } else { durable };
+                self.ask(Op::Open, op, out);
             }
             (Op::Open, DiskDone::Opened { len }) if len == self.file_bytes() => {
                 let len = RING_START as usize;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::time::TimestampType;
@@ -279,7 +280,8 @@ impl Log {
         if let Some(duplicate) = self.admit(&batch, epoch, now)? {
             return Ok(duplicate);
         }
-        let base = self.end;
+        let reused = bug::on(Bug::ReuseOffset) && now.wall_ms % 16 == 0 && self.end.0 > 0;
+        let base = if reused { Offset(self.end.0 - 1) } else { self.end };
         let last = base.plus(i64::from(header.last_offset_delta));
         assert!(last >= base, "a checked batch holds at least one record");
         let append_time_ms = self.append_time_ms(now);
@@ -409,6 +411,7 @@ impl Log {
             Verdict::Append => Ok(None),
             Verdict::OutOfOrder => Err(AppendError::OutOfOrderSequence),
             Verdict::Fenced => Err(AppendError::InvalidProducerEpoch),
+            Verdict::Duplicate { .. } if bug::on(Bug::StoreDuplicates) => Ok(None),
             Verdict::Duplicate { base, last, timestamp_ms } => {
                 let log_append_time_ms = self.append_time_ms(now).map_or(-1, |_| timestamp_ms);
                 Ok(Some(Appended { base, last, log_append_time_ms, duplicate: true }))

@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
+use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::time::Now;
@@ -364,6 +365,9 @@ impl Recovery {
         scan.on_read(bytes, |header| {
             let base = Offset(header.base_offset);
             epochs.on_batch(LeaderEpoch(header.partition_leader_epoch), base);
+            if bug::on(Bug::ForgetProducers) {
+                return;
+            }
             producers.on_batch(header, base, header.max_timestamp, base, now_ms);
         });
         self.scan_on()
@@ -423,6 +427,10 @@ impl Recovery {
     /// The scanned segment is whole: finish what a roll would have done, then go on with the next. A snapshot of a
     /// later one will say that this is durable, and nobody knows whether it ever was synced.
     fn seal(&mut self) -> Next {
+        if bug::on(Bug::SkipSealSync) {
+            self.stage = Stage::Sealing(Seal::Syncing);
+            return self.on_disk(Ok(DiskDone::Done));
+        }
         self.stage = Stage::Sealing(Seal::Syncing);
         Next::Ask(DiskOp::Sync { file: self.file() })
     }
@@ -497,7 +505,7 @@ impl Recovery {
     /// What lies beyond the end may be batches that fit by chance once others were appended before them.
     fn cut(&mut self) -> Next {
         let len = self.state.mark.position;
-        if self.found[self.at].1 == len {
+        if self.found[self.at].1 == len || bug::on(Bug::KeepStaleTail) {
             return self.sync();
         }
         self.stage = Stage::Cutting;

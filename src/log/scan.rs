@@ -6,6 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::base::bug::{self, Bug};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::DISK_READ_BYTES_MAX;
 use crate::wire::batch::{BatchHeader, check_stored};
@@ -126,6 +127,7 @@ impl Scan {
     }
 
     fn accepts(&self, batch: &[u8]) -> bool {
-        check_stored(batch, self.next, self.latest_epoch.unwrap_or(LeaderEpoch(0))).is_ok()
+        bug::on(Bug::SkipTailCheck)
+            || check_stored(batch, self.next, self.latest_epoch.unwrap_or(LeaderEpoch(0))).is_ok()
     }
 }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::ids::Offset;
 use crate::base::limits::DISK_WRITE_BYTES_MAX;
@@ -467,8 +468,12 @@ impl Log {
         writer.allocated = writer.allocated.max(after.position.next_multiple_of(BLOCK));
         writer.written = after;
         writer.write_ended = now.mono;
+        if bug::on(Bug::FlushBeforeSync) {
+            writer.commits.synced = writer.written.next;
+            self.tell_flushed(out);
+        }
         if messages > 0 {
-            writer.unsynced_messages += messages as u64;
+            self.writer.unsynced_messages += messages as u64;
             if self.must_sync() {
                 let syncing = self.sync(out);
                 assert!(syncing, "what was just written has an open file");
@@ -487,6 +492,9 @@ impl Log {
 
     /// What was just written may be acknowledged only when it is synced.
     fn must_sync(&self) -> bool {
+        if bug::on(Bug::AckBeforeSync) {
+            return false;
+        }
         let writer = &self.writer;
         let unsafe_yet = writer.written.next > writer.safe_end();
         (self.settings.durability == Durability::Sync && unsafe_yet)

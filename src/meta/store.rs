@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::frame::{Damage, FRAME_OVERHEAD_BYTES, encode_frame, read_file};
 use super::image::Image;
 use super::record::MetaRecord;
+use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::limits::{DISK_WRITE_BYTES_MAX, META_LOG_BYTES_MAX};
 
@@ -346,6 +347,9 @@ impl Store {
     fn on_written(&mut self, out: &mut MetaOut) {
         assert!(self.state == State::Writing);
         self.state = State::Syncing;
+        if bug::on(Bug::CommitMetaBeforeSync) {
+            return self.on_synced(out);
+        }
         out.disk.push((MetaOp(Op::Sync), DiskOp::Sync { file: self.open_file() }));
     }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskOp, DiskResult};
 use crate::base::ids::{CoreId, LeaderEpoch, Offset};
 use crate::base::slab::Key;
@@ -245,7 +246,7 @@ impl Partition {
         cache: &mut TailCache,
         out: &mut PartitionOut,
     ) -> Result<Read, ReadError> {
-        let read = self.log.read(from, self.high_watermark, bytes_max, at_least_one, cache, &mut self.log_out);
+        let read = self.log.read(from, self.high_watermark(), bytes_max, at_least_one, cache, &mut self.log_out);
         self.settle(out);
         read
     }
@@ -317,6 +318,9 @@ impl Partition {
     }
 
     pub fn high_watermark(&self) -> Offset {
+        if bug::on(Bug::ShowUnsafe) {
+            return self.log.end();
+        }
         self.high_watermark
     }
 

@@ -160,15 +160,17 @@ impl PartModel {
     }
 }
 
-/// The value of a record: its identity, filling that only this record has, and a checksum.
+/// The value of a record, of 16 bytes or more: its identity, filling that only this record has, and a checksum.
 pub fn value(id: RecordId, bytes: usize) -> Vec<u8> {
-    let mut value = Vec::with_capacity(bytes + 24);
+    let body = bytes.max(16) - 4;
+    let mut value = Vec::with_capacity(body + 8);
     value.extend_from_slice(&id.stream.to_be_bytes());
     value.extend_from_slice(&id.number.to_be_bytes());
     let mut rng = Rng::new(u64::from(id.stream) << 40 ^ id.number);
-    while value.len() < bytes {
+    while value.len() < body {
         value.extend_from_slice(&rng.next_u64().to_be_bytes());
     }
+    value.truncate(body);
     value.extend_from_slice(&crc32c(&value).to_be_bytes());
     value
 }

@@ -14,7 +14,6 @@ use crate::plan::{MS, Plan, SECOND};
 
 /// A client without an answer for so long gives its connection up.
 const ANSWER_WITHIN_NS: u64 = 12 * SECOND;
-const AGAIN_MS: u64 = 50;
 
 /// What a client wants done.
 #[derive(Debug)]
@@ -108,7 +107,7 @@ impl<R> Wire<R> {
     /// The connection is gone, or could not be made. Returns the requests that nobody will answer.
     pub fn on_closed(&mut self, context: &mut Context) -> Vec<R> {
         self.state = State::Down;
-        self.connect_at = context.now + (AGAIN_MS + context.rng.below(AGAIN_MS)) * MS;
+        self.connect_at = context.now + (1 + context.rng.below(context.plan.down_ms)) * MS;
         self.received.clear();
         let at = self.connect_at;
         context.acts.push(Act::Wake { at });

@@ -8,7 +8,7 @@ use corelog::wire::messages::fetch::FetchResponse;
 
 use crate::check::Part;
 use crate::client::{Context, FETCH, Wire, decode, fetch_request};
-use crate::plan::{ConsumerPlan, MS, Promise};
+use crate::plan::{ConsumerPlan, MS};
 
 const AGAIN_NS: u64 = 30 * MS;
 
@@ -174,7 +174,7 @@ fn on_fetched(asked: Asked, reply: FetchResponse, context: &mut Context) -> Vec<
     for ((part, from, known_end), row) in asked.into_iter().zip(rows) {
         assert_eq!(row.partition_index, part.1, "partitions are answered in order");
         if row.error_code == ErrorCode::OffsetOutOfRange.code() {
-            let lossy = context.plan.promise == Promise::Written;
+            let lossy = context.plan.may_lose(part.0);
             assert!(lossy, "{part:?}: offset {from} was there once, and is out of range");
             outcomes.push((part, Outcome::OutOfRange));
             continue;

@@ -72,6 +72,8 @@ pub struct SimDisk {
     files_made: u64,
     ops: u64,
     pub faults: DiskFaults,
+    /// Faults happen to a broker that serves: what it does about them at a start is for tests of their own.
+    pub serving: bool,
     /// Bytes all files together may have.
     pub space_bytes: Option<usize>,
     /// Operations carried out, by name.
@@ -93,6 +95,7 @@ impl SimDisk {
             files_made: 0,
             ops: 0,
             faults: DiskFaults::default(),
+            serving: false,
             space_bytes: None,
             counts: BTreeMap::new(),
         }
@@ -380,7 +383,7 @@ impl SimDisk {
     }
 
     fn maybe_fail(&mut self, of_1000: u64, what: &str) -> DiskResult {
-        if of_1000 > 0 && self.rng.below(1000) < of_1000 {
+        if self.serving && of_1000 > 0 && self.rng.below(1000) < of_1000 {
             return Err(error(DiskErrorKind::Failed, what));
         }
         Ok(DiskDone::Done)

@@ -6,6 +6,8 @@
 //!
 //! Not here yet: consumer groups (the broker has none), fetch sessions, and several nodes (brokers do not talk to each other).
 
+#[cfg(feature = "bugs")]
+mod bugs;
 mod check;
 mod client;
 mod consumer;
@@ -22,6 +24,7 @@ mod world;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use plan::Plan;
 use run::{Outcome, run};
 
 /// Played in every run of the tests.
@@ -29,7 +32,7 @@ const FIXED_SEEDS: u64 = 40;
 const FRESH_SECONDS: u64 = 10;
 
 fn play(seed: u64) -> Outcome {
-    match panic::catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
+    match panic::catch_unwind(AssertUnwindSafe(|| run(Plan::draw(seed), false))) {
         Ok(outcome) => outcome,
         Err(_) => panic!(
             "seed {seed} fails; to see it happen: SIM_SEED={seed} cargo test --no-default-features --test sim replay \
@@ -72,15 +75,15 @@ fn fresh_seeds_keep_every_promise() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 2, 3] {
-        assert_eq!(run(seed, false).trace, run(seed, false).trace, "seed {seed}");
+        assert_eq!(run(Plan::draw(seed), false).trace, run(Plan::draw(seed), false).trace, "seed {seed}");
     }
-    assert_ne!(run(1, false).trace, run(2, false).trace);
+    assert_ne!(run(Plan::draw(1), false).trace, run(Plan::draw(2), false).trace);
 }
 
 #[test]
 fn replay() {
     if let Ok(seed) = std::env::var("SIM_SEED") {
-        let outcome = run(seed.parse().expect("a seed is a number"), true);
+        let outcome = run(Plan::draw(seed.parse().expect("a seed is a number")), true);
         println!("seed {seed}: {outcome:?}");
     }
 }

@@ -8,20 +8,41 @@ use crate::disk::{Crash, DiskFaults};
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MS;
 
-/// What an acknowledgement promises.
+/// What an acknowledgement of a topic promises.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Promise {
-    /// It survives everything: each topic has `flush.messages=1`.
+    /// It survives everything: `durability=sync`.
+    Synced,
+    /// The same, by `flush.messages=1`.
     Flushed,
-    /// It survives the end of the process, and not always that of the machine.
+    /// It survives the end of the process, and not always that of the machine: `durability=write`.
     Written,
 }
+
+/// What most of a world's trouble comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Quiet,
+    Crashes,
+    /// Crashes one after the other.
+    Storm,
+    /// Segments that are full after a few batches.
+    Rolls,
+    /// Operations fail, space runs out.
+    Disk,
+    Net,
+    Everything,
+}
+
+const KINDS: [Kind; 8] =
+    [Kind::Crashes, Kind::Storm, Kind::Everything, Kind::Disk, Kind::Rolls, Kind::Storm, Kind::Net, Kind::Quiet];
 
 #[derive(Clone, Debug)]
 pub struct TopicPlan {
     pub name: String,
     pub partitions: i32,
     pub segment_bytes: u64,
+    pub promise: Promise,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +55,8 @@ pub struct ProducerPlan {
     pub pause_ms: u64,
     pub records_max: u64,
     pub record_bytes_max: u64,
+    /// All batches have one record and are this long, so that one may come to lie where another was.
+    pub batch_bytes: Option<usize>,
     pub requests_in_flight_max: usize,
 }
 
@@ -75,7 +98,6 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
-    pub promise: Promise,
     pub topics: Vec<TopicPlan>,
     pub producers: Vec<ProducerPlan>,
     pub consumers: Vec<ConsumerPlan>,
@@ -85,22 +107,21 @@ pub struct Plan {
     pub load_ns: u64,
     pub disk_us: u64,
     pub net_us: u64,
+    /// Longest time from the end of a process to the start of the next, and of a client until it connects again.
+    pub down_ms: u64,
     pub settings: Settings,
 }
 
 impl Plan {
     pub fn draw(seed: u64) -> Plan {
+        Plan::draw_of(KINDS[(seed % KINDS.len() as u64) as usize], seed)
+    }
+
+    pub fn draw_of(kind: Kind, seed: u64) -> Plan {
         let mut rng = Rng::new(seed ^ 0x0070_6c61_6e00);
         let rng = &mut rng;
-        let promise = [Promise::Flushed, Promise::Flushed, Promise::Written][rng.below(3) as usize];
-        let topics: Vec<TopicPlan> = (0..1 + rng.below(2))
-            .map(|number| TopicPlan {
-                name: format!("topic{number}"),
-                partitions: 1 + rng.below(5) as i32,
-                segment_bytes: (64 << 10) * (1 + rng.below(4)),
-            })
-            .collect();
-        let producers = (0..1 + rng.below(4)).map(|_| draw_producer(&topics, rng)).collect();
+        let topics: Vec<TopicPlan> = (0..1 + rng.below(2)).map(|number| draw_topic(kind, number, rng)).collect();
+        let producers = (0..1 + rng.below(4)).map(|_| draw_producer(kind, &topics, rng)).collect();
         let consumers = (0..1 + rng.below(3))
             .map(|_| ConsumerPlan {
                 targets: draw_targets(&topics, 4, rng),
@@ -108,8 +129,8 @@ impl Plan {
                 wait_ms_max: 1 + rng.below(500),
             })
             .collect();
-        let load_ns = SECOND + rng.below(4 * SECOND);
-        let faults = draw_faults(load_ns, rng);
+        let load_ns = SECOND / 2 + rng.below(3 * SECOND);
+        let faults = draw_faults(kind, load_ns, rng);
         let settings = Settings {
             queued_max_request_bytes: (1 << 20) * (2 + rng.below(7)),
             socket_request_max_bytes: 2 << 20,
@@ -119,23 +140,42 @@ impl Plan {
             ..Settings::default()
         };
         settings.check_together().expect("the settings fit each other");
-        let (disk_us, net_us) = (50 + rng.below(2000), 20 + rng.below(1000));
-        Plan { seed, promise, topics, producers, consumers, faults, load_ns, disk_us, net_us, settings }
+        let (disk_us, net_us, down_ms) = match kind {
+            Kind::Storm => (20 + rng.below(300), 20 + rng.below(200), 5),
+            Kind::Rolls => (50 + rng.below(15_000), 20 + rng.below(200), 20),
+            _ => (50 + rng.below(2000), 20 + rng.below(1000), 100),
+        };
+        Plan { seed, topics, producers, consumers, faults, load_ns, disk_us, net_us, down_ms, settings }
     }
 
     /// What a topic is made with.
     pub fn topic_settings(&self, topic: &TopicPlan) -> Vec<(&'static str, String)> {
         let mut settings = vec![("segment.bytes", topic.segment_bytes.to_string())];
-        match self.promise {
+        match topic.promise {
+            Promise::Synced => settings.push(("durability", "sync".into())),
             Promise::Flushed => settings.push(("flush.messages", "1".into())),
-            Promise::Written => {}
+            Promise::Written => settings.push(("durability", "write".into())),
         }
         settings
     }
 
-    /// Whether what was acknowledged may be gone after this.
-    pub fn may_lose(&self, crash: Crash) -> bool {
-        self.promise == Promise::Written && crash == Crash::Power
+    /// The settings of one start: some may change from one to the next.
+    pub fn settings_of_start(&self, rng: &mut Rng) -> Settings {
+        Settings {
+            journal_bytes: [1 << 20, 1 << 20, 1 << 20, 3 << 20, 0][rng.below(5) as usize],
+            journal_direct_bytes: [-1, -1, 4096, 40_000, 0][rng.below(5) as usize],
+            ..self.settings.clone()
+        }
+    }
+
+    /// Whether what was acknowledged in this topic may be gone after a power loss.
+    pub fn may_lose(&self, topic: usize) -> bool {
+        self.topics[topic].promise == Promise::Written
+    }
+
+    /// Whether any topic may have lost something by this.
+    pub fn any_may_lose(&self, crash: Crash) -> bool {
+        crash == Crash::Power && (0..self.topics.len()).any(|topic| self.may_lose(topic))
     }
 
     /// The broker may end by itself: its metadata is on the same disk.
@@ -144,15 +184,28 @@ impl Plan {
     }
 }
 
-fn draw_producer(topics: &[TopicPlan], rng: &mut Rng) -> ProducerPlan {
+fn draw_topic(kind: Kind, number: u64, rng: &mut Rng) -> TopicPlan {
+    let segments = if kind == Kind::Rolls { 1 } else { 1 + rng.below(4) };
+    let promises = [Promise::Synced, Promise::Synced, Promise::Flushed, Promise::Written];
+    TopicPlan {
+        name: format!("topic{number}"),
+        partitions: 1 + rng.below(5) as i32,
+        segment_bytes: (64 << 10) * segments,
+        promise: promises[rng.below(4) as usize],
+    }
+}
+
+fn draw_producer(kind: Kind, topics: &[TopicPlan], rng: &mut Rng) -> ProducerPlan {
     let idempotent = rng.below(3) > 0;
+    let large = kind == Kind::Rolls;
     ProducerPlan {
         idempotent,
         acks: if idempotent { -1 } else { [-1, 1, 1, 0][rng.below(4) as usize] },
         targets: draw_targets(topics, 3, rng),
-        pause_ms: 1 + rng.below(60),
+        pause_ms: 1 + rng.below(if kind == Kind::Storm { 8 } else { 50 }),
         records_max: 1 + rng.below(12),
-        record_bytes_max: [20, 200, 2000, 5000][rng.below(4) as usize],
+        record_bytes_max: if large { 5000 } else { [20, 200, 2000, 5000][rng.below(4) as usize] },
+        batch_bytes: (!large && rng.below(4) == 0).then_some([512, 1024, 4096][rng.below(3) as usize]),
         requests_in_flight_max: 1 + rng.below(5) as usize,
     }
 }
@@ -169,44 +222,55 @@ fn draw_targets(topics: &[TopicPlan], most: u64, rng: &mut Rng) -> Vec<(usize, i
     targets
 }
 
-fn draw_faults(load_ns: u64, rng: &mut Rng) -> Vec<(u64, Fault)> {
+fn draw_faults(kind: Kind, load_ns: u64, rng: &mut Rng) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
-    // A third of the worlds has a sound disk.
-    let disk = rng.below(3);
-    for _ in 0..rng.below(6) {
+    let (ends, breaks, disk) = match kind {
+        Kind::Quiet => (0, 0, 0),
+        Kind::Crashes | Kind::Rolls => (1 + rng.below(8), rng.below(2), 0),
+        Kind::Storm => (10 + rng.below(20), rng.below(3), 0),
+        Kind::Disk => (rng.below(3), rng.below(2), 1 + rng.below(3)),
+        Kind::Net => (rng.below(2), 5 + rng.below(20), 0),
+        Kind::Everything => (rng.below(5), rng.below(8), rng.below(3)),
+    };
+    for _ in 0..ends {
         let at = rng.below(load_ns);
-        let crash = if rng.below(3) == 0 { Crash::Kill } else { Crash::Power };
-        faults.push((at, if rng.below(4) == 0 { Fault::Stop } else { Fault::Crash(crash) }));
+        faults.push((at, draw_end(rng)));
         // And once more while it recovers.
         if rng.below(3) == 0 {
-            faults.push((at + rng.below(100 * MS), Fault::Crash(crash)));
+            faults.push((at + rng.below(100 * MS), Fault::Crash(draw_crash(rng))));
         }
     }
-    for _ in 0..rng.below(8) {
+    for _ in 0..breaks {
         let fault = if rng.below(2) == 0 { Fault::Break } else { Fault::HalfOpen { ms: rng.below(8000) } };
         faults.push((rng.below(load_ns), fault));
     }
-    if disk > 0 {
-        let ms = 1 + rng.below(500);
-        faults.push((rng.below(load_ns), Fault::Slow { times: 2 + rng.below(50), ms }));
-    }
-    if disk > 1 {
-        let ms = 1 + rng.below(800);
-        let fault = match rng.below(4) {
-            0 => Fault::Full { left_bytes: rng.below(300_000) as usize, ms },
-            1 => Fault::Failing {
-                faults: DiskFaults { failing_writes: 1 + rng.below(100), ..DiskFaults::default() },
-                ms,
-            },
-            2 => {
-                Fault::Failing { faults: DiskFaults { failing_syncs: 1 + rng.below(30), ..DiskFaults::default() }, ms }
-            }
-            _ => {
-                Fault::Failing { faults: DiskFaults { failing_reads: 1 + rng.below(300), ..DiskFaults::default() }, ms }
-            }
-        };
-        faults.push((rng.below(load_ns), fault));
+    for _ in 0..disk {
+        let (at, ms) = (rng.below(load_ns), 1 + rng.below(800));
+        faults.push((at, draw_disk_fault(ms, rng)));
+        if rng.below(2) == 0 {
+            faults.push((at + rng.below(ms * MS), Fault::Crash(draw_crash(rng))));
+        }
     }
     faults.sort_by_key(|(at, _)| *at);
     faults
+}
+
+fn draw_crash(rng: &mut Rng) -> Crash {
+    if rng.below(3) == 0 { Crash::Kill } else { Crash::Power }
+}
+
+fn draw_end(rng: &mut Rng) -> Fault {
+    if rng.below(4) == 0 { Fault::Stop } else { Fault::Crash(draw_crash(rng)) }
+}
+
+fn draw_disk_fault(ms: u64, rng: &mut Rng) -> Fault {
+    let none = DiskFaults::default();
+    let of_1000 = [5, 50, 300][rng.below(3) as usize];
+    match rng.below(6) {
+        0 => Fault::Slow { times: 2 + rng.below(50), ms },
+        1 => Fault::Full { left_bytes: rng.below(300_000) as usize, ms },
+        2 => Fault::Failing { faults: DiskFaults { failing_writes: of_1000, ..none }, ms },
+        3 | 4 => Fault::Failing { faults: DiskFaults { failing_syncs: of_1000, ..none }, ms },
+        _ => Fault::Failing { faults: DiskFaults { failing_reads: of_1000, ..none }, ms },
+    }
 }

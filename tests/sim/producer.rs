@@ -12,13 +12,15 @@ use corelog::wire::records::BatchBuilder;
 
 use crate::check::{Part, RecordId, value};
 use crate::client::{Context, Wire, decode};
-use crate::plan::{MS, ProducerPlan, Promise};
+use crate::plan::{MS, ProducerPlan};
 
 const PRODUCE: (i16, i16) = (key::PRODUCE, 9);
 const INIT_PRODUCER_ID: (i16, i16) = (key::INIT_PRODUCER_ID, 4);
 /// As many as a broker tells duplicates of.
 const BATCHES_MAX: usize = 5;
 const RETRY_NS: u64 = 40 * MS;
+/// Of a batch with one record of 64 to some 8,000 bytes.
+const BATCH_OVERHEAD_BYTES: usize = 70;
 
 pub struct Producer {
     plan: ProducerPlan,
@@ -154,7 +156,8 @@ impl Producer {
             if self.targets[target].batches.len() >= BATCHES_MAX || context.rng.below(3) == 0 {
                 continue;
             }
-            let records = 1 + context.rng.below(self.plan.records_max);
+            let records =
+                if self.plan.batch_bytes.is_some() { 1 } else { 1 + context.rng.below(self.plan.records_max) };
             let timestamp_ms = context.wall_ms;
             let mut builder = BatchBuilder::new(Compression::None);
             let target = &mut self.targets[target];
@@ -167,11 +170,16 @@ impl Producer {
                 let id = RecordId { stream: self.stream, number: self.next_number };
                 self.next_number += 1;
                 context.model.on_sent(target.part, id, timestamp_ms);
-                let bytes = context.rng.below(self.plan.record_bytes_max) as usize;
+                let bytes = match self.plan.batch_bytes {
+                    Some(bytes) => bytes - BATCH_OVERHEAD_BYTES,
+                    None => context.rng.below(self.plan.record_bytes_max) as usize,
+                };
                 builder.push(timestamp_ms, None, Some(&value(id, bytes)));
                 ids.push(id);
             }
-            target.batches.push_back(Batch { ids, bytes: builder.build().bytes, state: State::New });
+            let bytes = builder.build().bytes;
+            assert!(self.plan.batch_bytes.is_none_or(|wanted| wanted == bytes.len()), "a batch is {}", bytes.len());
+            target.batches.push_back(Batch { ids, bytes, state: State::New });
         }
     }
 
@@ -241,7 +249,7 @@ impl Producer {
         let part = self.targets[target].part;
         let refusal = ErrorCode::OutOfOrderSequenceNumber.code();
         if error == refusal && at == 0 {
-            let lossy = context.plan.promise == Promise::Written;
+            let lossy = context.plan.may_lose(part.0);
             assert!(lossy, "{part:?}: a sequence is missing before a batch, and all before it were acknowledged");
             // The broker lost what it had acknowledged, as it may: a new identity, and what was sent is nobody's.
             self.identity = None;

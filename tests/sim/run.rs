@@ -21,12 +21,11 @@ pub struct Outcome {
     pub fetched: u64,
 }
 
-pub fn run(seed: u64, print: bool) -> Outcome {
-    said::listen(|| play(seed, print))
+pub fn run(plan: Plan, print: bool) -> Outcome {
+    said::listen(|| play(plan, print))
 }
 
-fn play(seed: u64, print: bool) -> Outcome {
-    let plan = Plan::draw(seed);
+fn play(plan: Plan, print: bool) -> Outcome {
     if print {
         println!("{plan:#?}");
     }
@@ -74,7 +73,7 @@ fn end(world: &mut World) {
     world.stop();
     let stopped = world.run_until(PROGRESS_WITHIN_NS, |world| world.process != Process::Stopping);
     assert!(stopped, "the broker stops");
-    let crash = if world.plan.may_lose(Crash::Power) { Crash::Kill } else { Crash::Power };
+    let crash = if world.plan.any_may_lose(Crash::Power) { Crash::Kill } else { Crash::Power };
     world.disk.crash(crash);
     audit(world, None);
 }
@@ -108,7 +107,7 @@ fn audit(world: &mut World, until: Option<u64>) {
     let ends = auditor(&mut world.clients[AUDITOR]).ends().clone();
     for (part, end) in ends {
         if exclusive {
-            world.model.on_audit(part, end, may_have_lost);
+            world.model.on_audit(part, end, may_have_lost && world.plan.may_lose(part.0));
         }
     }
     world.auditing = false;

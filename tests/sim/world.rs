@@ -116,8 +116,8 @@ pub struct World {
     pub clients: Vec<Client>,
     /// The connection each client has, or tries to make.
     links: Vec<Option<LinkId>>,
-    /// The next wake-up of each client.
-    wakes: Vec<Option<u64>>,
+    /// When each client is to be woken.
+    wakes: Vec<BTreeSet<u64>>,
     pub model: Model,
     pub load: bool,
     /// Only the auditor is let in.
@@ -152,7 +152,7 @@ impl World {
             mesh_at: BTreeMap::new(),
             net: Net::default(),
             links: vec![None; clients.len()],
-            wakes: vec![None; clients.len()],
+            wakes: vec![BTreeSet::new(); clients.len()],
             clients,
             model: Model::default(),
             load: false,
@@ -216,11 +216,10 @@ impl World {
             return;
         }
         self.trace.note(self.now, "crash", &[how as u64, u64::from(self.life)], &[]);
-        if self.plan.may_lose(how) {
-            self.may_have_lost = true;
-        }
+        let may_lose = self.plan.any_may_lose(how);
+        self.may_have_lost |= may_lose;
         self.disk.crash(how);
-        self.end_process(self.plan.may_lose(how));
+        self.end_process(may_lose);
     }
 
     pub fn stop(&mut self) {
@@ -297,10 +296,8 @@ impl World {
             Event::Fault { index } => self.on_fault(self.plan.faults[index].1),
             Event::FaultOver { fault } => self.on_fault_over(fault),
             Event::Wake { client } => {
-                if self.wakes[client].is_some_and(|at| at <= self.now) {
-                    self.wakes[client] = None;
-                    self.call(client, Client::on_time);
-                }
+                self.wakes[client].remove(&self.now);
+                self.call(client, Client::on_time);
             }
             net => self.on_net_event(net),
         }
@@ -318,7 +315,7 @@ impl World {
         self.process = Process::Starting;
         self.booted_at = self.now;
         self.timers = vec![None; usize::from(cores)];
-        let settings = Arc::new(self.plan.settings.clone());
+        let settings = Arc::new(self.plan.settings_of_start(&mut self.rng));
         let address = |port| Address { host: "localhost".into(), port };
         let listeners = Listeners { shared: address(9092), per_core: Vec::new() };
         self.shards = (0..cores)
@@ -339,6 +336,7 @@ impl World {
     /// Forgets everything that was in memory. It is started again after a while.
     fn end_process(&mut self, cut_replies: bool) {
         self.process = Process::Down;
+        self.disk.serving = false;
         self.life += 1;
         self.shards.clear();
         self.ready.clear();
@@ -348,7 +346,7 @@ impl World {
         self.auditing = self.may_have_lost;
         for id in self.net.ids() {
             let cut_to_client = cut_replies || self.rng.below(2) == 0;
-            let learns_in = self.rng.below(50 * MS);
+            let learns_in = self.rng.below(self.plan.down_ms * MS / 2);
             let link = self.net.get_mut(id).expect("it is there");
             link.broker_open = false;
             link.cut_to_broker = true;
@@ -356,7 +354,7 @@ impl World {
             let at = link.to_client_at.max(self.now + learns_in);
             self.schedule_at(at, Event::ClientLearns { link: id });
         }
-        let down_ns = self.rng.below(100 * MS);
+        let down_ns = self.rng.below(self.plan.down_ms * MS);
         self.schedule(down_ns, Event::Boot);
     }
 
@@ -437,6 +435,7 @@ impl World {
                 assert!(self.ready.insert(core), "a core is ready once");
                 if self.ready.len() == self.shards.len() {
                     self.process = Process::Serving;
+                    self.disk.serving = true;
                 }
             }
             Effect::Stopped => {
@@ -543,9 +542,9 @@ impl World {
     fn act(&mut self, client: usize, act: Act) {
         match act {
             Act::Wake { at } => {
-                if self.wakes[client].is_none_or(|wake| at < wake) {
-                    self.wakes[client] = Some(at);
-                    self.schedule_at(at.max(self.now), Event::Wake { client });
+                let at = at.max(self.now);
+                if self.wakes[client].insert(at) {
+                    self.schedule_at(at, Event::Wake { client });
                 }
             }
             Act::Connect => self.connect(client),

@@ -1,0 +1,79 @@
+//! Deliberate bugs: what the simulator must find, so that its silence says something.
+//!
+//! A hook is one `if bug::on(Bug::…)` at the place concerned. Without the feature `bugs`, which no product is built
+//! with, it is a constant and nothing of it is left.
+//!
+//! *Owns*: the list, and which bug this thread has. *Never*: has one on in a product. *Runs on*: every core, in tests.
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bug {
+    /// What was written counts as safe although the topic asks for a sync.
+    AckBeforeSync,
+    /// A failed sync passes for a good one.
+    IgnoreFailedSync,
+    /// Consumers are shown what is not safe yet.
+    ShowUnsafe,
+    /// Recovery takes batches without looking at their checksums.
+    SkipTailCheck,
+    /// Recovery leaves what lies beyond the end of the log where it is.
+    KeepStaleTail,
+    /// Recovery goes past a full segment without syncing it.
+    SkipSealSync,
+    /// Recovery forgets which batches of which producers it has seen.
+    ForgetProducers,
+    /// A batch gets offsets that another has.
+    ReuseOffset,
+    /// A batch that was stored before is stored again.
+    StoreDuplicates,
+    /// Metadata is answered for before it is synced.
+    CommitMetaBeforeSync,
+    /// A replay leaves some of the journal's entries out.
+    ForgetJournalEntry,
+    /// A replay empties the journals before the segments it wrote to are synced.
+    SkipRedoSync,
+    /// The journal lets go of what its segment has, but not durably.
+    FlushBeforeSync,
+    /// The journal writes over what is not needed before a header says so.
+    ReuseJournalSpace,
+}
+
+impl Bug {
+    pub const ALL: &[Bug] = &[
+        Bug::AckBeforeSync,
+        Bug::IgnoreFailedSync,
+        Bug::ShowUnsafe,
+        Bug::SkipTailCheck,
+        Bug::KeepStaleTail,
+        Bug::SkipSealSync,
+        Bug::ForgetProducers,
+        Bug::ReuseOffset,
+        Bug::StoreDuplicates,
+        Bug::CommitMetaBeforeSync,
+        Bug::ForgetJournalEntry,
+        Bug::SkipRedoSync,
+        Bug::FlushBeforeSync,
+        Bug::ReuseJournalSpace,
+    ];
+}
+
+#[cfg(feature = "bugs")]
+thread_local! {
+    static ON: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// From now on this thread's shards have this bug, and no other.
+#[cfg(feature = "bugs")]
+pub fn set(bug: Option<Bug>) {
+    ON.set(bug);
+}
+
+#[cfg(feature = "bugs")]
+pub fn on(bug: Bug) -> bool {
+    ON.get() == Some(bug)
+}
+
+#[cfg(not(feature = "bugs"))]
+#[inline(always)]
+pub const fn on(_: Bug) -> bool {
+    false
+}

@@ -1,0 +1,57 @@
+//! The checkers can fail: each deliberate bug must be found within so many worlds of the kind it shows in.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use corelog::base::bug::{self, Bug};
+
+use crate::plan::{Kind, Plan, Promise};
+use crate::run::run;
+
+const SEEDS_MAX: u64 = 120;
+
+/// A world of the kind in which the bug can show, and what its topics promise.
+fn plan_for(bug: Bug, seed: u64) -> Plan {
+    let (kind, promise) = match bug {
+        Bug::AckBeforeSync | Bug::SkipTailCheck | Bug::ForgetProducers | Bug::CommitMetaBeforeSync => {
+            (Kind::Storm, None)
+        }
+        Bug::ShowUnsafe => (Kind::Storm, Some(Promise::Synced)),
+        Bug::KeepStaleTail => (Kind::Storm, Some(Promise::Written)),
+        Bug::ForgetJournalEntry => (Kind::Storm, Some(Promise::Synced)),
+        Bug::IgnoreFailedSync => (Kind::Disk, Some(Promise::Flushed)),
+        Bug::SkipSealSync => (Kind::Rolls, Some(Promise::Written)),
+        Bug::SkipRedoSync | Bug::FlushBeforeSync | Bug::ReuseJournalSpace => (Kind::Rolls, Some(Promise::Synced)),
+        Bug::ReuseOffset | Bug::StoreDuplicates => (Kind::Net, None),
+    };
+    let mut plan = Plan::draw_of(kind, seed);
+    for topic in &mut plan.topics {
+        topic.promise = promise.unwrap_or(topic.promise);
+    }
+    plan
+}
+
+/// How many seeds it takes, and how it shows.
+fn seeds_to_find(bug: Bug) -> Option<(u64, String)> {
+    bug::set(Some(bug));
+    let found = (0..SEEDS_MAX).find_map(|seed| {
+        let plan = plan_for(bug, seed);
+        let end = panic::catch_unwind(AssertUnwindSafe(|| run(plan, false)));
+        let words = end.err()?;
+        let words = words.downcast_ref::<String>().cloned().or(words.downcast_ref::<&str>().map(|&text| text.into()));
+        Some((seed + 1, words.unwrap_or_default()))
+    });
+    bug::set(None);
+    found
+}
+
+#[test]
+fn every_deliberate_bug_is_found() {
+    let mut missed = Vec::new();
+    for bug in Bug::ALL {
+        match seeds_to_find(*bug) {
+            Some((seeds, words)) => println!("{bug:?} is found with {seeds} seeds: {words}"),
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "{SEEDS_MAX} seeds each, and nobody notices {missed:?}");
+}
