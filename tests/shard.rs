@@ -758,6 +758,7 @@ fn what_is_appended_and_what_the_journals_take_is_counted() {
         assert_eq!((written >= appended, used >= appended), (is_used, is_used), "{written} written, {used} used");
         assert_eq!(sum(Metric::SegmentWriteBytes) >= appended, !is_used);
         assert_eq!(sum(Metric::JournalBytes), if is_used { 2 << 20 } else { 0 });
+        assert_eq!(sum(Metric::JournalPrewrittenBytes) > 2 << 20, is_used);
         assert_eq!((sum(Metric::JournalWaits), sum(Metric::JournalWaitUs)), (0, 0));
         assert_eq!(written % 4096, 0);
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct Writes {
     /// Of record batches, as producers sent them.
     pub appended_bytes: u64,
-    /// Of everything that went to devices, in whole blocks.
+    /// Of everything that went to devices, in whole blocks, but for the zeros that a journal is made of once.
     pub device_bytes: u64,
     /// Of these, to journals and to segments.
     pub journal_bytes: u64,
@@ -33,9 +33,10 @@ impl Writes {
                 .map(|values| values.iter().fold(0, |sum: u64, value| sum.saturating_add(*value)))
                 .ok_or_else(|| format!("it does not tell {name}: this is no Corelog broker, or one of another version"))
         };
+        let prewritten_bytes = sum("corelog_journal_prewritten_bytes_total")?;
         Ok(Writes {
             appended_bytes: sum("corelog_appended_bytes_total")?,
-            device_bytes: sum("corelog_disk_write_bytes_total")?,
+            device_bytes: sum("corelog_disk_write_bytes_total")?.saturating_sub(prewritten_bytes),
             journal_bytes: sum("corelog_journal_write_bytes_total")?,
             segment_bytes: sum("corelog_segment_write_bytes_total")?,
         })
@@ -74,7 +75,8 @@ mod tests {
     const TEXT: &str = "# TYPE corelog_appended_bytes counter\n\
         corelog_appended_bytes_total{core=\"0\"} 1000\n\
         corelog_appended_bytes_total{core=\"1\"} 500\n\
-        corelog_disk_write_bytes_total{core=\"0\"} 8192\n\
+        corelog_disk_write_bytes_total{core=\"0\"} 1008192\n\
+        corelog_journal_prewritten_bytes_total{core=\"0\"} 1000000\n\
         corelog_disk_writes_total{core=\"0\"} 77\n\
         corelog_journal_write_bytes_total{core=\"0\"} 4096\n\
         corelog_segment_write_bytes_total{core=\"0\"} 4096\n# EOF\n";
@@ -92,7 +94,7 @@ mod tests {
 
     #[test]
     fn metrics_of_somebody_else_are_told() {
-        for text in ["", "kafka_server_bytes_total 5\n", &TEXT.replace("8192", "many")] {
+        for text in ["", "kafka_server_bytes_total 5\n", &TEXT.replace("1008192", "many")] {
             let error = Writes::parse(text).expect_err("not these");
             assert!(error.contains("this is no Corelog broker"), "{error}");
         }

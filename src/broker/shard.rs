@@ -219,6 +219,7 @@ impl Shard {
             (Metric::JournalCommits, journal.commits),
             (Metric::JournalEntries, journal.entries),
             (Metric::JournalWriteBytes, journal.written_bytes),
+            (Metric::JournalPrewrittenBytes, journal.prewritten_bytes),
             (Metric::JournalWaits, journal.space_waits),
             (Metric::JournalWaitUs, journal.space_wait_us),
         ] {

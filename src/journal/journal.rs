@@ -136,7 +136,9 @@ pub struct Gauges {
     pub entries: u64,
     /// Commits with heads and padding, and headers.
     pub written_bytes: u64,
-    /// Of that, what the callers appended.
+    /// Zeros written when the file was made, which are not among these.
+    pub prewritten_bytes: u64,
+    /// Of what was written, what the callers appended.
     pub payload_bytes: u64,
     /// Times that appends began to wait for the ring's space.
     pub space_waits: u64,
@@ -403,6 +405,7 @@ impl Journal {
         let upto = (from + ZEROING_BYTES).min(self.file_bytes());
         let mut data = vec![Bytes::from_static(&ZEROS); (upto - from) as usize / ZEROS_BYTES];
         data.push(Bytes::from_static(&ZEROS[..(upto - from) as usize % ZEROS_BYTES]));
+        self.gauges.prewritten_bytes += upto - from;
         self.ask(Op::Zero(upto), DiskOp::Write { file: self.file, position: from, data }, out);
     }
 
