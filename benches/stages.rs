@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::{self, SystemTime};
 
 use corelog::base::histogram::Histogram;
-use corelog::base::stage::{Arrival, SPANS, Stage, Stopwatch, Timed, Trace};
+use corelog::base::stage::{Arrival, LITTLE_BYTES, SPANS, Stage, Stopwatch, Timed, Trace};
 use corelog::base::stage_counts::StageCounts;
 use corelog::base::time::Instant;
 use corelog::broker::report::Report;
@@ -14,18 +14,19 @@ use corelog::shell::exposition;
 use corelog::shell::stage_log::StageLog;
 use criterion::{Criterion, criterion_group, criterion_main};
 
-/// The stamps of a Produce of one batch, as the shard sets them. The readings at the beginning of steps are made
-/// anyway; here they are made up.
-fn stamps(watch: &mut Stopwatch, now: Instant) -> Trace {
+/// The stamps of a Produce of one batch, as the shard sets them: of a small request, or one of which all work has
+/// readings of its own. The readings at the beginning of steps are made anyway; here they are made up.
+fn stamps(watch: &mut Stopwatch, now: Instant, is_small: bool) -> Trace {
+    let bytes = if is_small { LITTLE_BYTES - 1 } else { LITTLE_BYTES };
     let after = |us: u64| Instant(now.0 + us * 1000);
     let mut trace = Arrival { first_byte: now, waited: None, last_byte: after(3) }.trace();
     watch.start_step(after(5));
     watch.arrived(&mut trace, Stage::Queue);
-    watch.worked(&mut trace, Stage::Decode);
+    watch.worked_on(bytes, &mut trace, Stage::Decode);
     let mut part = black_box(trace.fork());
     watch.arrived(&mut part, Stage::MeshHop);
     watch.waited(&mut part, Stage::Queue);
-    watch.worked(&mut part, Stage::Check);
+    watch.worked_on(bytes, &mut part, Stage::Check);
     watch.worked(&mut part, Stage::Append);
     let mut part = black_box(part);
     part.waited_until(Stage::WriteQueue, after(20));
@@ -35,7 +36,7 @@ fn stamps(watch: &mut Stopwatch, now: Instant) -> Trace {
     watch.start_step(after(120));
     trace.join(&part);
     watch.waited(&mut trace, Stage::AckWait);
-    watch.worked(&mut trace, Stage::Encode);
+    watch.worked_on(bytes, &mut trace, Stage::Encode);
     let mut trace = black_box(trace);
     trace.waited_until(Stage::ReplyQueue, after(130));
     trace.waited_until(Stage::SocketWrite, after(140));
@@ -55,16 +56,17 @@ fn stages(criterion: &mut Criterion) {
     group.bench_function("a reading of the system's clock", |bencher| bencher.iter(|| black_box(read_system())));
 
     let mut counts = StageCounts::default();
-    let mut request = |watch: &mut Stopwatch| {
-        let trace = stamps(watch, black_box(Instant(1_000_000)));
+    let mut request = |watch: &mut Stopwatch, is_small: bool| {
+        let trace = stamps(watch, black_box(Instant(1_000_000)), is_small);
         counts.record(Timed::Produce, &trace);
     };
     let mut ours = clock.stopwatch();
-    group.bench_function("a request", |bencher| bencher.iter(|| request(&mut ours)));
+    group.bench_function("a request", |bencher| bencher.iter(|| request(&mut ours, true)));
+    group.bench_function("a request of 1 KiB or more", |bencher| bencher.iter(|| request(&mut ours, false)));
     let mut system = Stopwatch::new(read_system);
-    group.bench_function("a request with the system's clock", |bencher| bencher.iter(|| request(&mut system)));
+    group.bench_function("a request with the system's clock", |bencher| bencher.iter(|| request(&mut system, true)));
     let mut still = Stopwatch::default();
-    group.bench_function("a request without a clock", |bencher| bencher.iter(|| request(&mut still)));
+    group.bench_function("a request without a clock", |bencher| bencher.iter(|| request(&mut still, true)));
 
     let mut histograms: Vec<Histogram> = (0..SPANS + 2).map(|_| Histogram::of_stage()).collect();
     let values: Vec<u64> = (0..11).map(|i| 1000 << i).collect();

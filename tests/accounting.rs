@@ -103,27 +103,29 @@ fn account(stages: &Snapshot, timed: Timed) -> (u64, Vec<&'static str>) {
 
 /// What every request goes through, besides `own`.
 fn with(own: &[&'static str]) -> Vec<&'static str> {
-    let always = ["queue", "decode", "encode", "reply_queue", "socket_write"];
+    let always = ["queue", "reply_queue", "socket_write"];
     STAGES.iter().map(|row| row.name).filter(|name| always.contains(name) || own.contains(name)).collect()
 }
 
 #[test]
 fn a_produce_is_accounted_for_on_its_way_through_cores_writes_and_syncs() {
-    let here = ["check", "append", "device_write"];
-    let across = ["mesh_hop", "check", "append", "device_write"];
-    let synced = ["check", "append", "device_write", "sync"];
+    let small = ["append", "device_write"];
+    let here = ["decode", "check", "append", "device_write"];
+    let across = ["decode", "mesh_hop", "check", "append", "device_write"];
+    let synced = ["decode", "check", "append", "device_write", "sync"];
     let every = &[("flush.messages", "1")][..];
-    for (cores, configs, partitions, own) in [
-        (1, &[][..], 0..1, &here[..]),
-        (1, &[], 0..PARTITIONS, &["queue", "check", "append", "device_write"]),
-        (1, every, 0..1, &synced),
-        (3, &[], 0..PARTITIONS, &across),
+    for (cores, configs, partitions, record_bytes, own) in [
+        (1, &[][..], 0..1, 100, &small[..]),
+        (1, &[], 0..1, 1000, &here),
+        (1, &[], 0..PARTITIONS, 1000, &here),
+        (1, every, 0..1, 1000, &synced),
+        (3, &[], 0..PARTITIONS, 1000, &across),
     ] {
         let (mut world, client) = world(cores, Settings::default(), configs);
         // The first write of a partition waits for its file to be given space.
         let _: ProduceResponse = world.call(client, key::PRODUCE, 9, &produce(-1, 0..PARTITIONS, 100));
         let before = stages(&world);
-        let reply: ProduceResponse = world.call(client, key::PRODUCE, 9, &produce(-1, partitions, 100));
+        let reply: ProduceResponse = world.call(client, key::PRODUCE, 9, &produce(-1, partitions, record_bytes));
         assert!(reply.responses[0].partition_responses.iter().all(|row| row.error_code == 0), "{reply:?}");
         let (count, names) = account(&stages(&world).since(&before), Timed::Produce);
         let mut expect = with(own);
@@ -179,14 +181,14 @@ fn a_fetch_is_accounted_for_from_memory_from_disk_and_while_it_waits() {
         let _: ProduceResponse = world.call(client, key::PRODUCE, 9, &produce(-1, 0..PARTITIONS, 100));
         let before = stages(&world);
         let _: FetchResponse = world.call(client, key::FETCH, 11, &fetch(all(), 500));
-        expect(&mut world, &before, &["log_read"]);
+        expect(&mut world, &before, &["log_read", "encode"]);
 
         for _ in 0..4 {
             let _: ProduceResponse = world.call(client, key::PRODUCE, 9, &produce(-1, 0..PARTITIONS, 300_000));
         }
         let before = stages(&world);
         let _: FetchResponse = world.call(client, key::FETCH, 11, &fetch(all(), 500));
-        expect(&mut world, &before, &["log_read", "device_read"]);
+        expect(&mut world, &before, &["log_read", "device_read", "encode"]);
     }
 }
 

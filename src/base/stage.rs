@@ -68,11 +68,11 @@ stages! {
     AdmissionWait "admission_wait" Produce Fetch;
     /// It was whole, or had reached the core that owns the partition, and that core was busy with others.
     Queue "queue" Produce Fetch;
-    /// Decoding it and finding its partitions.
+    /// Decoding it and finding its partitions. Below 1 KiB it counts with what comes next: append, or log_read.
     Decode "decode" Produce Fetch;
     /// To the core that owns the partition, and back. None when the client is connected to that core.
     MeshHop "mesh_hop" Produce Fetch;
-    /// Checksum and rules of the batch.
+    /// Checksum and rules of the batch. Below 1 KiB it counts as append.
     Check "check" Produce;
     /// Giving the batch its offsets and taking it into the log's memory.
     Append "append" Produce;
@@ -90,7 +90,7 @@ stages! {
     DeviceRead "device_read" Fetch;
     /// Waiting for records: fewer than the client's least were there.
     FetchWait "fetch_wait" Fetch;
-    /// Making the reply.
+    /// Making the reply. Below 1 KiB, records aside, it counts with what comes next: reply_queue.
     Encode "encode" Produce Fetch;
     /// Waiting for earlier replies of the connection, and for the socket.
     ReplyQueue "reply_queue" Produce Fetch;
@@ -108,7 +108,7 @@ pub const ROWS: usize = Stage::Unaccounted as usize + 1;
 
 /// Time is kept in ticks of this many nanoseconds, as a power of two: so 32 bits last for longer than what a histogram
 /// of a stage tells apart.
-const TICK_BITS: u32 = 4;
+pub(super) const TICK_BITS: u32 = 4;
 
 /// The stamps of one request, or of one partition's part of it.
 ///
@@ -136,55 +136,39 @@ impl Trace {
         self.span(stage, self.at, ticks(end));
     }
 
-    /// Stamps for a part of the request that goes its own way from here.
+    /// Stamps for a part of the request that goes its own way from here. The request has none until it is joined.
     pub fn fork(&self) -> Trace {
-        Trace { began: self.at, at: self.at, spans: [0; SPANS] }
+        *self
     }
 
     /// Takes over the stamps of the part that came back last.
     pub fn join(&mut self, part: &Trace) {
-        for (span, parts) in self.spans.iter_mut().zip(part.spans) {
-            *span = span.saturating_add(parts);
-        }
-        self.at = self.at.max(part.at);
+        assert!(part.began == self.began, "a part is one of this request");
+        *self = *part;
     }
 
     #[inline]
     fn span(&mut self, stage: Stage, from: u64, to: u64) {
         if to > from {
             let span = &mut self.spans[stage as usize];
-            *span = span.saturating_add(u32::try_from(to - from).unwrap_or(u32::MAX));
+            *span = (u64::from(*span) + (to - from)).min(u64::from(u32::MAX)) as u32;
             self.at = to;
         }
     }
 
-    /// What it comes to, now that it is over: the stages' nanoseconds, those of the whole, and by how much the sum
-    /// of the stages differs from it.
-    pub(super) fn finish(&self) -> Finished {
-        let total = self.at - self.began;
-        let sum: u64 = self.spans.iter().map(|span| u64::from(*span)).sum();
-        // Beyond what a span can tell the difference says nothing.
-        let rest = if total < u64::from(u32::MAX) { total.abs_diff(sum) } else { 0 };
-        let total_and_rest = [total << TICK_BITS, rest << TICK_BITS];
-        Finished { spans: self.spans, total_and_rest }
-    }
-}
-
-/// The end of a [`Trace`], for whoever counts.
-pub(super) struct Finished {
-    spans: [u32; SPANS],
-    total_and_rest: [u64; 2],
-}
-
-impl Finished {
-    /// The nanoseconds of every row, in the order of the table.
+    /// What it comes to, now that it is over: ticks of every row that took any, and of the whole, by number of row.
     #[inline]
-    pub(super) fn each(&self, mut count: impl FnMut(usize, u64)) {
-        for (row, span) in self.spans.iter().enumerate() {
-            count(row, u64::from(*span) << TICK_BITS);
+    pub(super) fn finish(&self, mut count: impl FnMut(usize, u64)) {
+        let mut sum = 0;
+        for (row, span) in self.spans.iter().enumerate().filter(|(_, span)| **span > 0) {
+            sum += u64::from(*span);
+            count(row, u64::from(*span));
         }
-        for (row, ns) in (SPANS..).zip(self.total_and_rest) {
-            count(row, ns);
+        let total = self.at - self.began;
+        count(Stage::Total as usize, total);
+        // Beyond what a span can tell the difference says nothing.
+        if total != sum && total < u64::from(u32::MAX) {
+            count(Stage::Unaccounted as usize, total.abs_diff(sum));
         }
     }
 }
@@ -226,11 +210,18 @@ pub struct Stopwatch {
     step: Instant,
     /// The latest reading.
     last: Instant,
+    /// Pieces of work since then that were too little for a reading.
+    little: u32,
 }
+
+/// Decoding, checking or encoding fewer bytes is little work.
+pub const LITTLE_BYTES: usize = 1024;
+/// So many pieces of little work together are worth a reading.
+const LITTLE_WORKS: u32 = 4;
 
 impl Stopwatch {
     pub fn new(read: fn() -> Instant) -> Stopwatch {
-        Stopwatch { read, step: Instant(0), last: Instant(0) }
+        Stopwatch { read, step: Instant(0), last: Instant(0), little: 0 }
     }
 
     /// A step begins at the time it is handed.
@@ -238,6 +229,7 @@ impl Stopwatch {
     pub fn start_step(&mut self, now: Instant) {
         self.step = now;
         self.last = now;
+        self.little = 0;
     }
 
     /// The core has worked on this, since whatever it did before.
@@ -245,7 +237,19 @@ impl Stopwatch {
     pub fn worked(&mut self, trace: &mut Trace, stage: Stage) {
         let from = self.last;
         self.last = (self.read)().max(from);
+        self.little = 0;
         trace.span(stage, ticks(from), ticks(self.last));
+    }
+
+    /// The same for work on so many bytes. On few it takes a part of a microsecond, less than a histogram tells apart,
+    /// and a reading of the clock would cost a good part of that: so it counts with what comes next. Several such
+    /// together have a reading.
+    #[inline]
+    pub fn worked_on(&mut self, bytes: usize, trace: &mut Trace, stage: Stage) {
+        self.little += 1;
+        if bytes >= LITTLE_BYTES || self.little >= LITTLE_WORKS {
+            self.worked(trace, stage);
+        }
     }
 
     /// This has waited until now, when the core turns to it.
@@ -289,11 +293,8 @@ mod tests {
 
     fn rows(trace: &Trace) -> Vec<(&'static str, u64)> {
         let mut rows = Vec::new();
-        trace.finish().each(|row, ns| {
-            if ns > 0 {
-                rows.push((STAGES[row].name, ns));
-            }
-        });
+        trace.finish(|row, ticks| rows.push((STAGES[row].name, ticks << TICK_BITS)));
+        rows.retain(|(_, ns)| *ns > 0);
         rows
     }
 
@@ -343,6 +344,25 @@ mod tests {
         assert_eq!(rows(&trace), expect);
         watch.waited(&mut other, Stage::AckWait);
         assert_eq!(rows(&other), [("decode", 160), ("ack_wait", 160), ("total", 480), ("unaccounted", 160)]);
+    }
+
+    #[test]
+    fn little_work_has_a_reading_when_there_is_some_of_it() {
+        CLOCK.set(1600);
+        let mut watch = Stopwatch::new(clock);
+        let mut traces = [Trace::begin(Instant(1600)); 6];
+        watch.start_step(Instant(1600));
+        for trace in &mut traces {
+            watch.waited(trace, Stage::AckWait);
+            watch.worked_on(LITTLE_BYTES - 1, trace, Stage::Encode);
+        }
+        assert!(traces[..3].iter().all(|trace| rows(trace).is_empty()));
+        assert_eq!(rows(&traces[3]), [("encode", 160), ("total", 160)]);
+        assert!(traces[4..].iter().all(|trace| rows(trace) == [("ack_wait", 160), ("total", 160)]));
+        // What comes next has it.
+        watch.worked_on(LITTLE_BYTES, &mut traces[5], Stage::Append);
+        assert_eq!(rows(&traces[5]), [("append", 160), ("ack_wait", 160), ("total", 320)]);
+        assert_eq!(watch.little, 0);
     }
 
     #[test]

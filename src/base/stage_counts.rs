@@ -7,22 +7,24 @@
 //! a [`Snapshot`] goes wherever it is wanted.
 
 use super::histogram::{Histogram, LOWEST_NS, STAGE_HIGHEST_NS};
-use super::stage::{ROWS, STAGES, Timed, Trace};
+use super::stage::{ROWS, STAGES, TICK_BITS, Timed, Trace};
 
 /// Values below 2 to this are not told apart.
 const UNIT_BITS: u32 = LOWEST_NS.ilog2();
 /// Each doubling has half of this many bins: two significant digits.
 const SUB_BITS: u32 = 8;
 const HALF: usize = 1 << (SUB_BITS - 1);
-const BINS: usize = bin(STAGE_HIGHEST_NS) + 1;
+const HIGHEST_TICKS: u64 = STAGE_HIGHEST_NS >> TICK_BITS;
+const BINS: usize = bin(HIGHEST_TICKS) + 1;
 const KINDS: usize = Timed::ALL.len();
 
 /// What one core has counted.
 #[derive(Debug)]
 pub struct StageCounts {
     /// By kind, row and bin. Zeros are not counted here: they are the requests that are missing.
-    bins: Vec<u64>,
-    sums_ns: [[u64; ROWS]; KINDS],
+    bins: Vec<[[u64; BINS]; ROWS]>,
+    /// In ticks.
+    sums: [[u64; ROWS]; KINDS],
     requests: [u64; KINDS],
 }
 
@@ -37,7 +39,7 @@ pub struct Snapshot {
 
 impl Default for StageCounts {
     fn default() -> StageCounts {
-        StageCounts { bins: vec![0; KINDS * ROWS * BINS], sums_ns: [[0; ROWS]; KINDS], requests: [0; KINDS] }
+        StageCounts { bins: vec![[[0; BINS]; ROWS]; KINDS], sums: [[0; ROWS]; KINDS], requests: [0; KINDS] }
     }
 }
 
@@ -46,20 +48,17 @@ impl StageCounts {
     pub fn record(&mut self, timed: Timed, trace: &Trace) {
         let kind = timed as usize;
         self.requests[kind] += 1;
-        let sums = &mut self.sums_ns[kind];
-        let bins = &mut self.bins[kind * ROWS * BINS..][..ROWS * BINS];
-        trace.finish().each(|row, ns| {
-            if ns > 0 {
-                sums[row] += ns;
-                bins[row * BINS + bin(ns)] += 1;
-            }
+        let (sums, bins) = (&mut self.sums[kind], &mut self.bins[kind]);
+        trace.finish(|row, ticks| {
+            sums[row] += ticks;
+            bins[row][bin(ticks)] += u64::from(ticks > 0);
         });
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let counted = self.bins.iter().enumerate().filter(|(_, count)| **count > 0);
+        let counted = self.bins.as_flattened().as_flattened().iter().enumerate().filter(|(_, count)| **count > 0);
         let bins = counted.map(|(at, count)| (at as u32, *count)).collect();
-        Snapshot { requests: self.requests, sums_ns: self.sums_ns, bins }
+        Snapshot { requests: self.requests, sums_ns: self.sums.map(|sums| sums.map(|ticks| ticks << TICK_BITS)), bins }
     }
 }
 
@@ -129,11 +128,14 @@ fn zip(mine: &[(u32, u64)], theirs: &[(u32, u64)], with: impl Fn(u64, u64) -> u6
 
 /// HdrHistogram's position of a value: the doubling it lies in, and where in that.
 #[inline]
-const fn bin(ns: u64) -> usize {
-    let ns = if ns < STAGE_HIGHEST_NS { ns } else { STAGE_HIGHEST_NS };
-    let units = ns >> UNIT_BITS;
+const fn bin(ticks: u64) -> usize {
+    let ticks = if ticks < HIGHEST_TICKS { ticks } else { HIGHEST_TICKS };
+    let units = (ticks >> (UNIT_BITS - TICK_BITS)) as u32;
     // The first `2 * HALF` units have a bin each; what is above shares.
-    let doubling = (units | (2 * HALF as u64 - 1)).ilog2() - (SUB_BITS - 1);
+    if units < 2 * HALF as u32 {
+        return units as usize;
+    }
+    let doubling = units.ilog2() - (SUB_BITS - 1);
     doubling as usize * HALF + (units >> doubling) as usize
 }
 
@@ -170,8 +172,9 @@ mod tests {
             let mut expect = Histogram::of_stage();
             expect.record(value);
             let mut histogram = Histogram::of_stage();
-            assert!(bin(value) < BINS && lowest_of(bin(value)) <= value);
-            histogram.record(lowest_of(bin(value)));
+            let bin = bin(value >> TICK_BITS);
+            assert!(bin < BINS && lowest_of(bin) <= value);
+            histogram.record(lowest_of(bin));
             let bins = |histogram: &Histogram| histogram.counted().collect::<Vec<_>>();
             assert_eq!(bins(&histogram), bins(&expect), "{value}");
         }

@@ -17,7 +17,7 @@ use crate::base::ids::{ConnId, CoreId};
 use crate::base::metric::{Metric, Metrics};
 use crate::base::rng::Rng;
 use crate::base::slab::{Key, Slab};
-use crate::base::stage::{Arrival, Stage, Timed, Trace};
+use crate::base::stage::{Arrival, LITTLE_BYTES, Stage, Timed, Trace};
 use crate::base::time::{Instant, Now};
 use crate::broker::api::{self, produce};
 use crate::broker::commits::Commits;
@@ -282,7 +282,9 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let data = frame::encode_reply(api_key, asker.version, asker.correlation_id, body);
-        effects.watch.worked(&mut trace, Stage::Encode);
+        // Records are no work: a head, those of one partition, and a tail.
+        let bytes = if data.len() <= 3 { data[0].len() } else { LITTLE_BYTES };
+        effects.watch.worked_on(bytes, &mut trace, Stage::Encode);
         self.sessions.fill(asker.to, Reply::Frame(data), Some((timed, trace)), effects);
     }
 

@@ -380,7 +380,7 @@ impl Partition {
             after_max_ms: self.settings.message_timestamp_after_max_ms,
         };
         let checked = batch::check_produce(&brought.records, &limits, now.wall_ms);
-        watch.worked(&mut brought.trace, Stage::Check);
+        watch.worked_on(brought.records.len(), &mut brought.trace, Stage::Check);
         let batch = checked.map_err(Refusal::Batch)?;
         batch.check_version(brought.produce_version).map_err(Refusal::Batch)?;
         let bytes = batch.bytes.len() as u64;

@@ -36,6 +36,8 @@ const TOPIC_ID_VERSION: i16 = 13;
 const LEADER_HINT_VERSION: i16 = 16;
 /// A fetch takes at most this part of the reply memory that is left, so that many slow clients leave some for others.
 const ROOM_SHARE: usize = 4;
+/// What a partition of a request takes of it, roughly.
+const TARGET_BYTES: usize = 64;
 /// How soon a fetch that found no reply memory asks again.
 const STARVED_RETRY_MS: u64 = 10;
 
@@ -257,7 +259,7 @@ fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     }
     let at_rest = session.and_then(|id| shard.fetch_sessions.rows(id)).map_or(0, |rows| rows.at_rest());
     let Some(work) = work_mut(shard, job) else { return };
-    effects.watch.worked(&mut work.trace, Stage::Decode);
+    effects.watch.worked_on(work.targets.len() * TARGET_BYTES, &mut work.trace, Stage::Decode);
     work.parked = false;
     work.round = work.round.wrapping_add(1);
     let readable = work.targets.iter().filter(|target| target.of.is_some()).count();

@@ -39,6 +39,7 @@ pub struct ProduceWork {
 
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let asker = request.asker;
+    let bytes = request.body.remaining();
     let Some(produce) = api::decode::<ProduceRequest>(shard, &mut request, "Produce", effects) else { return };
     if !is_addressable(&produce) {
         return shard.close_connection(asker, "Produce request with over 65,535 topics or partitions", effects);
@@ -46,7 +47,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let whole_error = whole_request_error(&produce);
     let responses = produce.topic_data.iter().map(empty_topic_reply).collect();
     let reply = ProduceResponse { responses, ..ProduceResponse::default() };
-    effects.watch.worked(&mut request.trace, Stage::Decode);
+    effects.watch.worked_on(bytes, &mut request.trace, Stage::Decode);
     let work = ProduceWork { reply, silent: produce.acks == 0, waiting: 1, trace: request.trace };
     let job = shard.add_job(asker, Work::Produce(work));
     for (at_topic, topic) in produce.topic_data.into_iter().enumerate() {
