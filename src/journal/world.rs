@@ -90,7 +90,7 @@ impl World {
         let rolls = self.rng.below(20) == 0;
         let partition = &mut self.partitions[owner as usize];
         let base = partition.next();
-        if partition.segments.is_empty() || rolls {
+        if partition.segments.last().is_none_or(|last| rolls && !last.bytes.is_empty()) {
             partition.segments.push(Segment { base, bytes: Vec::new() });
         }
         let segment = partition.segments.last_mut().unwrap();
