@@ -224,4 +224,24 @@ fn segments_that_are_missing_or_do_not_belong_are_named_and_the_rest_is_served()
         assert_eq!(witness.client.fetch("t", 0, from).0, 0, "all is back");
     }
     broker.stop();
+    give_up(dir.path(), &mut witness, &ARGUMENTS);
+}
+
+/// What is not put back is given up when somebody says so: the first segment, and then the last.
+fn give_up(dir: &Path, witness: &mut Witness, arguments: &[&str]) {
+    let end_before = segments(dir).len();
+    fs::remove_file(&segments(dir)[0]).expect("removed");
+    fs::remove_file(segments(dir).last().expect("some")).expect("removed");
+    let mut repair = Command::new(env!("CARGO_BIN_EXE_corelog"));
+    let output = repair.args(["log", "repair", "--yes"]).arg(dir).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("tells of segment 0, which is missing"), "{said}");
+    assert_eq!(segments(dir).len(), end_before - 2, "what is whole is kept: {said}");
+    let broker = Broker::start(dir, arguments);
+    witness.reconnect(&broker);
+    witness.assert_intact();
+    assert_eq!(witness.client.fetch("t", 0, 0).0, ErrorCode::OffsetOutOfRange.code());
+    assert_eq!(witness.client.fetch("t", 0, 1).0, 0);
+    assert_eq!(witness.client.produce("t", 0, batch(b"goes on")).error_code, 0);
+    broker.stop();
 }

@@ -483,7 +483,11 @@ fn write_findings(out: &mut impl Write, survey: &Survey) -> io::Result<()> {
         writeln!(out, "  {}: bad from byte {} on, offset {}: {}", path.display(), cut.position, cut.offset, cut.why)?;
     }
     for (file, what) in &survey.untrue {
-        writeln!(out, "  {}: {what}; the broker does without it", file.path(&survey.dir).display())?;
+        writeln!(
+            out,
+            "  {}: {what}; a repair deletes it, and the broker goes on without",
+            file.path(&survey.dir).display()
+        )?;
     }
     for what in survey.unreadable.iter().chain(&survey.gaps) {
         writeln!(out, "  {what}")?;

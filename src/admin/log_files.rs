@@ -34,7 +34,7 @@ pub struct Survey {
     pub gaps: Vec<String>,
     pub ends: Vec<SegmentEnd>,
     pub cut: Option<Cut>,
-    /// Files beside the segments that tell untruths. The broker does without them.
+    /// Files beside the segments that tell untruths, or of what is gone. Without them the broker goes by the segments.
     pub untrue: Vec<(FileName, String)>,
     /// Batches with the right checksum whose records cannot be read. No repair helps.
     pub unreadable: Vec<String>,

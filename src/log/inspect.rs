@@ -253,15 +253,22 @@ impl Claims {
         }
     }
 
-    /// What is wrong, one finding a file, given that the log's segments are `ends`. A snapshot may tell of segments
-    /// that are gone.
+    /// What is wrong, one finding a file, given that the log's segments are `ends`. An index may be left of a segment
+    /// that is gone, and a snapshot may be there before the segment that it begins.
     pub fn finish(mut self, ends: &[SegmentEnd]) -> Vec<(FileName, String)> {
+        let log_end = ends.last().map_or(Offset(0), |end| end.next);
         for ((segment, position), claims) in std::mem::take(&mut self.open) {
-            if !ends.iter().any(|end| end.base == segment) {
-                continue;
-            }
+            let is_there = ends.iter().any(|end| end.base == segment);
             for claim in claims {
-                let what = format!("says a batch ends at byte {position} of segment {segment}, where none does");
+                let what = match (claim.by, claim.next) {
+                    _ if is_there => {
+                        format!("says a batch ends at byte {position} of segment {segment}, where none does")
+                    }
+                    (FileName::Index(_) | FileName::Segment(_), _) => continue,
+                    (_, Some(next)) if next <= log_end => continue,
+                    (_, Some(next)) => format!("tells of offsets up to {next}, and the segments end with {log_end}"),
+                    (_, None) => format!("tells of segment {segment}, which is missing"),
+                };
                 self.findings.push((claim.by, what));
             }
         }
@@ -274,8 +281,12 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::epochs::Epochs;
     use crate::log::index::Index;
+    use crate::log::producer::Producers;
+    use crate::log::state::{SealedRow, StateView};
     use crate::log::testing::batch;
+    use crate::log::write::Mark;
 
     /// Batches of two records from `base` on, as they are stored.
     fn stored(base: i64, batches: i64) -> Vec<u8> {
@@ -395,6 +406,35 @@ mod tests {
         let mut claims = Claims::default();
         claims.read(FileName::Checkpoint, b"nonsense");
         assert_eq!(claims.finish(&[])[0].1, "is not a snapshot of a log, or is damaged");
+    }
+
+    #[test]
+    fn a_snapshot_that_tells_of_what_is_gone_is_found_out() {
+        let bytes = stored(4, 2);
+        let snapshot = |segment: i64, position: u64, next: i64, sealed: &[i64]| {
+            let rows = sealed.iter().map(|base| SealedRow { base: Offset(*base), len: 100, max_timestamp: 5 });
+            let mark = Mark { next: Offset(next), position, ..Mark::start_of(Offset(next)) };
+            let view = StateView {
+                segment: Offset(segment),
+                mark: &mark,
+                first_timestamp: None,
+                index: &Index::new(Offset(segment), 1),
+                sealed: &rows.collect::<Vec<_>>(),
+                epochs: &Epochs::default(),
+                producers: &Producers::default(),
+            };
+            view.to_file()
+        };
+        let check = |file: &[u8], expect: &[&str]| {
+            let mut claims = Claims::default();
+            claims.read(FileName::Checkpoint, file);
+            let found: Vec<String> = claims.finish(&[read(4, &bytes)]).into_iter().map(|(_, what)| what).collect();
+            assert_eq!(found, expect);
+        };
+        // The segment that it begins may not be there yet.
+        check(&snapshot(8, 0, 8, &[]), &[]);
+        check(&snapshot(8, 0, 9, &[]), &["tells of offsets up to 9, and the segments end with 8"]);
+        check(&snapshot(8, 0, 8, &[0]), &["tells of segment 0, which is missing"]);
     }
 
     #[test]
