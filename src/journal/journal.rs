@@ -550,10 +550,12 @@ impl Journal {
         } else {
             return;
         };
+        let in_flight_from = self.flights.front().map_or(u64::MAX, |flight| flight.sequence);
         while self.asked < most {
-            // Who wrote to the journal lately has little to flush, and none of it keeps the tail.
             let Some(&(sequence, number)) = self.oldest.first() else { return };
-            if !self.ring.is_old(sequence) {
+            // Who wrote to the journal lately has little to flush, and none of it keeps the tail. Who waits for the
+            // commit of all it has would have nothing to answer, and not be asked again.
+            if !self.ring.is_old(sequence) || sequence >= in_flight_from {
                 return;
             }
             self.oldest.pop_first();

@@ -159,6 +159,18 @@ fn an_owner_asked_is_not_asked_again_before_it_answers() {
 }
 
 #[test]
+fn an_owner_is_not_asked_to_flush_what_is_not_committed_yet() {
+    let mut rig = Rig::new(5);
+    rig.journal.append(entry(0, 0, 1, JOURNAL_ENTRY_BYTES_MAX));
+    rig.run();
+    rig.journal.append(entry(1, 0, 1, JOURNAL_ENTRY_BYTES_MAX));
+    rig.pump();
+    assert_eq!(rig.wanted(), [0], "the other has nothing that it could flush, and would not answer");
+    rig.run();
+    assert_eq!(rig.wanted(), [1]);
+}
+
+#[test]
 fn the_ring_goes_round_for_ever() {
     let mut rig = Rig::new(7);
     for base in 0..400 {
