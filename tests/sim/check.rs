@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use corelog::base::checksum::crc32c;
 use corelog::base::rng::Rng;
-use corelog::wire::batch::BatchHeader;
+use corelog::wire::batch::{BatchHeader, CHECKSUM_FROM};
 use corelog::wire::records::BatchRecords;
 
 /// Topic and partition.
@@ -26,6 +26,8 @@ pub struct Model {
     parts: BTreeMap<Part, PartModel>,
     streams: u32,
     identities: BTreeSet<i64>,
+    /// Partitions whose files the device has damaged.
+    pub rotten: BTreeSet<Part>,
     pub acked: u64,
     pub fetched: u64,
 }
@@ -43,6 +45,20 @@ struct PartModel {
 }
 
 impl Model {
+    /// Whether these are whole batches as somebody built them, which every client looks at. Only damage excuses others.
+    pub fn are_sound(&self, part: Part, bytes: &Bytes) -> bool {
+        let mut rest = &bytes[..];
+        let mut sound = true;
+        while let Some(header) = BatchHeader::read(rest).filter(|header| header.size_bytes() <= rest.len()) {
+            let batch = &rest[..header.size_bytes()];
+            sound &= batch.len() > CHECKSUM_FROM && crc32c(&batch[CHECKSUM_FROM..]) == header.crc;
+            rest = &rest[header.size_bytes()..];
+        }
+        sound &= rest.is_empty();
+        assert!(sound || self.rotten.contains(&part), "{part:?}: a batch is not what was sent");
+        sound
+    }
+
     pub fn new_stream(&mut self) -> u32 {
         self.streams += 1;
         self.streams

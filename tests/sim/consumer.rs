@@ -1,6 +1,6 @@
 //! Those who read: consumers that follow the log and sometimes go back, and the auditor, who reads all of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use corelog::wire::errors::ErrorCode;
@@ -84,6 +84,8 @@ pub struct Auditor {
     /// Partitions left to read, from where on, and where they ended at last.
     left: BTreeMap<Part, i64>,
     ends: BTreeMap<Part, i64>,
+    /// Could not be read lately, and must not keep others from being read.
+    failed: BTreeSet<Part>,
     again_at: u64,
     pub errors: u64,
 }
@@ -92,6 +94,7 @@ impl Auditor {
     pub fn start(&mut self, parts: impl Iterator<Item = Part>, context: &mut Context) {
         self.left = parts.map(|part| (part, 0)).collect();
         self.ends.clear();
+        self.failed.clear();
         self.errors = 0;
         self.again_at = 0;
         self.on_time(context);
@@ -99,6 +102,11 @@ impl Auditor {
 
     pub fn is_done(&self) -> bool {
         self.left.is_empty()
+    }
+
+    /// What could not be read so far, and where that begins.
+    pub fn left(&self) -> &BTreeMap<Part, i64> {
+        &self.left
     }
 
     pub fn ends(&self) -> &BTreeMap<Part, i64> {
@@ -119,7 +127,11 @@ impl Auditor {
         {
             return;
         }
-        let wanted: Vec<_> = self.left.iter().map(|(part, at)| (*part, *at)).collect();
+        if self.left.keys().all(|part| self.failed.contains(part)) {
+            self.failed.clear();
+        }
+        let wanted = self.left.iter().filter(|(part, _)| !self.failed.contains(part));
+        let wanted: Vec<_> = wanted.map(|(part, at)| (*part, *at)).collect();
         let request = fetch_request(context.plan, &wanted, 1 << 20, 0);
         // What the log may have lost is for the audit to find.
         let asked = wanted.into_iter().map(|(part, at)| (part, at, 0)).collect();
@@ -143,6 +155,7 @@ impl Auditor {
                     Outcome::OutOfRange => panic!("{part:?}: the log does not begin at 0"),
                     Outcome::Error => {
                         self.errors += 1;
+                        self.failed.insert(part);
                         self.again_at = context.now + AGAIN_NS;
                         context.wake_in(AGAIN_NS);
                     }
@@ -185,6 +198,10 @@ fn on_fetched(asked: Asked, reply: FetchResponse, context: &mut Context) -> Vec<
         }
         context.model.on_end(part, row.high_watermark, known_end);
         let bytes: Bytes = row.records.map(|records| records.0.concat()).unwrap_or_default().into();
+        if !context.model.are_sound(part, &bytes) {
+            outcomes.push((part, Outcome::Error));
+            continue;
+        }
         let next = context.model.on_fetched(part, from, row.high_watermark, bytes);
         outcomes.push((part, Outcome::Next(next)));
     }

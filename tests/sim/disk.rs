@@ -159,6 +159,26 @@ impl SimDisk {
         self.names.values().map(|file| self.files[file].now.len()).sum()
     }
 
+    /// The files whose names `wanted` takes, with their lengths.
+    pub fn files(&self, wanted: impl Fn(&Path) -> bool) -> Vec<(PathBuf, usize)> {
+        let wanted = self.names.iter().filter(|(path, _)| wanted(path));
+        wanted.map(|(path, file)| (path.clone(), self.files[file].now.len())).collect()
+    }
+
+    /// The device gives other bytes than it was given, for good.
+    pub fn rot(&mut self, path: &Path, position: usize) {
+        let file = self.files.get_mut(&self.names[path]).expect("a name has its file");
+        let from = position / SECTOR_BYTES * SECTOR_BYTES;
+        let whole = self.rng.below(2) == 0;
+        for (at, byte) in file.now.iter_mut().enumerate().skip(from).take(SECTOR_BYTES) {
+            if whole || at == position {
+                *byte ^= 1 + self.rng.below(255) as u8;
+            }
+        }
+        file.durable.clone_from(&file.now);
+        file.changes.clear();
+    }
+
     /// Ends everything. What was in flight may have happened, in part or not at all.
     pub fn crash(&mut self, how: Crash) {
         for (_, InFlight { core, op, sent_after, .. }) in std::mem::take(&mut self.in_flight) {

@@ -15,6 +15,7 @@ mod disk;
 mod net;
 mod plan;
 mod producer;
+mod rot;
 mod run;
 mod said;
 mod trace;
@@ -25,10 +26,11 @@ use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use plan::Plan;
-use run::{Outcome, run};
+use run::{Outcome, run, run_and_rot};
 
 /// Played in every run of the tests.
-const FIXED_SEEDS: u64 = 40;
+const FIXED_SEEDS: u64 = 24;
+const ROT_SEEDS: u64 = 18;
 const FRESH_SECONDS: u64 = 10;
 
 fn play(seed: u64) -> Outcome {
@@ -73,6 +75,14 @@ fn fresh_seeds_keep_every_promise() {
 }
 
 #[test]
+fn damage_is_named_and_stays_where_it_is() {
+    for seed in 0..ROT_SEEDS {
+        let rotten = panic::catch_unwind(AssertUnwindSafe(|| run_and_rot(rot::plan(seed), false)));
+        assert!(rotten.is_ok(), "damage of seed {seed}: SIM_ROT={seed} cargo test --test sim replay -- --nocapture");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 2, 3] {
         assert_eq!(run(Plan::draw(seed), false).trace, run(Plan::draw(seed), false).trace, "seed {seed}");
@@ -85,5 +95,8 @@ fn replay() {
     if let Ok(seed) = std::env::var("SIM_SEED") {
         let outcome = run(Plan::draw(seed.parse().expect("a seed is a number")), true);
         println!("seed {seed}: {outcome:?}");
+    }
+    if let Ok(seed) = std::env::var("SIM_ROT") {
+        run_and_rot(rot::plan(seed.parse().expect("a seed is a number")), true);
     }
 }

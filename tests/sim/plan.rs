@@ -148,6 +148,12 @@ impl Plan {
         Plan { seed, topics, producers, consumers, faults, load_ns, disk_us, net_us, down_ms, settings }
     }
 
+    /// Every topic's partitions.
+    pub fn parts(&self) -> Vec<(usize, i32)> {
+        let topics = self.topics.iter().enumerate();
+        topics.flat_map(|(topic, plan)| (0..plan.partitions).map(move |partition| (topic, partition))).collect()
+    }
+
     /// What a topic is made with.
     pub fn topic_settings(&self, topic: &TopicPlan) -> Vec<(&'static str, String)> {
         let mut settings = vec![("segment.bytes", topic.segment_bytes.to_string())];

@@ -4,6 +4,7 @@
 use crate::consumer::Auditor;
 use crate::disk::Crash;
 use crate::plan::{Plan, SECOND};
+use crate::rot;
 use crate::said;
 use crate::trace::Trace;
 use crate::workload::{ADMIN, AUDITOR, Client};
@@ -25,7 +26,23 @@ pub fn run(plan: Plan, print: bool) -> Outcome {
     said::listen(|| play(plan, print))
 }
 
+/// The same, and then the disk damages a file while the broker is down.
+pub fn run_and_rot(plan: Plan, print: bool) -> Outcome {
+    said::listen(|| {
+        let mut world = load(plan, print);
+        rot::damage(&mut world);
+        outcome(&world)
+    })
+}
+
 fn play(plan: Plan, print: bool) -> Outcome {
+    let mut world = load(plan, print);
+    end(&mut world);
+    outcome(&world)
+}
+
+/// Everything up to the peace in which every promise is kept.
+fn load(plan: Plan, print: bool) -> World {
     if print {
         println!("{plan:#?}");
     }
@@ -49,7 +66,10 @@ fn play(plan: Plan, print: bool) -> Outcome {
         });
     }
     settle(&mut world);
-    end(&mut world);
+    world
+}
+
+fn outcome(world: &World) -> Outcome {
     Outcome { trace: world.trace.sum(), steps: world.steps, acked: world.model.acked, fetched: world.model.fetched }
 }
 
@@ -89,9 +109,7 @@ fn audit(world: &mut World, until: Option<u64>) {
     if !serving {
         return;
     }
-    let parts: Vec<_> = (0..world.plan.topics.len())
-        .flat_map(|topic| (0..world.plan.topics[topic].partitions).map(move |partition| (topic, partition)))
-        .collect();
+    let parts = world.plan.parts();
     let exclusive = world.may_have_lost || calm;
     world.auditing = exclusive;
     world.call(AUDITOR, |client, context| auditor(client).start(parts.iter().copied(), context));
@@ -114,7 +132,7 @@ fn audit(world: &mut World, until: Option<u64>) {
     world.audit_is_due = false;
 }
 
-fn auditor(client: &mut Client) -> &mut Auditor {
+pub fn auditor(client: &mut Client) -> &mut Auditor {
     match client {
         Client::Auditor(auditor) => auditor,
         _ => unreachable!("the second client is the auditor"),

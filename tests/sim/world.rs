@@ -130,6 +130,8 @@ pub struct World {
     pub calm: bool,
     pub trace: Trace,
     pub steps: u64,
+    /// What the broker said since it was started, warnings and worse.
+    pub said: Vec<String>,
 }
 
 impl World {
@@ -163,6 +165,7 @@ impl World {
             calm: false,
             trace,
             steps: 0,
+            said: Vec::new(),
             plan,
         };
         world.schedule(0, Event::Boot);
@@ -249,6 +252,10 @@ impl World {
         }
     }
 
+    pub fn random_below(&mut self, bound: u64) -> u64 {
+        self.rng.below(bound)
+    }
+
     pub fn wake_all(&mut self) {
         for client in 0..self.clients.len() {
             self.call(client, Client::on_time);
@@ -313,6 +320,7 @@ impl World {
         self.life += 1;
         self.trace.note(self.now, "boot", &[u64::from(self.life), u64::from(cores)], &[]);
         self.process = Process::Starting;
+        self.said.clear();
         self.booted_at = self.now;
         self.timers = vec![None; usize::from(cores)];
         let settings = Arc::new(self.plan.settings_of_start(&mut self.rng));
@@ -369,7 +377,8 @@ impl World {
         shard.step(input, now, &mut effects);
         for line in said::take_said() {
             self.trace.note(self.now, "said", &[u64::from(core)], line.as_bytes());
-            self.trace.say(self.now, || line);
+            self.trace.say(self.now, || line.clone());
+            self.said.push(line);
         }
         self.take_effects(core, &mut effects);
     }

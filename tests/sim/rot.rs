@@ -1,0 +1,100 @@
+//! A device that gives back other bytes than it was given: one sector of one file, while the broker is down.
+//!
+//! Expected: the broker starts, every other partition is whole, and of the one concerned nothing wrong is ever shown.
+//! What is missing from it is named in the log. A damaged file that others can replace does no harm at all.
+
+use std::path::{Path, PathBuf};
+
+use crate::check::Part;
+use crate::disk::Crash;
+use crate::plan::{Kind, Plan, Promise, SECOND};
+use crate::run::auditor;
+use crate::workload::{AUDITOR, Client};
+use crate::world::{Process, World};
+
+/// Long enough to read everything that can be read.
+const READ_WITHIN_NS: u64 = 20 * SECOND;
+
+/// What the damaged file is to the broker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Damaged {
+    Segment,
+    /// An index, a snapshot or a checkpoint.
+    Derived,
+    Journal,
+}
+
+pub fn plan(seed: u64) -> Plan {
+    let kinds = [Kind::Quiet, Kind::Rolls, Kind::Crashes];
+    let mut plan = Plan::draw_of(kinds[(seed % 3) as usize], seed);
+    for topic in &mut plan.topics {
+        topic.promise = if topic.promise == Promise::Written { Promise::Synced } else { topic.promise };
+    }
+    plan
+}
+
+/// Ends the process, damages a file, and looks at what the next one makes of it.
+pub fn damage(world: &mut World) {
+    if world.plan.seed.is_multiple_of(2) {
+        world.stop();
+        let stopped = world.run_until(READ_WITHIN_NS, |world| world.process != Process::Stopping);
+        assert!(stopped, "the broker stops");
+    } else {
+        world.crash(Crash::Kill);
+    }
+    let what = [Damaged::Segment, Damaged::Derived, Damaged::Journal][(world.plan.seed / 2 % 3) as usize];
+    let files = world.disk.files(|path| is(what, path));
+    let Some((path, len)) = pick(world, &files) else { return };
+    let position = world.random_below(len as u64) as usize;
+    world.trace.say(world.now, || format!("{} is damaged at byte {position}", path.display()));
+    world.disk.rot(&path, position);
+    let concerned: Vec<Part> =
+        world.plan.parts().into_iter().filter(|part| touches(world, what, &path, *part)).collect();
+    world.model.rotten.extend(&concerned);
+
+    world.auditing = true;
+    let serving = world.run_until(READ_WITHIN_NS, |world| world.process == Process::Serving);
+    assert!(serving, "the broker starts: {:?}", world.said);
+    let parts = world.plan.parts();
+    world.call(AUDITOR, |client, context| auditor(client).start(parts.iter().copied(), context));
+    world.run_until(READ_WITHIN_NS, |world| auditor(&mut world.clients[AUDITOR]).is_done());
+    check(world, &concerned);
+}
+
+fn check(world: &mut World, concerned: &[Part]) {
+    let Client::Auditor(auditor) = &world.clients[AUDITOR] else { unreachable!("the second client is the auditor") };
+    for (part, from) in auditor.left() {
+        assert!(concerned.contains(part), "{part:?} cannot be read from {from} on, and nothing of it is damaged");
+    }
+    for (part, end) in auditor.ends().clone() {
+        if end >= world.model.end(part) {
+            world.model.on_audit(part, end, false);
+        } else {
+            assert!(concerned.contains(&part), "{part:?} ends at {end}, and nothing of it is damaged");
+            assert!(!world.said.is_empty(), "{part:?} ends at {end} and ended at {}, silently", world.model.end(part));
+        }
+    }
+}
+
+fn pick(world: &mut World, files: &[(PathBuf, usize)]) -> Option<(PathBuf, usize)> {
+    let files: Vec<_> = files.iter().filter(|(_, len)| *len > 0).collect();
+    (!files.is_empty()).then(|| files[world.random_below(files.len() as u64) as usize].clone())
+}
+
+fn is(what: Damaged, path: &Path) -> bool {
+    let in_topic = path.to_string_lossy().starts_with("topic");
+    let segment = path.extension().is_some_and(|extension| extension == "log");
+    match what {
+        Damaged::Segment => in_topic && segment,
+        Damaged::Derived => in_topic && !segment,
+        Damaged::Journal => path.starts_with("journal"),
+    }
+}
+
+fn touches(world: &World, what: Damaged, path: &Path, (topic, partition): Part) -> bool {
+    match what {
+        Damaged::Segment => path.starts_with(format!("{}-{partition}", world.plan.topics[topic].name)),
+        Damaged::Derived => false,
+        Damaged::Journal => true,
+    }
+}
