@@ -33,7 +33,7 @@ pub enum DiskOp {
     /// Opens for reading and writing with O_DIRECT. With `create`, the file is made when missing; without, a
     /// missing file is [`DiskErrorKind::NotFound`]. Answered with the file's length.
     Open { file: FileId, path: PathBuf, create: bool },
-    /// The same with `create`; every write to the file is durable when it is answered, and needs no sync (O_DSYNC).
+    /// The same with `create`; every write to the file is durable when it is answered, and needs no sync.
     /// After a failed one nothing is known of the file's newest writes, as after a failed [`DiskOp::Sync`].
     OpenDurable { file: FileId, path: PathBuf },
     /// Writes the slices, one after the other, then zeros up to the next block boundary, at `position`, a

@@ -21,6 +21,7 @@ use glommio::{GlommioError, executor};
 
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::limits::{DISK_READ_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::shell::durable::{Way, Ways};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -40,8 +41,15 @@ struct OpenFile {
     file: Rc<DmaFile>,
     /// Up to here the file's space was written by this process, 0 when nothing was. A multiple of the block.
     written: Rc<Cell<u64>>,
-    /// Writes are durable when they end.
-    durable: bool,
+    /// Of a file whose writes are durable when they end.
+    durable: Option<Durable>,
+}
+
+/// The same file, opened so that a write to it is durable, and when that is the quicker way.
+#[derive(Debug, Clone)]
+struct Durable {
+    file: Rc<DmaFile>,
+    ways: Rc<RefCell<Ways>>,
 }
 
 /// Reads beyond this are large.
@@ -81,12 +89,15 @@ impl Disk {
 
     pub async fn run(&self, op: DiskOp) -> DiskResult {
         match op {
-            DiskOp::Write { file, position, data } => self.write(self.file(file)?, position, data).await,
-            DiskOp::Read { file, position, len } => self.read(&self.file(file)?.file, position, len).await,
-            DiskOp::Sync { file } => {
-                let synced = self.file(file)?.file.fdatasync().await.map_err(|error| NotSynced::of(io_error(error)));
-                synced.map(|()| DiskDone::Done).map_err(|error| disk_error("sync", &error))
+            DiskOp::Write { file, position, data } => {
+                let file = self.file(file)?;
+                match file.durable.clone() {
+                    Some(durable) => self.write_durably(file, durable, position, data).await,
+                    None => self.write(file, position, data).await,
+                }
             }
+            DiskOp::Read { file, position, len } => self.read(&self.file(file)?.file, position, len).await,
+            DiskOp::Sync { file } => sync(&self.file(file)?.file).await,
             DiskOp::Open { file, path, create } => self.open_file(file, &self.root.join(path), create, false).await,
             DiskOp::OpenDurable { file, path } => self.open_file(file, &self.root.join(path), true, true).await,
             DiskOp::Allocate { file, len } => allocate(&self.file(file)?.file, len).await,
@@ -129,8 +140,7 @@ impl Disk {
 
     async fn open_file(&self, id: FileId, path: &Path, create: bool, durable: bool) -> DiskResult {
         let what = || format!("open {}", path.display());
-        let flags = if durable { libc::O_DSYNC } else { 0 };
-        let opened = OpenOptions::new().read(true).write(true).create(create).custom_flags(flags).dma_open(path).await;
+        let opened = OpenOptions::new().read(true).write(true).create(create).dma_open(path).await;
         let file = opened.map_err(|error| disk_error(&what(), &io_error(error)))?;
         let len = match file.file_size().await {
             Ok(len) => len,
@@ -145,6 +155,14 @@ impl Disk {
             let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
             self.blocking("sync", directory, |path| sync_directory(&path).map(|()| DiskDone::Done)).await?;
         }
+        let durable = match durable {
+            true => {
+                let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DSYNC).dma_open(path).await;
+                let file = Rc::new(opened.map_err(|error| disk_error(&what(), &io_error(error)))?);
+                Some(Durable { file, ways: Rc::default() })
+            }
+            false => None,
+        };
         let file = OpenFile { file: Rc::new(file), written: Rc::default(), durable };
         let before = self.files.borrow_mut().insert(id, file);
         assert!(before.is_none(), "a file id is used once");
@@ -154,7 +172,12 @@ impl Disk {
     async fn close(&self, file: FileId) -> DiskResult {
         let removed = self.files.borrow_mut().remove(&file);
         match removed {
-            Some(file) => done("close", file.file.close_rc().await),
+            Some(file) => {
+                if let Some(durable) = file.durable {
+                    done("close", durable.file.close_rc().await)?;
+                }
+                done("close", file.file.close_rc().await)
+            }
             None => Ok(DiskDone::Done),
         }
     }
@@ -179,12 +202,24 @@ impl Disk {
             let first = write_part(&file.file, position, &data, 0..again);
             futures_lite::future::zip(first, write_part(&file.file, position, &data, again..len)).await
         };
-        first.and(second).map_err(|error| match file.durable {
-            true => DiskError { kind: DiskErrorKind::NotSynced, ..error },
-            false => error,
-        })?;
+        first.and(second)?;
         file.written.set(file.written.get().max(position + len as u64));
         Ok(DiskDone::Done)
+    }
+
+    async fn write_durably(&self, file: OpenFile, durable: Durable, position: u64, data: Vec<Bytes>) -> DiskResult {
+        let began = Instant::now();
+        let bytes = data.iter().map(Bytes::len).sum();
+        let way = durable.ways.borrow_mut().pick(began);
+        let done = match way {
+            Way::DurableWrite => self.write(OpenFile { file: durable.file, ..file }, position, data).await,
+            Way::WriteAndSync => match self.write(file.clone(), position, data).await {
+                Ok(_) => sync(&file.file).await,
+                failed => failed,
+            },
+        };
+        durable.ways.borrow_mut().on_written(way, bytes, began.elapsed());
+        done.map_err(|error| DiskError { kind: DiskErrorKind::NotSynced, ..error })
     }
 
     async fn read(&self, file: &DmaFile, position: u64, len: usize) -> DiskResult {
@@ -238,6 +273,11 @@ fn any_file(root: &Path) -> Option<PathBuf> {
     let mut files = directories.flatten().filter_map(Result::ok);
     let is_one = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|file| file.is_file() && file.len() > 0);
     files.find(is_one).map(|entry| entry.path())
+}
+
+async fn sync(file: &DmaFile) -> DiskResult {
+    let synced = file.fdatasync().await.map_err(|error| NotSynced::of(io_error(error)));
+    synced.map(|()| DiskDone::Done).map_err(|error| disk_error("sync", &error))
 }
 
 /// Writes that part of `data`, and of the zeros after it, to its place in what begins at `position`.
@@ -495,6 +535,28 @@ mod tests {
             assert_eq!(disk.run(write).await, Ok(DiskDone::Done));
             assert!(read(&disk, 8192, 49_999).await == data[1..50_000]);
             assert!(read(&disk, 0, 8192).await == data[..8192]);
+        });
+    }
+
+    #[test]
+    fn a_durable_file_is_written_both_ways_and_needs_no_sync() {
+        let dir = directory();
+        run(async {
+            let disk = Disk::open(dir.path(), ".probe").await.expect("open");
+            let opened = disk.run(DiskOp::OpenDurable { file: FILE, path: "file".into() }).await;
+            assert_eq!(opened, Ok(DiskDone::Opened { len: 0 }));
+            let data: Vec<u8> = (0..40 * 5000u32).map(|i| (i / 7) as u8).collect();
+            // The first is a try of one way, the second takes the other.
+            for write in 0..40 {
+                let (position, data) = (write * 2 * BLOCK, slices(&data[write as usize * 5000..][..5000], 999));
+                assert_eq!(disk.run(DiskOp::Write { file: FILE, position, data }).await, Ok(DiskDone::Done));
+            }
+            for write in 0..40 {
+                let expect = &data[write as usize * 5000..][..5000];
+                assert!(read(&disk, write * 2 * BLOCK, 5000).await == *expect);
+            }
+            assert_eq!(disk.run(DiskOp::Close { file: FILE }).await, Ok(DiskDone::Done));
+            assert_eq!(disk.files_open(), 0);
         });
     }
 

@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod durable;
 pub mod executor;
 pub mod exposition;
 pub mod frames;
