@@ -1,9 +1,10 @@
 //! The commit loop: how fast one core can commit, at one size after the other.
 //!
 //! Bare, a commit is one direct write to the next place of a ring, a file whose space was written before, and one
-//! fdatasync; the next begins when that is done. That is the most that any journal on this device can do, and the
-//! same without the fdatasync is what durability is compared with. The broker's journal makes the same commits out of
-//! entries, over the same space in a file of its own, and always has something waiting.
+//! fdatasync, or one write that is durable when it ends (O_DSYNC); the next begins when that is done. That is the most
+//! that any journal on this device can do, and the write alone is what durability is compared with. The broker's
+//! journal makes the same commits out of entries, over the same space in a file of its own, and always has something
+//! waiting.
 //!
 //! *Owns*: two files, removed at the end. *Never*: looks at what it writes. *Runs on*: one core.
 
@@ -56,10 +57,11 @@ struct Arguments {
 enum Kind {
     Write,
     WriteAndSync,
+    DurableWrite,
     Journal,
 }
 
-const KINDS: [Kind; 3] = [Kind::Write, Kind::WriteAndSync, Kind::Journal];
+const KINDS: [Kind; 4] = [Kind::Write, Kind::WriteAndSync, Kind::DurableWrite, Kind::Journal];
 
 /// What a loop has done.
 struct Speed {
@@ -82,6 +84,8 @@ async fn run(arguments: Arguments) {
     let disk = Rc::new(Disk::open(&arguments.dir, "probe").await.expect("open the directory"));
     let path = arguments.dir.join("ring");
     let file = prewritten(&path, arguments.ring_mib << 20).await;
+    let durable = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DSYNC).dma_open(&path).await;
+    let durable = durable.expect("open the file once more");
     let mut core = Core::open(disk, &arguments).await;
     println!("{:>10} {:>14} {:>12} {:>10} {:>10} {:>10}", "bytes", "loop", "commits/s", "MB/s", "p50 us", "p99 us");
     for size in &arguments.sizes {
@@ -91,6 +95,7 @@ async fn run(arguments: Arguments) {
                 let place = if repeat % 2 == 0 { turn } else { KINDS.len() - 1 - turn };
                 let speed = match KINDS[place] {
                     Kind::Journal => core.commit(&arguments, *size).await,
+                    kind @ Kind::DurableWrite => commit(&durable, &arguments, *size, kind).await,
                     kind => commit(&file, &arguments, *size, kind).await,
                 };
                 speeds[place].push(speed);
@@ -107,11 +112,12 @@ async fn run(arguments: Arguments) {
                 median(|speed| speed.p99_us),
             );
         }
-        let [_, bare, journal] = &speeds;
+        let [_, bare, _, journal] = &speeds;
         let ratios = bare.iter().zip(journal).map(|(bare, journal)| journal.commits_per_s / bare.commits_per_s);
         println!("{size:>10} {:>14} {:>12.2}", "Journal / bare", median(ratios.collect()));
     }
     file.close().await.expect("close the file");
+    durable.close().await.expect("close the file");
     std::fs::remove_file(path).expect("remove the file");
     core.close(&arguments).await;
 }
