@@ -172,6 +172,9 @@ def main():
     parser.add_argument("--paced", type=float, default=0, metavar="SHARE", help="open loop, see above")
     parser.add_argument("--seconds", type=float, default=2, help="measured in each run (2)")
     parser.add_argument("--warmup-seconds", type=float, default=1, help="before that (1)")
+    parser.add_argument("--other-max", type=float, default=1000, metavar="PERCENT",
+                        help="keep no round in which anything else used more of a processor; the kernel's own threads "
+                             "use up to half of one")
     parser.add_argument("--target-dir", default=os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     parser.add_argument("--work-dir", default="perf-data", help="emptied before every run; on the disk to be measured")
     parser.add_argument("--port", type=int, default=19394)
@@ -207,7 +210,12 @@ def main():
             for name, load in chosen.items():
                 say(f"round {turn + 1} of {options.rounds}, {name}")
                 cell = record["cells"].setdefault(name, {"load": load, "rounds": []})
-                cell["rounds"].append(run_round(bench, name, load, sides, options.paced))
+                results = run_round(bench, name, load, sides, options.paced)
+                most = max(result["other_cpu_percent"] for side in results.values() for result in side)
+                if most > options.other_max:
+                    say(f"{name}: thrown away, something else used {most:.0f} % of a processor")
+                else:
+                    cell["rounds"].append(results)
     finally:
         shutil.rmtree(bench.work, ignore_errors=True)
         record["cells"] = {name: cell for name, cell in record["cells"].items() if cell["rounds"]}
