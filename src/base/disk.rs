@@ -55,7 +55,7 @@ pub enum DiskOp {
     Rename { from: PathBuf, to: PathBuf },
     /// Removes a file. A missing one is success.
     Delete { path: PathBuf },
-    /// Removes a directory and all in it. A missing one is success.
+    /// Removes a directory and all in it, for good: a crash does not bring it back. A missing one is success.
     DeleteDir { dir: PathBuf },
     /// Reads a whole small file without opening it by id. Bounded by `limits::SMALL_FILE_BYTES_MAX`.
     ReadFile { path: PathBuf },

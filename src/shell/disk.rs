@@ -111,9 +111,7 @@ impl Disk {
             DiskOp::Delete { path } => {
                 self.blocking("delete", path, |path| missing_is_fine(fs::remove_file(path))).await
             }
-            DiskOp::DeleteDir { dir } => {
-                self.blocking("delete", dir, |path| missing_is_fine(fs::remove_dir_all(path))).await
-            }
+            DiskOp::DeleteDir { dir } => self.blocking("delete", dir, |path| delete_dir(&path)).await,
             DiskOp::ReadFile { path } => self.blocking("read", path, |path| read_file(&path)).await,
             DiskOp::WriteFile { path, data } => {
                 self.blocking("write", path, move |path| write_file(&path, &data)).await
@@ -382,6 +380,15 @@ fn write_file(path: &Path, data: &[u8]) -> io::Result<DiskDone> {
 
 fn sync_directory(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all().map_err(NotSynced::of)
+}
+
+fn delete_dir(path: &Path) -> io::Result<DiskDone> {
+    missing_is_fine(fs::remove_dir_all(path))?;
+    // Also of one that is missing: nobody knows whether whoever removed it came to this.
+    if let Some(parent) = path.parent() {
+        sync_directory(parent)?;
+    }
+    Ok(DiskDone::Done)
 }
 
 fn missing_is_fine(result: io::Result<()>) -> io::Result<DiskDone> {
