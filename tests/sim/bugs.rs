@@ -7,7 +7,7 @@ use corelog::base::bug::{self, Bug};
 use crate::plan::{Kind, Plan, Promise};
 use crate::run::run;
 
-const SEEDS_MAX: u64 = 120;
+const SEEDS_MAX: u64 = 300;
 
 /// A world of the kind in which the bug can show, and what its topics promise.
 fn plan_for(bug: Bug, seed: u64) -> Plan {

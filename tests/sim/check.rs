@@ -191,7 +191,7 @@ pub fn value(id: RecordId, bytes: usize) -> Vec<u8> {
     value
 }
 
-fn read_value(value: &[u8]) -> Option<RecordId> {
+pub fn read_value(value: &[u8]) -> Option<RecordId> {
     let (body, sum) = value.split_last_chunk::<4>()?;
     if crc32c(body) != u32::from_be_bytes(*sum) {
         return None;

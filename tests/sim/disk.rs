@@ -276,6 +276,7 @@ impl SimDisk {
                     self.remove(&path);
                 }
                 self.dirs.remove(&dir);
+                self.settle_names(&dir);
                 Ok(DiskDone::Done)
             }
             DiskOp::ReadFile { path } => {

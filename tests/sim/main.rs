@@ -18,6 +18,7 @@ mod producer;
 mod rot;
 mod run;
 mod said;
+mod scratch;
 mod trace;
 mod workload;
 mod world;

@@ -101,6 +101,8 @@ pub struct Plan {
     pub topics: Vec<TopicPlan>,
     pub producers: Vec<ProducerPlan>,
     pub consumers: Vec<ConsumerPlan>,
+    /// Somebody makes and deletes a topic again and again.
+    pub scratch: bool,
     /// In the order of time, counted from when the topics were made.
     pub faults: Vec<(u64, Fault)>,
     /// When producers stop making records.
@@ -145,7 +147,8 @@ impl Plan {
             Kind::Rolls => (50 + rng.below(15_000), 20 + rng.below(200), 20),
             _ => (50 + rng.below(2000), 20 + rng.below(1000), 100),
         };
-        Plan { seed, topics, producers, consumers, faults, load_ns, disk_us, net_us, down_ms, settings }
+        let scratch = rng.below(3) == 0;
+        Plan { seed, topics, producers, consumers, scratch, faults, load_ns, disk_us, net_us, down_ms, settings }
     }
 
     /// Every topic's partitions.

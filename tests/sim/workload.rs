@@ -12,6 +12,7 @@ use crate::client::{Context, Wire, decode};
 use crate::consumer::{Auditor, Consumer};
 use crate::plan::{MS, Plan};
 use crate::producer::Producer;
+use crate::scratch::Scratch;
 
 const CREATE_TOPICS: (i16, i16) = (key::CREATE_TOPICS, 5);
 const AGAIN_NS: u64 = 50 * MS;
@@ -23,6 +24,7 @@ pub const AUDITOR: usize = 1;
 pub enum Client {
     Admin(Admin),
     Auditor(Auditor),
+    Scratch(Scratch),
     Producer(Producer),
     Consumer(Consumer),
 }
@@ -30,6 +32,9 @@ pub enum Client {
 impl Client {
     pub fn all(plan: &Plan) -> Vec<Client> {
         let mut clients = vec![Client::Admin(Admin::default()), Client::Auditor(Auditor::default())];
+        if plan.scratch {
+            clients.push(Client::Scratch(Scratch::default()));
+        }
         clients.extend(plan.producers.iter().map(|plan| Client::Producer(Producer::new(plan.clone()))));
         clients.extend(plan.consumers.iter().map(|plan| Client::Consumer(Consumer::new(plan.clone()))));
         clients
@@ -39,6 +44,7 @@ impl Client {
         match self {
             Client::Admin(client) => client.on_time(context),
             Client::Auditor(client) => client.on_time(context),
+            Client::Scratch(client) => client.on_time(context),
             Client::Producer(client) => client.on_time(context),
             Client::Consumer(client) => client.on_time(context),
         }
@@ -48,6 +54,7 @@ impl Client {
         match self {
             Client::Admin(client) => client.on_connected(context),
             Client::Auditor(client) => client.on_connected(context),
+            Client::Scratch(client) => client.on_connected(context),
             Client::Producer(client) => client.on_connected(context),
             Client::Consumer(client) => client.on_connected(context),
         }
@@ -57,6 +64,7 @@ impl Client {
         match self {
             Client::Admin(client) => client.on_closed(context),
             Client::Auditor(client) => client.on_closed(context),
+            Client::Scratch(client) => client.on_closed(context),
             Client::Producer(client) => client.on_closed(context),
             Client::Consumer(client) => client.on_closed(context),
         }
@@ -66,6 +74,7 @@ impl Client {
         match self {
             Client::Admin(client) => client.on_bytes(bytes, context),
             Client::Auditor(client) => client.on_bytes(bytes, context),
+            Client::Scratch(client) => client.on_bytes(bytes, context),
             Client::Producer(client) => client.on_bytes(bytes, context),
             Client::Consumer(client) => client.on_bytes(bytes, context),
         }
