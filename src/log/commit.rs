@@ -195,7 +195,9 @@ impl Log {
         let direct = self.settings.durability == Durability::Write || matches!(self.life, Life::Closing(_));
         let fresh = writer.fresh_bytes();
         if fresh > 0 && !writer.is_handing_over() {
-            if direct || fresh >= self.settings.journal_direct_bytes || self.fresh_rolls() {
+            // Of a batch larger than one write, what is left may be little.
+            let begun = !writer.is_between_batches();
+            if direct || begun || fresh >= self.settings.journal_direct_bytes || self.fresh_rolls() {
                 return Way::Segment { until: Offset(i64::MAX) };
             }
             return Way::Journal;

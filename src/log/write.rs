@@ -234,7 +234,7 @@ impl Writer {
     }
 
     /// No batch is partly written.
-    fn is_between_batches(&self) -> bool {
+    pub(super) fn is_between_batches(&self) -> bool {
         self.pending.front().is_none_or(|batch| batch.taken == 0)
     }
 

@@ -5,7 +5,7 @@
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::base::time::TimestampType;
-use crate::config::TopicSettings;
+use crate::config::{Durability, TopicSettings};
 use crate::wire::batch::Batch;
 use crate::wire::compression::Compression;
 use crate::wire::records::BatchBuilder;
@@ -96,8 +96,9 @@ fn a_read_of_the_tail_is_the_memory_that_was_appended() {
 
 #[test]
 fn a_batch_larger_than_a_disk_write_or_read_goes_through_both() {
-    for flush_messages in [u64::MAX, 1] {
-        let mut rig = Rig::new(1, TopicSettings { flush_messages, ..TopicSettings::default() });
+    let (write, sync) = (Durability::Write, Durability::Sync);
+    for (durability, flush_messages) in [(write, u64::MAX), (write, 1), (sync, u64::MAX)] {
+        let mut rig = Rig::new(1, TopicSettings { durability, flush_messages, ..TopicSettings::default() });
         rig.cache = TailCache::new(0);
         for size in [100, 5 << 20, 3000, (2 << 20) - 100, 2 << 20] {
             rig.append(&batch(1, size, 0)).unwrap();
