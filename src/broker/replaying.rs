@@ -79,11 +79,15 @@ impl Shard {
 fn say(report: &Report) {
     for damage in &report.damages {
         tracing::error!(
-            "{} is damaged at byte {}: {}. It was put aside; partitions that lack what it held stay offline",
+            "{} is damaged at byte {}: {}. It was put aside. Partitions that lack what is known to have been in it stay \
+             offline; what cannot be read of it may be missing from others too (`corelog log verify` reads it)",
             damage.path.display(),
             damage.position,
             damage.message
         );
+    }
+    for path in &report.aside {
+        tracing::warn!("{} is a damaged journal of an earlier run, kept until `corelog log repair`", path.display());
     }
     if report.more_damages > 0 {
         tracing::error!("{} more damaged places in the journals", report.more_damages);
