@@ -16,12 +16,14 @@ pub enum Way {
     WriteAndSync,
 }
 
-/// How often the way not taken is tried.
-const PROBE: Duration = Duration::from_secs(1);
+/// How often the way not taken is tried, and with how many writes, unless the first of them are slow.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+const TRY_WRITES: u32 = 8;
+const TRY_SLOWNESS_MAX: f64 = 2.0;
 
 /// The weight of the newest time in the mean of the way taken, and of one tried in its own.
 const TAKEN_WEIGHT: f64 = 1.0 / 8.0;
-const TRIED_WEIGHT: f64 = 1.0 / 2.0;
+const TRIED_WEIGHT: f64 = 1.0 / 4.0;
 
 /// The other way is taken when it needs less than this share of the time.
 const BETTER: f64 = 0.8;
@@ -35,21 +37,26 @@ pub struct Ways {
     /// Nanoseconds per byte, those of a write's fixed part included; of [`Way::DurableWrite`] first.
     means: [Option<f64>; 2],
     tried: Option<Instant>,
+    tries_left: u32,
 }
 
 impl Default for Ways {
     fn default() -> Self {
-        Ways { taken: Way::WriteAndSync, means: [None; 2], tried: None }
+        Ways { taken: Way::WriteAndSync, means: [None; 2], tried: None, tries_left: 0 }
     }
 }
 
 impl Ways {
     /// The way for a write at `now`; to be told how long it took.
     pub fn pick(&mut self, now: Instant) -> Way {
-        if self.tried.is_some_and(|tried| now < tried + PROBE) {
+        if self.tried.is_none_or(|tried| now >= tried + TRY_EVERY) {
+            self.tried = Some(now);
+            self.tries_left = TRY_WRITES;
+        }
+        if self.tries_left == 0 {
             return self.taken;
         }
-        self.tried = Some(now);
+        self.tries_left -= 1;
         self.taken.other()
     }
 
@@ -58,11 +65,16 @@ impl Ways {
         let weight = if way == self.taken { TAKEN_WEIGHT } else { TRIED_WEIGHT };
         let mean = &mut self.means[way as usize];
         *mean = Some(mean.map_or(cost, |mean| mean + (cost - mean) * weight));
+        let taken = self.means[self.taken as usize].unwrap_or(f64::INFINITY);
+        if way != self.taken && cost > taken * TRY_SLOWNESS_MAX {
+            self.tries_left = 0;
+        }
         let other = self.taken.other();
         if let (Some(taken), Some(tried)) = (self.means[self.taken as usize], self.means[other as usize])
             && tried < taken * BETTER
         {
             self.taken = other;
+            self.tries_left = 0;
         }
     }
 }
@@ -96,12 +108,14 @@ mod tests {
     #[test]
     fn the_quicker_way_is_taken_and_the_other_is_tried_once_a_second() {
         let (mut ways, mut now) = (Ways::default(), Instant::now());
-        assert_eq!(write(&mut ways, &mut now, 10, [100, 200]), [9990, 10]);
+        assert_eq!(write(&mut ways, &mut now, 10, [100, 250])[1], 1 + 9, "one slow write ends a try");
+        let tried = write(&mut ways, &mut now, 10, [100, 150])[1];
+        assert_eq!(tried, 10 * TRY_WRITES, "a fair one goes on");
         let [slow, _] = write(&mut ways, &mut now, 10, [5000, 200]);
         assert!(slow <= 12, "one slow write is enough to turn away: {slow}");
         let [quick, _] = write(&mut ways, &mut now, 20, [100, 200]);
         assert!(quick > 10_000, "it is taken again after a few good tries: {quick}");
         let before = write(&mut ways, &mut now, 10, [100, 110]);
-        assert!(before[1] <= 10, "a little is no reason to change: {before:?}");
+        assert!(before[1] <= 10 * TRY_WRITES, "a little is no reason to change: {before:?}");
     }
 }
