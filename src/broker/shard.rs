@@ -297,6 +297,9 @@ impl Shard {
         let Some((to, listener)) = self.sessions.on_frame(conn, frame.len()) else { return };
         let mut body = Reader::new(frame);
         let mut asker = Asker { to, listener, version: 0, correlation_id: 0 };
+        if self.is_done_answering() {
+            return self.close_connection(asker, "its request came when the broker had stopped answering", effects);
+        }
         let header = match frame::decode_header(&mut body) {
             Ok(header) => header,
             Err(error) => return self.close_connection(asker, &format!("request header: {error}"), effects),

@@ -83,6 +83,11 @@ impl Shard {
         }
     }
 
+    /// Partitions are closed, or about to be: what came this late would find none, as if they had been deleted.
+    pub(in crate::broker) fn is_done_answering(&self) -> bool {
+        matches!(self.life, Life::Waiting | Life::Closing | Life::Stopped)
+    }
+
     pub(in crate::broker) fn check_stopped(&mut self, now: Now, effects: &mut Effects) {
         if self.life != Life::Closing || !self.partitions.is_closed() || self.control.is_some() {
             return;
