@@ -129,6 +129,7 @@ impl Shard {
         let journal = self.commits.journal.as_mut().expect("it asked for this");
         journal.on_disk(op, result, now, &mut self.commits.out);
         self.settle_commits(now, effects);
+        self.learn(now, effects);
     }
 
     /// At the end of a step: commits what it left.
@@ -136,7 +137,6 @@ impl Shard {
         let Some(journal) = &mut self.commits.journal else { return };
         journal.pump(now, &mut self.commits.out);
         self.settle_commits(now, effects);
-        self.learn(now, effects);
     }
 
     /// Tells the partitions when the device turns out to be another than was thought.
