@@ -76,6 +76,42 @@ impl DiskOp {
     }
 }
 
+impl DiskOp {
+    /// What is asked for, for logs and counts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            DiskOp::List { .. } => "list",
+            DiskOp::Open { .. } | DiskOp::OpenDurable { .. } => "open",
+            DiskOp::Write { .. } => "write",
+            DiskOp::Sync { .. } => "sync",
+            DiskOp::Read { .. } => "read",
+            DiskOp::Allocate { .. } => "allocate",
+            DiskOp::Truncate { .. } => "truncate",
+            DiskOp::Close { .. } => "close",
+            DiskOp::Rename { .. } => "rename",
+            DiskOp::Delete { .. } => "delete",
+            DiskOp::DeleteDir { .. } => "delete dir",
+            DiskOp::ReadFile { .. } => "read file",
+            DiskOp::WriteFile { .. } => "write file",
+        }
+    }
+
+    /// The open file it is about, or the one it opens; `None` when it names a path alone.
+    pub fn file(&self) -> Option<FileId> {
+        match self {
+            DiskOp::Open { file, .. }
+            | DiskOp::OpenDurable { file, .. }
+            | DiskOp::Write { file, .. }
+            | DiskOp::Sync { file }
+            | DiskOp::Read { file, .. }
+            | DiskOp::Allocate { file, .. }
+            | DiskOp::Truncate { file, .. }
+            | DiskOp::Close { file } => Some(*file),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskDone {
     /// List.

@@ -111,7 +111,7 @@ impl<T: Copy> TestDisk<T> {
         let at = self.rng.below(self.in_flight.len() as u64) as usize;
         let (tag, op, sent_at) = self.in_flight.remove(at);
         self.done += 1;
-        *self.counts.entry(name(&op)).or_default() += 1;
+        *self.counts.entry(op.name()).or_default() += 1;
         Some((tag, self.carry_out(op, sent_at)))
     }
 
@@ -336,44 +336,12 @@ impl<T: Copy> TestDisk<T> {
             }
             DiskOp::Close { file } => {
                 assert!(self.open.remove(&file).is_some(), "only open files are closed");
-                let busy = self.in_flight.iter().any(|(_, op, _)| file_of(op) == Some(file));
+                let busy = self.in_flight.iter().any(|(_, op, _)| op.file() == Some(file));
                 assert!(!busy, "a file is closed when nothing of it is in flight");
                 Ok(DiskDone::Done)
             }
             _ => unreachable!("the others are handled by the caller"),
         }
-    }
-}
-
-fn name(op: &DiskOp) -> &'static str {
-    match op {
-        DiskOp::List { .. } => "list",
-        DiskOp::Open { .. } | DiskOp::OpenDurable { .. } => "open",
-        DiskOp::Write { .. } => "write",
-        DiskOp::Sync { .. } => "sync",
-        DiskOp::Read { .. } => "read",
-        DiskOp::Allocate { .. } => "allocate",
-        DiskOp::Truncate { .. } => "truncate",
-        DiskOp::Close { .. } => "close",
-        DiskOp::Rename { .. } => "rename",
-        DiskOp::Delete { .. } => "delete",
-        DiskOp::DeleteDir { .. } => "delete dir",
-        DiskOp::ReadFile { .. } => "read file",
-        DiskOp::WriteFile { .. } => "write file",
-    }
-}
-
-fn file_of(op: &DiskOp) -> Option<FileId> {
-    match op {
-        DiskOp::Open { file, .. }
-        | DiskOp::OpenDurable { file, .. }
-        | DiskOp::Write { file, .. }
-        | DiskOp::Sync { file }
-        | DiskOp::Read { file, .. }
-        | DiskOp::Allocate { file, .. }
-        | DiskOp::Truncate { file, .. }
-        | DiskOp::Close { file } => Some(*file),
-        _ => None,
     }
 }
 

@@ -123,7 +123,7 @@ impl SimDisk {
     /// Carries out an operation that was sent.
     pub fn complete(&mut self, number: u64) -> (u16, DiskToken, DiskResult) {
         let InFlight { core, token, op, sent_after } = self.in_flight.remove(&number).expect("it was sent");
-        *self.counts.entry(name(&op)).or_default() += 1;
+        *self.counts.entry(op.name()).or_default() += 1;
         let result = self.carry_out(core, op, sent_after);
         (core, token, result)
     }
@@ -131,7 +131,7 @@ impl SimDisk {
     /// An operation in flight, for a reader.
     pub fn words(&self, number: u64) -> String {
         let InFlight { core, op, .. } = &self.in_flight[&number];
-        let named = file_of(op).and_then(|file| self.open.get(&(*core, file)));
+        let named = op.file().and_then(|file| self.open.get(&(*core, file)));
         let path = named.and_then(|file| self.names.iter().find(|(_, other)| *other == file));
         let path = path.map(|(path, _)| path.display().to_string()).unwrap_or_default();
         match op {
@@ -152,7 +152,7 @@ impl SimDisk {
             DiskOp::WriteFile { data, .. } => data.len(),
             _ => 0,
         };
-        (name(op), bytes)
+        (op.name(), bytes)
     }
 
     pub fn used_bytes(&self) -> usize {
@@ -260,7 +260,7 @@ impl SimDisk {
                 Ok(DiskDone::Done)
             }
             DiskOp::Close { file } => {
-                let busy = self.in_flight.values().any(|other| other.core == core && file_of(&other.op) == Some(file));
+                let busy = self.in_flight.values().any(|other| other.core == core && other.op.file() == Some(file));
                 assert!(!busy, "a file is closed when nothing of it is in flight");
                 assert!(self.open.remove(&(core, file)).is_some(), "only open files are closed");
                 Ok(DiskDone::Done)
@@ -482,36 +482,4 @@ fn file_name(path: &Path) -> String {
 
 fn error(kind: DiskErrorKind, what: &str) -> DiskError {
     DiskError { kind, message: format!("{what}: simulated {kind:?}") }
-}
-
-fn file_of(op: &DiskOp) -> Option<FileId> {
-    match op {
-        DiskOp::Open { file, .. }
-        | DiskOp::OpenDurable { file, .. }
-        | DiskOp::Write { file, .. }
-        | DiskOp::Sync { file }
-        | DiskOp::Read { file, .. }
-        | DiskOp::Allocate { file, .. }
-        | DiskOp::Truncate { file, .. }
-        | DiskOp::Close { file } => Some(*file),
-        _ => None,
-    }
-}
-
-fn name(op: &DiskOp) -> &'static str {
-    match op {
-        DiskOp::List { .. } => "list",
-        DiskOp::Open { .. } | DiskOp::OpenDurable { .. } => "open",
-        DiskOp::Write { .. } => "write",
-        DiskOp::Sync { .. } => "sync",
-        DiskOp::Read { .. } => "read",
-        DiskOp::Allocate { .. } => "allocate",
-        DiskOp::Truncate { .. } => "truncate",
-        DiskOp::Close { .. } => "close",
-        DiskOp::Rename { .. } => "rename",
-        DiskOp::Delete { .. } => "delete",
-        DiskOp::DeleteDir { .. } => "delete dir",
-        DiskOp::ReadFile { .. } => "read file",
-        DiskOp::WriteFile { .. } => "write file",
-    }
 }
