@@ -52,6 +52,14 @@ macro_rules! every_message {
         $check!(create_partitions::CreatePartitionsResponse, CreatePartitionsResponse, [results]);
         $check!(describe_cluster::DescribeClusterRequest, DescribeClusterRequest, []);
         $check!(describe_cluster::DescribeClusterResponse, DescribeClusterResponse, [brokers]);
+        $check!(consumer_group_heartbeat::ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatRequest, []);
+        $check!(consumer_group_heartbeat::ConsumerGroupHeartbeatResponse, ConsumerGroupHeartbeatResponse, []);
+        $check!(consumer_group_describe::ConsumerGroupDescribeRequest, ConsumerGroupDescribeRequest, []);
+        $check!(
+            consumer_group_describe::ConsumerGroupDescribeResponse,
+            ConsumerGroupDescribeResponse,
+            [groups, members]
+        );
         $check!(describe_topic_partitions::DescribeTopicPartitionsRequest, DescribeTopicPartitionsRequest, [topics]);
         $check!(
             describe_topic_partitions::DescribeTopicPartitionsResponse,

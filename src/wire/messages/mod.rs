@@ -9,6 +9,8 @@
 use super::codec::Api;
 
 pub mod api_versions;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_topics;
@@ -38,6 +40,8 @@ pub const APIS: &[Api] = &[
     describe_configs::API,
     create_partitions::API,
     describe_cluster::API,
+    consumer_group_heartbeat::API,
+    consumer_group_describe::API,
     describe_topic_partitions::API,
 ];
 
