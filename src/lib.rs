@@ -12,6 +12,7 @@
 //! | F2 | `log` | one partition's log: layout on disk, append, read, recovery, producer state, tail cache |
 //! | F2 | `journal` | one core's commits: small appends of all partitions in one write and one sync, and their redo |
 //! | F2 | `meta` | topics and their ids and settings: records, image, store, controller |
+//! | F2 | `group` | consumer groups: members, assignments, offsets, and their records |
 //! | F3 | `replica` | one partition replica: leader epoch, high watermark, who waits for what |
 //! | F4 | `broker` | `Shard::step`: sessions, the API table, one file per API family, routing between cores |
 //! | F5 | `shell` | glommio: executors, sockets, direct I/O, the mesh between cores, signals |
@@ -43,6 +44,7 @@ pub mod bench;
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod group;
 pub mod journal;
 pub mod log;
 pub mod meta;

@@ -49,6 +49,11 @@ number!(
     ProducerEpoch(i16)
 );
 number!(
+    /// Counts the changes of a consumer group. The group has one, its target assignment the one it was made for, and
+    /// each member the one it has caught up with (KIP-848).
+    GroupEpoch(i32)
+);
+number!(
     /// One executor, pinned to one processor, from 0.
     CoreId(u16)
 );
@@ -67,6 +72,19 @@ impl Offset {
 impl LeaderEpoch {
     /// What clients send when they do not know the epoch.
     pub const UNKNOWN: LeaderEpoch = LeaderEpoch(-1);
+}
+
+impl GroupEpoch {
+    /// What a member sends to join, and the epoch of one that has no assignment yet.
+    pub const JOIN: GroupEpoch = GroupEpoch(0);
+    /// What a member sends to leave.
+    pub const LEAVE: GroupEpoch = GroupEpoch(-1);
+    /// What a static member sends to leave for a while, and its epoch until it is back.
+    pub const LEAVE_STATIC: GroupEpoch = GroupEpoch(-2);
+
+    pub fn next(self) -> GroupEpoch {
+        GroupEpoch(self.0.saturating_add(1))
+    }
 }
 
 /// A topic's identity for life: a deleted and recreated name gets a new one (KIP-516).

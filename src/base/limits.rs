@@ -104,6 +104,9 @@ pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
 pub const JOURNAL_BYTES_MIN: u64 = 1 << 20;
 pub const JOURNAL_BYTES_MAX: u64 = 16 << 30;
 
+/// How often the uniform assignor goes through the topics of one group. What it has then is valid, if not balanced.
+pub const ASSIGNOR_PASSES_MAX: usize = 100;
+
 const _: () = assert!(DISK_READ_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () = assert!(DISK_WRITE_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () =
