@@ -113,13 +113,16 @@ fn a_produce_is_accounted_for_on_its_way_through_cores_writes_and_syncs() {
     let here = ["decode", "check", "append", "device_write"];
     let across = ["decode", "mesh_hop", "check", "append", "device_write"];
     let synced = ["decode", "check", "append", "device_write", "sync"];
-    let every = &[("flush.messages", "1")][..];
+    let written = &[("durability", "write")][..];
+    let every = &[("durability", "write"), ("flush.messages", "1")][..];
     for (cores, configs, partitions, record_bytes, own) in [
         (1, &[][..], 0..1, 100, &small[..]),
         (1, &[], 0..1, 1000, &here),
         (1, &[], 0..PARTITIONS, 1000, &here),
-        (1, every, 0..1, 1000, &synced),
         (3, &[], 0..PARTITIONS, 1000, &across),
+        (1, written, 0..PARTITIONS, 1000, &here),
+        (3, written, 0..PARTITIONS, 1000, &across),
+        (1, every, 0..1, 1000, &synced),
     ] {
         let (mut world, client) = world(cores, Settings::default(), configs);
         // The first write of a partition waits for its file to be given space.
@@ -197,7 +200,8 @@ fn no_mixture_of_requests_leaves_any_time_unaccounted() {
     for seed in 0..4 {
         let mut rng = Rng::new(seed);
         let settings = Settings { tail_cache_bytes: 1 << 20, ..Settings::default() };
-        let configs = [("flush.messages", if seed % 2 == 0 { "3" } else { "1" })];
+        let durability = if seed < 2 { "write" } else { "sync" };
+        let configs = [("durability", durability), ("flush.messages", if seed % 2 == 0 { "3" } else { "1" })];
         let (mut world, first) = world(1 + (seed % 3) as u16, settings, &configs);
         let cores = world.shards.len() as u64;
         let mut clients: Vec<Client> = (0..5).map(|_| world.connect(rng.below(cores) as u16, Shared)).collect();

@@ -269,8 +269,9 @@ fn fill(witness: &mut Witness) -> usize {
 }
 
 /// Fills what there is, reads, makes room, goes on writing, and finds everything after a restart.
-fn run_out_of_space(dir: &Path, limit: impl FnOnce(&Broker), make_room: impl FnOnce(&Broker)) {
-    let broker = Broker::start(dir, &["--cores", "1", "--tail-cache-bytes", "1048576"]);
+fn run_out_of_space(dir: &Path, durability: &str, limit: impl FnOnce(&Broker), make_room: impl FnOnce(&Broker)) {
+    let settings = ["--cores", "1", "--durability", durability, "--journal-bytes", "4194304"];
+    let broker = Broker::start(dir, &[&settings[..], &["--tail-cache-bytes", "1048576"]].concat());
     let mut witness = Witness::new(&broker, "t", 2);
     limit(&broker);
     let stored = fill(&mut witness);
@@ -286,7 +287,7 @@ fn run_out_of_space(dir: &Path, limit: impl FnOnce(&Broker), make_room: impl FnO
         witness.check();
     }
     broker.stop();
-    let broker = Broker::start(dir, &["--cores", "1"]);
+    let broker = Broker::start(dir, &settings);
     witness.reconnect(&broker);
     witness.assert_intact();
     witness.check();
@@ -304,20 +305,25 @@ fn a_full_disk_refuses_records_until_there_is_space_again() {
             return a_file_size_limit_refuses_records_until_it_is_raised();
         }
     };
-    let ballast = mount.at.join("ballast");
-    fs::write(&ballast, noise(0, 24 * MIB)).expect("there is space for it");
-    run_out_of_space(&mount.at.join("data"), |_| (), |_| fs::remove_file(&ballast).expect("it is there"));
+    let (ballast, data) = (mount.at.join("ballast"), mount.at.join("data"));
+    for durability in ["write", "sync"] {
+        fs::write(&ballast, noise(0, 24 * MIB)).expect("there is space for it");
+        run_out_of_space(&data, durability, |_| (), |_| fs::remove_file(&ballast).expect("it is there"));
+        fs::remove_dir_all(&data).expect("the broker is gone");
+    }
 }
 
 #[test]
 fn a_file_size_limit_refuses_records_until_it_is_raised() {
-    let dir = directory();
     let limit = |broker: &Broker, bytes: &str| {
         let process = format!("--pid={}", broker.id());
         let status = Command::new("prlimit").args([process, format!("--fsize={bytes}:")]).status();
         assert!(status.expect("prlimit is there").success());
     };
-    run_out_of_space(dir.path(), |broker| limit(broker, "8388608"), |broker| limit(broker, "unlimited"));
+    for durability in ["write", "sync"] {
+        let (dir, lift) = (directory(), |broker: &Broker| limit(broker, "unlimited"));
+        run_out_of_space(dir.path(), durability, |broker| limit(broker, "8388608"), lift);
+    }
 }
 
 #[test]

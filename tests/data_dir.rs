@@ -14,6 +14,9 @@ use corelog::wire::errors::ErrorCode;
 use raw::{Client, Witness, batch};
 use tempfile::TempDir;
 
+/// Whose journal leaves most of a small file system to records.
+const SMALL: [&str; 4] = ["--cores", "1", "--journal-bytes", "1048576"];
+
 /// A file system of its own, for as long as this lives.
 struct Mount(TempDir);
 
@@ -78,7 +81,7 @@ fn what_is_no_directory_that_can_be_written_is_refused() {
     refuse(&file, &[], &["cannot be used", "--data-dir"]);
     refuse(&file.join("below"), &[], &["cannot be used", "--data-dir"]);
     let Some(mount) = Mount::new("tmpfs", "size=16m") else { return };
-    let broker = Broker::start(mount.path(), &["--cores", "1"]);
+    let broker = Broker::start(mount.path(), &SMALL);
     let mut client = Client::connect(&broker);
     client.create_topic("t", 1);
     assert_eq!(client.produce("t", 0, batch(b"kept")).error_code, 0);
@@ -94,7 +97,7 @@ fn file_systems_without_direct_io_are_refused_and_those_in_memory_are_warned_of(
         assert_eq!(fs::read_dir(mount.path()).expect("a directory").count(), 1, "only the lock is left behind");
     }
     let Some(mount) = Mount::new("tmpfs", "size=16m") else { return };
-    let process = command(mount.path(), "127.0.0.1:0", &["--cores", "1"]);
+    let process = command(mount.path(), "127.0.0.1:0", &SMALL);
     let broker = Broker::start_said(process, |line| line.contains("is in memory (tmpfs)"));
     let mut client = Client::connect(&broker);
     client.create_topic("t", 1);
@@ -125,15 +128,15 @@ fn fill(dir: &Path) -> PathBuf {
 fn a_full_directory_is_refused_when_new_and_served_from_when_used() {
     let Some(mount) = Mount::new("tmpfs", "size=16m") else { return };
     let filler = fill(mount.path());
-    refuse(mount.path(), &["--cores", "1"], &["no space left", "--data-dir"]);
+    refuse(mount.path(), &SMALL, &["no space left", "--data-dir"]);
     fs::remove_file(&filler).expect("removed");
 
-    let broker = Broker::start(mount.path(), &["--cores", "2"]);
+    let broker = Broker::start(mount.path(), &SMALL);
     let mut witness = Witness::new(&broker, "witness", 2);
     witness.check();
     broker.stop();
     fill(mount.path());
-    let process = command(mount.path(), "127.0.0.1:0", &["--cores", "2"]);
+    let process = command(mount.path(), "127.0.0.1:0", &SMALL);
     let broker = Broker::start_said(process, |line| line.contains("has no space left"));
     witness.reconnect(&broker);
     witness.assert_intact();

@@ -94,15 +94,16 @@ fn what_was_only_written_is_lost_with_the_power() {
     let Some(disk) = lossy_disk(&dir) else { return };
     let mut rng = Rng::new(4);
     let data = disk.at.join("data");
-    let broker = Broker::start(&data, &[]);
+    let arguments = ["--cores", "1", "--durability", "write"];
+    let broker = Broker::start(&data, &arguments);
     let mut ledger = Ledger::new(&broker, 4);
     broker.stop();
-    let broker = Broker::start(&data, &["--cores", "1"]);
+    let broker = Broker::start(&data, &arguments);
     ledger.load(broker, LOAD, |_, over| {
         disk.cut(&mut rng, over);
     });
     disk.restore().expect("the file system recovers");
-    let broker = Broker::start(&data, &["--cores", "1"]);
+    let broker = Broker::start(&data, &arguments);
     let missing = ledger.missing(&broker);
     broker.kill();
     eprintln!("{missing} acknowledged records are lost");

@@ -92,7 +92,7 @@ settings! {
         /// (fdatasync), so that they outlive a loss of power; records of all partitions of a core are synced together
         /// in its journal. `write`: until the device has taken them (direct I/O), so that they outlive the end of this
         /// process, however it ends, but what the device still held in its cache may be lost with the power.
-        durability: Durability = Durability::Write => string("durability").one_of(&["sync", "write"]).topic("durability");
+        durability: Durability = Durability::Sync => string("durability").one_of(&["sync", "write"]).topic("durability");
         /// Size of each core's journal, a file written before its first use, in which small durable appends are
         /// synced together before they reach their segments; a larger one has them reach their segments in larger
         /// and fewer writes. 0, or 1 MiB and more. With 0 there is no journal, and `durability=sync` syncs every

@@ -361,12 +361,17 @@ pub(super) fn batch_of(producer_id: i64, epoch: i16, sequence: i32, value_bytes:
     builder.build()
 }
 
-/// The same, synced: batches of a few thousand bytes go through the journal, more goes to the segment.
-pub(super) fn small_synced_segments() -> TopicSettings {
-    TopicSettings { durability: Durability::Sync, journal_direct_bytes: 8000, ..small_segments() }
+/// A log without a journal, whose records are safe when they are written.
+pub(super) fn written() -> TopicSettings {
+    TopicSettings { durability: Durability::Write, ..TopicSettings::default() }
 }
 
 /// Segments so small that a few batches fill one.
 pub(super) fn small_segments() -> TopicSettings {
-    TopicSettings { segment_bytes: 20_000, index_interval_bytes: 1000, ..TopicSettings::default() }
+    TopicSettings { segment_bytes: 20_000, index_interval_bytes: 1000, ..written() }
+}
+
+/// The same, synced: batches of a few thousand bytes go through the journal, more goes to the segment.
+pub(super) fn small_synced_segments() -> TopicSettings {
+    TopicSettings { durability: Durability::Sync, journal_direct_bytes: 8000, ..small_segments() }
 }

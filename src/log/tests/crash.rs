@@ -11,7 +11,7 @@ use crate::config::TopicSettings;
 
 use super::super::log::{LogEvent, LogOp};
 use super::super::testdisk::{Crash, TestDisk};
-use super::super::testing::{Rig, batch, batch_of, dir, small_segments, small_synced_segments};
+use super::super::testing::{Rig, batch, batch_of, dir, small_segments, small_synced_segments, written};
 
 /// Appends with restarts in between, up to the given number of disk operations; then the machine or the process
 /// stops. What was safe by then, and the log opened again.
@@ -201,7 +201,7 @@ fn segment() -> PathBuf {
 #[test]
 fn a_tail_torn_at_any_byte_of_the_last_block_costs_only_what_it_tore() {
     // Little is reserved, so that the thousands of copies of the file are small.
-    let settings = TopicSettings { segment_bytes: 16_000, ..TopicSettings::default() };
+    let settings = TopicSettings { segment_bytes: 16_000, ..written() };
     let (ends, rig) = damaged(&settings, |_| {});
     let len = ends.last().unwrap().0;
     assert_eq!(rig.log.end(), Offset(8));
@@ -230,7 +230,7 @@ fn a_tail_torn_at_any_byte_of_the_last_block_costs_only_what_it_tore() {
 
 #[test]
 fn a_flipped_bit_ends_the_log_before_its_batch() {
-    let settings = TopicSettings::default();
+    let settings = written();
     let (ends, _) = damaged(&settings, |_| {});
     let mut rng = Rng::new(1);
     for _ in 0..300 {
@@ -250,7 +250,7 @@ fn a_flipped_bit_ends_the_log_before_its_batch() {
 /// Batches that are valid by themselves and not of this log's end.
 #[test]
 fn stale_batches_beyond_the_end_are_not_taken() {
-    let settings = TopicSettings::default();
+    let settings = written();
     let stale = |base: i64, epoch: i32| -> Vec<u8> {
         batch(1, 100, 0).stamp(Offset(base), LeaderEpoch(epoch), None).slices().flatten().collect()
     };
@@ -267,7 +267,7 @@ fn stale_batches_beyond_the_end_are_not_taken() {
 
 #[test]
 fn a_failed_and_retried_write_leaves_nothing_to_be_taken_for_its_successor() {
-    let mut rig = Rig::new(9, TopicSettings::default());
+    let mut rig = Rig::new(9, written());
     rig.append(&batch(1, 4096 - 130, 0)).unwrap();
     rig.run();
     let room = rig.disk.names(&dir())[0].1;
