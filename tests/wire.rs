@@ -15,7 +15,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use std::fmt::Debug;
 
 /// Runs `$check!(ours, theirs, [the way to its nested parts])` for every message. The way is that of the fields with
-/// the deepest nesting; nullable lists are left out of it.
+/// the deepest nesting; nullable lists are left out of it. `[!]`: no version has tagged fields.
 macro_rules! every_message {
     ($check:ident) => {
         $check!(produce::ProduceRequest, ProduceRequest, [topic_data, partition_data]);
@@ -26,8 +26,24 @@ macro_rules! every_message {
         $check!(list_offsets::ListOffsetsResponse, ListOffsetsResponse, [topics, partitions]);
         $check!(metadata::MetadataRequest, MetadataRequest, []);
         $check!(metadata::MetadataResponse, MetadataResponse, [topics, partitions]);
+        $check!(offset_commit::OffsetCommitRequest, OffsetCommitRequest, [topics, partitions]);
+        $check!(offset_commit::OffsetCommitResponse, OffsetCommitResponse, [topics, partitions]);
+        $check!(offset_fetch::OffsetFetchRequest, OffsetFetchRequest, [groups]);
+        $check!(offset_fetch::OffsetFetchResponse, OffsetFetchResponse, [groups, topics, partitions]);
         $check!(find_coordinator::FindCoordinatorRequest, FindCoordinatorRequest, []);
         $check!(find_coordinator::FindCoordinatorResponse, FindCoordinatorResponse, [coordinators]);
+        $check!(join_group::JoinGroupRequest, JoinGroupRequest, [protocols]);
+        $check!(join_group::JoinGroupResponse, JoinGroupResponse, [members]);
+        $check!(heartbeat::HeartbeatRequest, HeartbeatRequest, []);
+        $check!(heartbeat::HeartbeatResponse, HeartbeatResponse, []);
+        $check!(leave_group::LeaveGroupRequest, LeaveGroupRequest, [members]);
+        $check!(leave_group::LeaveGroupResponse, LeaveGroupResponse, [members]);
+        $check!(sync_group::SyncGroupRequest, SyncGroupRequest, [assignments]);
+        $check!(sync_group::SyncGroupResponse, SyncGroupResponse, []);
+        $check!(describe_groups::DescribeGroupsRequest, DescribeGroupsRequest, []);
+        $check!(describe_groups::DescribeGroupsResponse, DescribeGroupsResponse, [groups, members]);
+        $check!(list_groups::ListGroupsRequest, ListGroupsRequest, []);
+        $check!(list_groups::ListGroupsResponse, ListGroupsResponse, [groups]);
         $check!(api_versions::ApiVersionsRequest, ApiVersionsRequest, []);
         $check!(api_versions::ApiVersionsResponse, ApiVersionsResponse, [supported_features]);
         $check!(create_topics::CreateTopicsRequest, CreateTopicsRequest, [topics, assignments]);
@@ -50,6 +66,10 @@ macro_rules! every_message {
         $check!(describe_configs::DescribeConfigsResponse, DescribeConfigsResponse, [results, configs, synonyms]);
         $check!(create_partitions::CreatePartitionsRequest, CreatePartitionsRequest, [topics]);
         $check!(create_partitions::CreatePartitionsResponse, CreatePartitionsResponse, [results]);
+        $check!(delete_groups::DeleteGroupsRequest, DeleteGroupsRequest, []);
+        $check!(delete_groups::DeleteGroupsResponse, DeleteGroupsResponse, [results]);
+        $check!(offset_delete::OffsetDeleteRequest, OffsetDeleteRequest, [!]);
+        $check!(offset_delete::OffsetDeleteResponse, OffsetDeleteResponse, [!]);
         $check!(describe_cluster::DescribeClusterRequest, DescribeClusterRequest, []);
         $check!(describe_cluster::DescribeClusterResponse, DescribeClusterResponse, [brokers]);
         $check!(consumer_group_heartbeat::ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatRequest, []);
@@ -160,6 +180,9 @@ fn same_defaults<Ours: Message + PartialEq + Debug, Theirs: Decodable + Encodabl
 #[test]
 fn unknown_tagged_fields_are_stepped_over() {
     macro_rules! tag {
+        ($part:expr, [!]) => {
+            let _: &mut _ = &mut $part;
+        };
         ($part:expr, []) => {
             $part.unknown_tagged_fields.insert(99, Bytes::from_static(b"?"));
             $part.unknown_tagged_fields.insert(20_000, Bytes::from(vec![1; 300]));
@@ -227,7 +250,33 @@ fn the_versions_that_cannot_be_compared_are_known() {
         }};
     }
     every_message!(check);
-    assert_eq!(left, [("ListOffsetsRequest", 11), ("ListOffsetsResponse", 11)]);
+    let expect = [
+        ("ListOffsetsRequest", 11),
+        ("ListOffsetsResponse", 11),
+        ("OffsetCommitRequest", 10),
+        ("OffsetFetchRequest", 10),
+    ];
+    assert_eq!(left, expect);
+}
+
+#[test]
+fn requests_of_offsets_10_have_topic_ids_for_names() {
+    let (head, id) = (&b"\x02g\0\0\0\x07\x02m\0\x02"[..], &[9; 16][..]);
+    let rest = &b"\x02\0\0\0\x03\0\0\0\0\0\0\0\x2a\xff\xff\xff\xff\0\0\0\0"[..];
+    let commit = [head, id, rest].concat();
+    let read = read_all::<ours::offset_commit::OffsetCommitRequest>(&commit, 10);
+    assert_eq!((read.generation_id_or_member_epoch, &read.topics[0].topic_id.0[..]), (7, id));
+    assert_eq!(read.topics[0].partitions[0].committed_offset, 42);
+    assert_eq!(write(&read, 10), commit);
+
+    let fetch = [&b"\x02\x02g\0\xff\xff\xff\xff\x02"[..], id, &b"\x02\0\0\0\x03\0\0\x01\0"[..]].concat();
+    let read = read_all::<ours::offset_fetch::OffsetFetchRequest>(&fetch, 10);
+    let topics = read.groups[0].topics.as_deref().expect("some");
+    assert_eq!(
+        (&topics[0].topic_id.0[..], &topics[0].partition_indexes[..], read.require_stable),
+        (id, &[3][..], true)
+    );
+    assert_eq!(write(&read, 10), fetch);
 }
 
 #[test]

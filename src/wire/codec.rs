@@ -89,8 +89,36 @@ impl From<Bytes> for Records {
     }
 }
 
+/// The key or the value of a record in one of Kafka's own topics: its version in two bytes, then the fields.
+pub(crate) trait Stored: Value {
+    const VERSIONS: Versions;
+    const FLEXIBLE_FROM: i16;
+
+    /// Reads one. What follows the fields is ignored: a later version may have put it there.
+    ///
+    /// Errors: the bytes are not that, or we do not know the version.
+    fn from_record(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes.clone());
+        let number = reader.i16()?;
+        if !Self::VERSIONS.contains(number) {
+            return Err(DecodeError::new(0, Fault::Version { version: number }));
+        }
+        Self::decode(&mut reader, Version { number, flexible: number >= Self::FLEXIBLE_FROM })
+    }
+
+    /// Writes one. Panics if we do not know the version.
+    fn to_record(&self, number: i16) -> Bytes {
+        assert!(Self::VERSIONS.contains(number));
+        let mut writer = Writer::new();
+        writer.i16(number);
+        self.encode(&mut writer, Version { number, flexible: number >= Self::FLEXIBLE_FROM });
+        let mut slices = writer.finish();
+        if slices.len() == 1 { slices.swap_remove(0) } else { slices.concat().into() }
+    }
+}
+
 /// A type that a field may have.
-pub(super) trait Value: Sized {
+pub(crate) trait Value: Sized {
     /// The fewest bytes a value takes in that version. At least 1, so that it bounds the length of an array.
     fn bytes_min(version: Version) -> usize;
     fn decode(reader: &mut Reader, version: Version) -> Result<Self, DecodeError>;
@@ -99,14 +127,14 @@ pub(super) trait Value: Sized {
 }
 
 /// A type whose field may be null.
-pub(super) trait Nullable: Value + Default {
+pub(crate) trait Nullable: Value + Default {
     fn decode_nullable(reader: &mut Reader, version: Version) -> Result<Option<Self>, DecodeError>;
     fn encode_nullable(value: Option<&Self>, writer: &mut Writer, version: Version);
 }
 
 /// Reads a field that is null in some versions: `allowed` says whether in this one.
 #[inline]
-pub(super) fn decode_option<T: Nullable>(
+pub(crate) fn decode_option<T: Nullable>(
     reader: &mut Reader,
     version: Version,
     allowed: bool,
@@ -116,7 +144,7 @@ pub(super) fn decode_option<T: Nullable>(
 
 /// Writes a field that is null in some versions.
 #[inline]
-pub(super) fn encode_option<T: Nullable>(value: &Option<T>, writer: &mut Writer, version: Version, allowed: bool) {
+pub(crate) fn encode_option<T: Nullable>(value: &Option<T>, writer: &mut Writer, version: Version, allowed: bool) {
     match value {
         value if allowed => T::encode_nullable(value.as_ref(), writer, version),
         Some(value) => value.encode(writer, version),
@@ -124,7 +152,7 @@ pub(super) fn encode_option<T: Nullable>(value: &Option<T>, writer: &mut Writer,
     }
 }
 
-pub(super) fn sample_option<T: Nullable>(rng: &mut Rng, version: Version, allowed: bool) -> Option<T> {
+pub(crate) fn sample_option<T: Nullable>(rng: &mut Rng, version: Version, allowed: bool) -> Option<T> {
     if allowed && rng.below(4) == 0 { None } else { Some(T::sample(rng, version)) }
 }
 

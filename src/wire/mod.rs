@@ -13,6 +13,6 @@ pub mod messages;
 pub mod reader;
 pub mod record;
 pub mod records;
-mod table;
+pub(crate) mod table;
 pub mod text;
 pub mod writer;

@@ -38,6 +38,29 @@ macro_rules! api {
     };
 }
 
+/// Tables of what Kafka keeps in records of its own topics: keys and values in versions of their own. A `record` is a
+/// key or a value, a `part` lives inside one.
+macro_rules! stored {
+    ($(
+        $(#[$doc:meta])* $kind:ident $struct:ident
+        $(, versions $first:literal - $last:literal, flexible $flexible:literal)? { $($rows:tt)* }
+    )*) => {
+        $($crate::wire::table::fields! { [$(#[$doc])* $struct] $($rows)* })*
+        $($crate::wire::table::stored_kind! { $kind $struct $(, $first $last $flexible)? })*
+    };
+}
+
+macro_rules! stored_kind {
+    (record $struct:ident, $first:literal $last:literal $flexible:literal) => {
+        impl $crate::wire::codec::Stored for $struct {
+            const VERSIONS: $crate::wire::codec::Versions =
+                $crate::wire::codec::Versions { first: $first, last: $last };
+            const FLEXIBLE_FROM: i16 = $flexible;
+        }
+    };
+    (part $struct:ident) => {};
+}
+
 /// Puts each row of one table into the same form, with an empty bracket for what it leaves out.
 macro_rules! fields {
     (
@@ -308,4 +331,7 @@ macro_rules! sample {
     };
 }
 
-pub(super) use {api, bytes_min, count, decode, default, encode, fields, has, kind, rows, sample, sampled, versions};
+pub(super) use {api, kind};
+pub(crate) use {
+    bytes_min, count, decode, default, encode, fields, has, rows, sample, sampled, stored, stored_kind, versions,
+};
