@@ -93,6 +93,19 @@ pub const CONTROL_ORDERS_QUEUED_MAX: usize = 10_000;
 /// How long a stop waits for requests in flight before it goes on without them.
 pub const STOP_MS: u64 = 5_000;
 
+/// Groups of one partition of `__consumer_offsets`.
+pub const GROUPS_PER_COORDINATOR_MAX: usize = 1 << 20;
+
+/// Names of groups, static members and their protocols: a record's text ends at 32,767 bytes, and a member's id has
+/// one of them in it.
+pub const GROUP_NAME_BYTES_MAX: usize = 16 << 10;
+
+/// What a batch of one group record takes besides its key and value, the name in the key included.
+pub const GROUP_BATCH_HEAD_BYTES_MAX: usize = GROUP_NAME_BYTES_MAX + 1024;
+
+/// How long a member that is new may wait in a JoinGroup request (Kafka: `classicGroupNewMemberJoinTimeoutMs`).
+pub const GROUP_NEW_MEMBER_JOIN_MS: u64 = 300_000;
+
 /// Record bytes of one Fetch reply: larger wishes are met in several replies.
 pub const FETCH_REPLY_BYTES_MAX: usize = 8 << 20;
 

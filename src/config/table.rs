@@ -145,6 +145,34 @@ settings! {
         /// Time after its last batch at which an idempotent producer is forgotten.
         producer_id_expiration_ms: u64 = 86_400_000 => int("producer.id.expiration.ms", Unit::Ms).within(1, i32::MAX as i64);
     }
+    "Groups" {
+        /// Shortest session timeout that a member of a classic group may ask for.
+        group_min_session_timeout_ms: u32 = 6_000 => int("group.min.session.timeout.ms", Unit::Ms);
+        /// Longest session timeout that a member of a classic group may ask for.
+        group_max_session_timeout_ms: u32 = 1_800_000 => int("group.max.session.timeout.ms", Unit::Ms);
+        /// How long the first rebalance of an empty classic group waits for further members.
+        group_initial_rebalance_delay_ms: u32 = 3_000 => int("group.initial.rebalance.delay.ms", Unit::Ms);
+        /// Members of one classic group.
+        group_max_size: u32 = i32::MAX as u32 => int("group.max.size", Unit::Count).within(1, i32::MAX as i64);
+        /// Partitions of `__consumer_offsets`, which is made when a client first asks for the coordinator of a group.
+        /// They decide which core coordinates which group, so a later change has no effect.
+        offsets_topic_num_partitions: i32 = 50 => int("offsets.topic.num.partitions", Unit::Count)
+            .within(1, PARTITIONS_PER_TOPIC_MAX as i64);
+        /// Replicas of `__consumer_offsets`. One broker has one; Kafka's default is 3.
+        offsets_topic_replication_factor: i16 = 1 => short("offsets.topic.replication.factor").within(1, 1);
+        /// Segment size of `__consumer_offsets`, when it is made.
+        offsets_topic_segment_bytes: u64 = 100 << 20 => int("offsets.topic.segment.bytes", Unit::Bytes)
+            .within(1 << 20, i32::MAX as i64);
+        /// How long the offsets of a group are kept after its last member has left it. Offsets of whoever commits
+        /// without being a member are kept so long after the commit.
+        offsets_retention_minutes: u32 = 10_080 => int("offsets.retention.minutes", Unit::Count)
+            .within(1, i32::MAX as i64);
+        /// How often offsets whose time is up are looked for.
+        offsets_retention_check_interval_ms: u64 = 600_000 => long("offsets.retention.check.interval.ms", Unit::Ms)
+            .within(1, i64::MAX);
+        /// Longest text that may go with a committed offset.
+        offset_metadata_max_bytes: u32 = 4096 => int("offset.metadata.max.bytes", Unit::Bytes).within(0, 32_767);
+    }
     "Connections and memory" {
         /// Largest request.
         socket_request_max_bytes: u32 = 100 << 20 => int("socket.request.max.bytes", Unit::Bytes).within(1024, i32::MAX as i64);

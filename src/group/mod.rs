@@ -1,7 +1,19 @@
-//! Consumer groups: who belongs to one, who has which partition, and what was committed.
+//! Groups: who reads what together, and how far each has come.
 //!
-//! *Owns*: the state machines of groups. *Never*: sees a partition or a topic's settings. *Runs on*: the core that
-//! coordinates the group.
+//! A coordinator is a state machine without input and output: requests come as [`ask::Ask`], what it decides leaves as
+//! [`coordinator::GroupOut`], records for `__consumer_offsets` and answers. Its state changes at once; whoever hosts it
+//! holds each answer back until all records before it are safe, and drops the coordinator when one could not be
+//! written. The next one starts from the records.
+//!
+//! *Owns*: groups of both protocols, their offsets, and the records of both. *Never*: sees a partition, a connection or
+//! another core. *Runs on*: the core that owns the partition of `__consumer_offsets`.
 
+pub mod ask;
 pub mod assign;
 pub mod assignment;
+pub mod classic;
+mod classic_member;
+mod classic_rebalance;
+pub mod coordinator;
+pub mod offsets;
+pub mod records;
