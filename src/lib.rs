@@ -16,6 +16,7 @@
 //! | F3 | `replica` | one partition replica: leader epoch, high watermark, who waits for what |
 //! | F4 | `broker` | `Shard::step`: sessions, the API table, one file per API family, routing between cores |
 //! | F5 | `shell` | glommio: executors, sockets, direct I/O, the mesh between cores, signals |
+//! | F5 | `client` | a blocking Kafka client for tools: versions, time-outs, the way to the right broker; no glommio |
 //! | F6 | `bench` | the measuring half: generator, histogram logs, comparison, report; no glommio, only threads |
 //! | F6 | `admin` | tools for those who look after a broker and its files; no glommio |
 //! | F7 | `cli` | the command line: its flags come from the settings table |
@@ -43,6 +44,8 @@ pub mod base;
 pub mod bench;
 pub mod broker;
 pub mod cli;
+#[cfg(feature = "shell")]
+pub mod client;
 pub mod config;
 pub mod group;
 pub mod journal;

@@ -9,12 +9,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::bench::control::{BenchError, resolve};
+use crate::bench::control::BenchError;
 use crate::bench::hlog::{self, Entry, Log};
 use crate::bench::packed::{Packed, Sum};
 use crate::bench::result::RunResult;
 use crate::bench::run::Finished;
 use crate::bench::writes::Writes;
+use crate::client::connection::resolve;
 
 const PATH: &str = "/stages.hlog";
 const METRICS_PATH: &str = "/metrics";

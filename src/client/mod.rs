@@ -1,0 +1,7 @@
+//! A blocking Kafka client for tools: connections to any brokers, and the way of each request to the right one.
+//!
+//! *Owns*: choosing versions, time-outs, whom to ask and when to ask again. *Never*: is part of a running broker or of
+//! what is measured; prints. *Runs on*: a thread of the tool that may wait.
+
+pub mod connection;
+pub mod error;
