@@ -15,8 +15,6 @@ use crate::bench::capsule::Capsule;
 use crate::bench::control::BenchError;
 use crate::bench::embedded::Embedded;
 use crate::bench::packed::{Packed, Sum};
-use crate::bench::printed;
-use crate::bench::progress::{count, duration};
 use crate::bench::ramp::{self, Ramp, Step};
 use crate::bench::result::{Counts, Interval};
 use crate::bench::run::{self, Finished};
@@ -24,6 +22,8 @@ use crate::bench::stages::{self, StagesAddress};
 use crate::bench::versus_command::{self, Target};
 use crate::bench::workload::{ROWS, ReadMode, Workload, WorkloadError, parse_time};
 use crate::bench::writes::Writes;
+use crate::terminal::numbers::{count, duration};
+use crate::terminal::printed;
 
 /// What a shell says of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;

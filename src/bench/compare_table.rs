@@ -11,7 +11,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::bench::capsule::Capsule;
 use crate::bench::compare::{Against, Comparison, Difference, Metric, Unit, Verdict, compare};
-use crate::bench::printed;
+use crate::terminal::paint::Paint;
+use crate::terminal::printed;
 
 /// Runs that are compared at once.
 const RUNS_MAX: usize = 26;
@@ -145,32 +146,6 @@ fn shown(value: f64, unit: Unit) -> String {
     let scaled = value / scale;
     let digits = if scaled >= 100.0 { 1 } else { 2 };
     format!("{scaled:.digits$} {name}")
-}
-
-struct Paint {
-    is_coloured: bool,
-}
-
-impl Paint {
-    fn with(&self, code: &str, text: &str) -> String {
-        if self.is_coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-
-    fn warn(&self, text: &str) -> String {
-        self.with("1;33", text)
-    }
-
-    fn head(&self, text: &str) -> String {
-        self.with("1", text)
-    }
-
-    fn good(&self, text: &str) -> String {
-        self.with("32", text)
-    }
-
-    fn bad(&self, text: &str) -> String {
-        self.with("31", text)
-    }
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use crate::bench::foreign;
 use crate::bench::hgrm::{self, Step};
 use crate::bench::hlog::{self, Entry, Log};
 use crate::bench::packed::{Packed, Sum};
-use crate::bench::printed;
 use crate::bench::summary::Latency;
+use crate::terminal::printed;
 
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 30;

@@ -24,7 +24,6 @@ pub mod meter;
 pub mod packed;
 pub mod payload;
 pub mod pending;
-pub mod printed;
 pub mod producer;
 pub mod progress;
 pub mod ramp;

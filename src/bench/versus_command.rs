@@ -14,12 +14,12 @@ use crate::bench::capsule::Capsule;
 use crate::bench::compare_table::table;
 use crate::bench::control::BenchError;
 use crate::bench::embedded::Embedded;
-use crate::bench::printed;
 use crate::bench::result::RunResult;
 use crate::bench::run;
 use crate::bench::stages::{self, StagesAddress};
 use crate::bench::versus::{self, Ended, Outcome, Plan, ROUND, ROUNDS_MIN, Turn, TurnFailed, versus};
 use crate::bench::workload::Workload;
+use crate::terminal::printed;
 
 /// The target that is a broker of our own.
 const EMBEDDED: &str = "embedded";

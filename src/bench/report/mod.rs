@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::bench::capsule::Capsule;
-use crate::bench::printed;
+use crate::terminal::printed;
 
 mod data;
 mod stages;

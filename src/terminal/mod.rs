@@ -1,0 +1,7 @@
+//! What people see of a tool: numbers, colours, and how printing ends.
+//!
+//! *Owns*: their form. *Never*: knows what is printed. *Runs on*: any thread of a tool.
+
+pub mod numbers;
+pub mod paint;
+pub mod printed;
