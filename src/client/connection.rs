@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::client::error::{ClientError, Kind};
+use crate::client::error::{ClientError, Kind, error_name};
 use crate::wire::codec::Message;
-use crate::wire::errors::ErrorCode;
 use crate::wire::frame::{RequestHeader, decode_reply, encode_request};
 use crate::wire::messages;
 use crate::wire::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
@@ -87,8 +86,13 @@ impl Connection {
     }
 
     pub fn ask_within<Q: Message, A: Message>(&mut self, wait: Duration, request: &Q) -> Result<A, ClientError> {
+        self.ask_as(i16::MAX, wait, request)
+    }
+
+    /// The same in a version up to `last`.
+    pub fn ask_as<Q: Message, A: Message>(&mut self, last: i16, wait: Duration, request: &Q) -> Result<A, ClientError> {
         self.connected()?;
-        let version = self.version(Q::API.key, i16::MAX)?;
+        let version = self.version(Q::API.key, last)?;
         self.exchange(version, wait, request)
     }
 
@@ -99,7 +103,7 @@ impl Connection {
 
     /// A sentence about who is asked.
     pub fn refused(&self, message: &str) -> ClientError {
-        ClientError::new(Kind::Refused, format!("{} {message}", self.address()))
+        ClientError::new(Kind::Refused(None), format!("{} {message}", self.address()))
     }
 
     /// One more address to ask when those known so far are gone.
@@ -135,10 +139,8 @@ impl Connection {
     }
 
     fn open_at(&mut self, address: &str) -> Result<(), ClientError> {
-        let socket = resolve(address)?;
         let start = Instant::now();
-        let tcp = TcpStream::connect_timeout(&socket, CONNECT_WAIT);
-        let tcp = tcp.map_err(|error| ClientError::no_answer(format!("{address} cannot be connected to: {error}")))?;
+        let tcp = connect(address, CONNECT_WAIT.min(self.answer_wait))?;
         self.connect_time = start.elapsed();
         let set = tcp.set_nodelay(true).and_then(|()| tcp.set_write_timeout(Some(self.answer_wait)));
         set.map_err(|error| ClientError::no_answer(format!("{address}: {error}")))?;
@@ -185,19 +187,31 @@ impl Connection {
     }
 }
 
-/// The error's name, for people.
-pub fn error_name(code: i16) -> String {
-    ErrorCode::from_code(code).map_or_else(|| format!("error {code}"), |code| code.to_string())
-}
-
 /// The first address of a HOST:PORT.
 pub fn resolve(address: &str) -> Result<SocketAddr, ClientError> {
-    let found = address.to_socket_addrs().map(|mut all| all.next());
-    match found {
-        Ok(Some(socket)) => Ok(socket),
-        Ok(None) => Err(ClientError::no_answer(format!("{address} is the name of no machine"))),
+    Ok(resolve_all(address)?[0])
+}
+
+/// At least one.
+fn resolve_all(address: &str) -> Result<Vec<SocketAddr>, ClientError> {
+    match address.to_socket_addrs().map(Iterator::collect::<Vec<_>>) {
+        Ok(all) if all.is_empty() => Err(ClientError::no_answer(format!("{address} is the name of no machine"))),
+        Ok(all) => Ok(all),
         Err(error) => Err(ClientError::no_answer(format!("{address} is not found: {error}"))),
     }
+}
+
+/// To whichever of a machine's addresses takes the connection: a broker may listen on one of them alone.
+fn connect(address: &str, wait: Duration) -> Result<TcpStream, ClientError> {
+    let mut failed = None;
+    for socket in resolve_all(address)? {
+        match TcpStream::connect_timeout(&socket, wait) {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let error = failed.expect("there was one address at least");
+    Err(ClientError::no_answer(format!("{address} cannot be connected to: {error}")))
 }
 
 fn plain(error: &io::Error, wait: Duration) -> String {

@@ -3,5 +3,8 @@
 //! *Owns*: choosing versions, time-outs, whom to ask and when to ask again. *Never*: is part of a running broker or of
 //! what is measured; prints. *Runs on*: a thread of the tool that may wait.
 
+#[allow(clippy::module_inception)]
+pub mod client;
 pub mod connection;
 pub mod error;
+pub mod offsets;

@@ -5,3 +5,5 @@
 pub mod numbers;
 pub mod paint;
 pub mod printed;
+pub mod table;
+pub mod waiting;

@@ -38,6 +38,11 @@ pub fn count(value: u64) -> String {
     text
 }
 
+/// So many of something: `1 partition`, `1,200 partitions`.
+pub fn counted(value: u64, what: &str) -> String {
+    format!("{} {what}{}", count(value), if value == 1 { "" } else { "s" })
+}
+
 /// A large number in three digits: `1.25 M`.
 pub fn short(value: f64) -> String {
     let value = if value.is_finite() { value.max(0.0) } else { 0.0 };
@@ -98,6 +103,7 @@ mod tests {
         for (value, expect) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(count(value), expect);
         }
+        assert_eq!((counted(1, "topic"), counted(1200, "topic")), ("1 topic".into(), "1,200 topics".into()));
         for (value, expect) in [
             (0.0, "0"),
             (1.5, "1.50"),
