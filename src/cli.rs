@@ -57,6 +57,8 @@ const TOOLS: &[Tool] = &[
     Tool { command: convert::command, run: convert::run },
     Tool { command: report::command, run: report::run },
     Tool { command: admin::log::command, run: admin::log::run },
+    Tool { command: admin::topic::command, run: admin::topic::run },
+    Tool { command: admin::config::command, run: admin::config::run },
 ];
 
 /// They all need files, threads or sockets.

@@ -3,9 +3,16 @@
 //! *Owns*: their command lines and what they print. *Never*: is part of a running broker. *Runs on*: the main thread
 //! of a process of its own.
 
+mod advice;
+pub mod config;
+mod duration;
 pub mod log;
 mod log_dump;
 mod log_files;
 mod log_journal_dump;
 mod log_journals;
 mod log_redo;
+mod settings;
+mod tool;
+pub mod topic;
+mod topic_change;

@@ -1,0 +1,226 @@
+//! `corelog topic`, `config` and what else asks a broker, by the real binary: against brokers of ours, one that is
+//! scripted, and what is no broker.
+#![cfg(feature = "shell")]
+
+mod binary;
+#[allow(dead_code)]
+mod fake;
+mod raw;
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use binary::{Broker, directory, free_ports};
+use fake::{FakeBroker, Script};
+use raw::Client;
+use serde_json::{Value, json};
+
+/// Exit codes.
+const DONE: i32 = 0;
+const NOT_DONE: i32 = 1;
+const WRONG: i32 = 2;
+const NO_ANSWER: i32 = 3;
+
+fn tool(bootstrap: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
+    command.args(arguments).args(["--bootstrap", bootstrap]).output().expect("the binary runs")
+}
+
+/// What it says to people, on both outputs, after checking how it ends.
+fn said(bootstrap: &str, arguments: &[&str], code: i32) -> String {
+    let output = tool(bootstrap, arguments);
+    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    assert!(!text.contains('\x1b'), "colours are for terminals: {text:?}");
+    text
+}
+
+fn says(bootstrap: &str, arguments: &[&str], code: i32, parts: &[&str]) {
+    let text = said(bootstrap, arguments, code);
+    parts.iter().for_each(|part| assert!(text.contains(part), "{arguments:?}: no `{part}` in\n{text}"));
+}
+
+fn json_of(bootstrap: &str, arguments: &[&str], code: i32) -> Value {
+    let output = tool(bootstrap, &[arguments, &["--json"]].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
+}
+
+/// The names of an object's members, which programs rely on.
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+fn started(dir: &std::path::Path, arguments: &[&str]) -> (Broker, String) {
+    let broker = Broker::start(dir, arguments);
+    let bootstrap = broker.address.to_string();
+    (broker, bootstrap)
+}
+
+#[test]
+fn topics_are_created_shown_changed_and_deleted() {
+    let dir = directory();
+    let (broker, at) = started(dir.path(), &["--cores", "1"]);
+    let at = at.as_str();
+    says(at, &["topic", "list"], DONE, &["There is no topic."]);
+    says(at, &["topic", "create", "dry", "--dry-run"], DONE, &["dry    could be created"]);
+    let created = json_of(at, &["topic", "create", "a", "b", "-p", "3", "--set", "retention.ms=1000"], DONE);
+    assert_eq!(keys(&created[0]), ["done", "error", "id", "name", "partitions", "replicationFactor"]);
+    assert_eq!((&created[1]["name"], &created[1]["partitions"]), (&json!("b"), &json!(3)));
+    says(
+        at,
+        &["topic", "create", "a", "c"],
+        NOT_DONE,
+        &[
+            "a      TOPIC_ALREADY_EXISTS: ",
+            "c      created: 1 partition, replication factor 1\n",
+            "add --if-not-exists",
+        ],
+    );
+    says(at, &["topic", "create", "a", "--if-not-exists"], DONE, &["a      is there already"]);
+    says(at, &["topic", "create", ".."], NOT_DONE, &["INVALID_TOPIC_EXCEPTION", "1 to 249 characters"]);
+    says(at, &["topic", "create", "d", "--set", "nonsense=1"], NOT_DONE, &["INVALID_CONFIG", "nonsense"]);
+
+    let mut client = Client::connect(&broker);
+    for value in [b"one", b"two"] {
+        assert_eq!(client.produce("a", 1, raw::batch(value)).error_code, 0);
+    }
+    assert_eq!(said(at, &["topic", "list", "*"], DONE).lines().count(), 4, "a head, a, b and c");
+    let listed = json_of(at, &["topic", "list", "b*"], DONE);
+    assert_eq!(keys(&listed[0]), ["error", "id", "internal", "name", "partitions", "replicationFactor"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    let described = json_of(at, &["topic", "describe", "a"], DONE);
+    assert_eq!(keys(&described[0]), ["error", "id", "internal", "name", "partitions", "settings"]);
+    let row = &described[0]["partitions"][1];
+    assert_eq!(
+        keys(row),
+        ["endOffset", "error", "inSync", "leader", "leaderEpoch", "offline", "partition", "replicas", "startOffset"]
+    );
+    assert_eq!((&row["startOffset"], &row["endOffset"], &row["replicas"]), (&json!(0), &json!(2), &json!([1])));
+    assert_eq!(described[0]["settings"][0]["name"], "retention.ms");
+    let text =
+        ["a  3 partitions, replication factor 1, id ", "retention.ms = 1000  (topic)", "        1       1      0  1"];
+    says(at, &["topic", "describe", "a"], DONE, &text);
+    says(at, &["topic", "describe", "c"], DONE, &["All settings are the default."]);
+    let missing = ["nothing  UNKNOWN_TOPIC_OR_PARTITION: ", "`corelog topic list --internal` shows", "a  3 partitions"];
+    says(at, &["topic", "describe", "a", "nothing"], NOT_DONE, &missing);
+    says(at, &["topic", "describe", "x*"], NOT_DONE, &["no topic is like x*"]);
+
+    says(at, &["topic", "alter", "a", "-p", "5", "--dry-run"], DONE, &["a      could have 5 partitions"]);
+    says(at, &["topic", "alter", "a", "-p", "5"], DONE, &["a      has 5 partitions"]);
+    says(at, &["topic", "alter", "a", "-p", "4"], NOT_DONE, &["INVALID_PARTITIONS", "never taken away"]);
+    assert_eq!(json_of(at, &["topic", "list", "a"], DONE)[0]["partitions"], 5);
+
+    let deleted = json_of(at, &["topic", "delete", "a", "nothing"], NOT_DONE);
+    assert_eq!(keys(&deleted[0]), ["done", "error", "name"]);
+    let row = deleted.as_array().expect("rows").iter().find(|row| row["name"] == "nothing").expect("a row");
+    assert_eq!((&row["done"], &row["error"]["code"]), (&json!(false), &json!("UNKNOWN_TOPIC_OR_PARTITION")));
+    says(at, &["topic", "delete", "a", "--if-exists"], DONE, &["a      is not there"]);
+}
+
+#[test]
+fn settings_are_shown_and_explained() {
+    let dir = directory();
+    let (_broker, at) = started(dir.path(), &["--cores", "1", "--log-segment-bytes", "1MiB"]);
+    let at = at.as_str();
+    said(at, &["topic", "create", "a", "--set", "retention.ms=1000"], DONE);
+    let table = said(at, &["config", "get", "--topic", "a", "retention.*", "segment.bytes"], DONE);
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1], ["retention.bytes", "-1", "default"]);
+    assert_eq!(rows[2], ["retention.ms", "1000", "topic"]);
+    assert_eq!(rows[3], ["segment.bytes", "1048576", "broker's", "start"]);
+    let got = json_of(at, &["config", "get", "--topic", "a", "retention.ms"], DONE);
+    assert_eq!(keys(&got[0]), ["name", "readOnly", "sensitive", "source", "value"]);
+    let got = json_of(at, &["config", "get", "--topic", "a", "retention.ms", "--explain"], DONE);
+    assert_eq!(
+        keys(&got[0]),
+        ["documentation", "name", "readOnly", "sensitive", "source", "synonyms", "type", "value"]
+    );
+    assert_eq!(keys(&got[0]["synonyms"][0]), ["name", "source", "value"]);
+    assert_eq!(
+        (&got[0]["source"], &got[0]["synonyms"][1]["name"]),
+        (&json!("DYNAMIC_TOPIC_CONFIG"), &json!("log.retention.ms"))
+    );
+    let explained = ["retention.ms = 1000  (topic)\n    long\n", "    log.retention.ms = 604800000  (default)\n"];
+    says(at, &["config", "get", "--topic", "a", "retention.ms", "--explain"], DONE, &explained);
+    says(at, &["config", "get", "--topic", "a", "retention.m"], NOT_DONE, &["did you mean retention.ms?"]);
+
+    let changed = json_of(at, &["config", "list", "--broker", "1", "--changed"], DONE);
+    let names: Vec<&str> = changed.as_array().expect("rows").iter().filter_map(|row| row["name"].as_str()).collect();
+    assert!(names.contains(&"log.segment.bytes") && !names.contains(&"num.partitions"), "{names:?}");
+    says(at, &["config", "list", "--broker", "all"], DONE, &["num.partitions"]);
+    says(
+        at,
+        &["config", "list", "--broker", "7"],
+        NOT_DONE,
+        &["there is no broker 7 in the cluster: its brokers are 1"],
+    );
+    says(at, &["config", "list", "--topic", "b"], NOT_DONE, &["error: topic b: UNKNOWN_TOPIC_OR_PARTITION"]);
+}
+
+#[test]
+fn each_core_is_asked_for_its_own() {
+    let dir = directory();
+    let base = free_ports(2);
+    let _broker = Broker::start(dir.path(), &["--cores", "2", "--per-core-port", &base.to_string()]);
+    let at = format!("127.0.0.1:{base}");
+    said(&at, &["topic", "create", "a", "-p", "8"], DONE);
+    let described = json_of(&at, &["topic", "describe", "a"], DONE);
+    let rows = described[0]["partitions"].as_array().expect("rows");
+    assert!(rows.iter().all(|row| row["endOffset"] == 0 && row["error"].is_null()), "{described}");
+    let leaders: std::collections::BTreeSet<_> = rows.iter().filter_map(|row| row["leader"].as_i64()).collect();
+    assert_eq!(leaders.into_iter().collect::<Vec<_>>(), [1000, 1001]);
+    says(&at, &["config", "get", "--broker", "1001", "num.partitions"], DONE, &["num.partitions"]);
+}
+
+#[test]
+fn a_broker_of_others_is_asked_for_what_it_speaks() {
+    let broker = FakeBroker::start(Script::Good);
+    let at = broker.address.to_string();
+    let listed = json_of(&at, &["topic", "list", "a"], DONE);
+    assert_eq!((&listed[0]["name"], &listed[0]["partitions"]), (&json!("a"), &json!(1)));
+    says(
+        &at,
+        &["topic", "create", "a"],
+        NOT_DONE,
+        &["does not speak CreateTopics: this cannot be done with that broker"],
+    );
+}
+
+#[test]
+fn what_is_no_broker_is_told() {
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
+    let says_down = ["error: ", "cannot be connected to: Connection refused", "--bootstrap says which"];
+    says(&closed, &["topic", "list"], NO_ANSWER, &says_down);
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = silent.local_addr().expect("an address").to_string();
+    says(
+        &at,
+        &["topic", "list", "--timeout", "300ms"],
+        NO_ANSWER,
+        &["does not answer ApiVersions: it did not come within"],
+    );
+    let nonsense = FakeBroker::start(Script::Nonsense);
+    let at = nonsense.address.to_string();
+    says(&at, &["topic", "list"], NO_ANSWER, &["which is not Kafka's protocol"]);
+    // The first that answers is enough.
+    let good = FakeBroker::start(Script::Good);
+    says(&format!("{closed},{}", good.address), &["topic", "list", "a"], DONE, &["a"]);
+}
+
+#[test]
+fn a_wrong_command_line_asks_nothing() {
+    for (arguments, expect) in [
+        (&["topic", "list", "--timeout", "5"][..], "`5` is no duration, such as"),
+        (&["topic", "create"], "required arguments were not provided"),
+        (&["topic", "create", "a", "-p", "0"], "0 is not in 1.."),
+        (&["topic", "create", "a", "--set", "x"], "`x` is no NAME=VALUE"),
+        (&["config", "list"], "--topic <NAME>|--broker <ID>|--group <NAME>"),
+        (&["config", "list", "--topic", "a", "--broker", "1"], "cannot be used with"),
+        (&["config", "list", "--broker", "one"], "`one` is no broker's number, nor `all`"),
+    ] {
+        says("127.0.0.1:1", arguments, WRONG, &[expect]);
+    }
+    says("localhost", &["topic", "list"], WRONG, &["`localhost` is no HOST:PORT"]);
+}
