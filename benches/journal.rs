@@ -51,7 +51,8 @@ fn bench(criterion: &mut Criterion) {
     for (partitions, bytes) in SHAPES {
         let identity = Identity { cluster: "bench".into(), node: 1, core: CoreId(0), cores: 1 };
         let mut out = JournalOut::default();
-        let mut journal = Journal::open(identity, 128 << 20, 1, FileId(1), &mut out);
+        let mut journal = Journal::new(identity, 128 << 20, 1, FileId(1));
+        journal.open(&mut out);
         run(&mut journal, &mut out, 0);
         let payload = Bytes::from(vec![3; bytes]);
         let mut at = 0;

@@ -12,6 +12,7 @@ use corelog::base::time::{Instant, Now};
 use corelog::config::TopicSettings;
 use corelog::log::cache::TailCache;
 use corelog::log::log::{Log, LogOut, Read};
+use corelog::log::reach::MustReach;
 use corelog::wire::batch::Batch;
 use corelog::wire::compression::Compression;
 use corelog::wire::records::BatchBuilder;
@@ -29,7 +30,7 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let mut out = LogOut::default();
-        let log = Log::open(1, PathBuf::from("bench-0"), TopicSettings::default(), Offset(0), NOW, &mut out);
+        let log = Log::open(1, PathBuf::from("bench-0"), TopicSettings::default(), MustReach::default(), NOW, &mut out);
         let mut bench = Bench { log, cache: TailCache::new(64 << 20), out };
         bench.complete();
         bench

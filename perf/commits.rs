@@ -180,7 +180,8 @@ impl Core {
     async fn open(disk: Rc<Disk>, arguments: &Arguments) -> Core {
         let identity = Identity { cluster: "commits".into(), node: 0, core: CoreId(0), cores: 1 };
         let mut out = JournalOut::default();
-        let journal = Journal::open(identity, arguments.ring_mib << 20, 1, FileId::new(0, 0), &mut out);
+        let mut journal = Journal::new(identity, arguments.ring_mib << 20, 1, FileId::new(0, 0));
+        journal.open(&mut out);
         let mut core = Core { disk, journal, out, done: Rc::default(), began: Instant::now(), next: 0 };
         while !core.step().await.contains(&JournalEvent::Opened) {}
         core

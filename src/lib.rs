@@ -31,7 +31,8 @@
 //! With `durability=sync` and little pending, what was appended goes another way to the disk: `log/commit` hands it to
 //! `broker/commits`, whose `journal/journal` writes what all partitions of the core have as one commit; its completion
 //! goes back through `log/commit`, which also brings the segment up to date, later. A start reads the journals first:
-//! `broker/replaying` → `journal/replay` → the segments → `log/recovery`.
+//! `broker/replaying` → `journal/replay` → the segments → `log/recovery`, and empties them when every log is open or
+//! has kept what it lacks (`log/reach`).
 //!
 //! Its stamps (`base/stage`) go the same way and are counted in `base/stage_counts` when the socket has the reply;
 //! `shell/watch` asks all cores for their counts, `shell/stage_log` and `shell/exposition` turn them into text.

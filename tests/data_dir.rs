@@ -7,9 +7,9 @@ mod raw;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use binary::{Broker, command, directory};
+use binary::{Broker, command, directory, refuse};
 use corelog::wire::errors::ErrorCode;
 use raw::{Client, Witness, batch};
 use tempfile::TempDir;
@@ -47,15 +47,6 @@ impl Drop for Mount {
         // Lazily: a failed test may have left a broker behind for a moment.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
-}
-
-/// The broker does not start and says all of this.
-#[track_caller]
-fn refuse(dir: &Path, arguments: &[&str], expect: &[&str]) {
-    let output: Output = command(dir, "127.0.0.1:0", arguments).output().expect("start the binary");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(expect.iter().all(|part| said.contains(part)), "{expect:?}: {said}");
 }
 
 #[test]

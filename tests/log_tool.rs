@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use binary::{Broker, directory};
+use binary::{Broker, directory, refuse};
 use corelog::wire::compression::Compression;
 use corelog::wire::records::BatchBuilder;
 use raw::Client;
@@ -282,10 +282,82 @@ fn a_damaged_journal_that_a_broker_put_aside_keeps_asking_until_it_was_repaired(
     let found = json(&["verify"], dir.path());
     let aside: Vec<&Value> = found["journals"].as_array().expect("some").iter().map(|row| &row["putAside"]).collect();
     assert!(aside.contains(&&Value::Bool(true)), "{found}");
+    assert_eq!(found["partitions"][0]["missing"]["next"], 40, "{found}");
     let said = text(&tool(&["repair", "--yes"], dir.path()));
-    assert!(said.contains("lost: offsets 12 to 39") && said.contains("brokers forget what it asks for"), "{said}");
+    assert!(said.contains("lost: offsets 12 to 39") && said.contains("which was replayed and put aside"), "{said}");
     let broker = Broker::start(dir.path(), &["--cores", "1", "--durability", "sync"]);
     assert_eq!(Client::connect(&broker).read_all(TOPIC, 0).len(), 12);
+}
+
+const SYNC: [&str; 6] = ["--cores", "1", "--durability", "sync", "--journal-bytes", "4MiB"];
+
+#[test]
+fn a_journal_that_has_lost_its_headers_stops_the_start_until_what_is_lost_is_given_up() {
+    let dir = directory();
+    committed(dir.path());
+    for slot in 0..2 {
+        flip(&journal(dir.path()), slot * 4096 + 77);
+    }
+    let before = fs::read(journal(dir.path())).expect("read");
+    for _ in 0..2 {
+        refuse(
+            dir.path(),
+            &SYNC,
+            &["journal/0.journal has no header that is whole", "put the disk right", "`corelog log repair`"],
+        );
+    }
+    let found = json(&["verify"], dir.path());
+    assert_eq!((&found["whole"], &found["journals"][0]["whole"]), (&Value::Bool(false), &Value::Bool(false)));
+    assert_eq!(found["partitions"][0]["missing"]["next"], 40, "{found}");
+    let said = text(&tool(&["repair"], dir.path()));
+    for part in ["which of its commits are needed is not known", "lost: offsets 0 to 39", "Nothing was changed"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(fs::read(journal(dir.path())).expect("read"), before);
+
+    let output = tool(&["repair", "--yes"], dir.path());
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(fs::read(journal(dir.path()).with_extension("journal.1.damaged.seen")).expect("kept"), before);
+    let broker = Broker::start(dir.path(), &SYNC);
+    let row = Client::connect(&broker).produce(TOPIC, 0, raw::batch(b"after"));
+    assert_eq!((row.error_code, row.base_offset), (0, 0));
+}
+
+#[test]
+fn a_partition_that_may_have_lost_its_end_stays_offline_until_it_was_repaired() {
+    let dir = directory();
+    let broker = Broker::start(dir.path(), &SYNC);
+    let mut client = Client::connect(&broker);
+    for topic in [TOPIC, "rest"] {
+        client.create_topic(topic, 1);
+        for _ in 0..3 {
+            assert_eq!(client.produce(topic, 0, raw::batch(b"value")).error_code, 0);
+        }
+    }
+    broker.kill();
+    let dump = tool(&["dump", "--json"], &journal(dir.path()));
+    let lines = String::from_utf8_lossy(&dump.stdout).into_owned();
+    let third: Value = serde_json::from_str(lines.lines().nth(3).expect("a line")).expect("JSON");
+    flip(&journal(dir.path()), third["position"].as_u64().expect("a number") + 150);
+
+    for round in 1..=2 {
+        let broker = Broker::start(dir.path(), &SYNC);
+        let mut client = Client::connect(&broker);
+        assert_ne!(client.produce(TOPIC, 0, raw::batch(b"not now")).error_code, 0, "it may be shorter than it was");
+        assert_eq!(client.produce("rest", 0, raw::batch(b"value")).base_offset, 2 + round, "this one is whole");
+        broker.kill();
+    }
+    let found = json(&["verify"], dir.path());
+    let doubt = found["partitions"][0]["doubt"].as_str().expect("some");
+    assert!(doubt.contains("commit 3 is damaged, the next whole one is 4"), "{found}");
+    assert_eq!((&found["partitions"][0]["nextOffset"], &found["partitions"][1]["doubt"]), (&2.into(), &Value::Null));
+    let said = text(&tool(&["repair", "--yes"], dir.path()));
+    for part in ["may lack batches that were acknowledged", "lost: whatever else it had from offset 2 on"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let broker = Broker::start(dir.path(), &SYNC);
+    let row = Client::connect(&broker).produce(TOPIC, 0, raw::batch(b"after"));
+    assert_eq!((row.error_code, row.base_offset), (0, 2));
 }
 
 #[test]

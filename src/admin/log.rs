@@ -276,7 +276,7 @@ impl Found {
     fn repair(self, path: &Path) -> Result<Found, Refusal> {
         let mut found = self;
         if let Some(data) = found.journals.dir.clone() {
-            let has_journaled = |survey: &Survey| survey.overlay.entries() > 0 || survey.missing().is_some();
+            let has_journaled = |survey: &Survey| survey.overlay.asks_anything();
             if !found.is_all && found.surveys.iter().any(has_journaled) {
                 return Err(Refusal::Journaled(data));
             }
@@ -286,7 +286,7 @@ impl Found {
                 found = Found::at(path)?;
             }
         }
-        for survey in found.surveys.iter().filter(|survey| survey.is_to_be_cut()) {
+        for survey in found.surveys.iter().filter(|survey| survey.is_to_be_changed()) {
             survey.repair()?;
         }
         if found.is_all {
@@ -322,7 +322,7 @@ impl Found {
             write_journal_findings(out, file)?;
             let path = file.path.display();
             if file.is_aside() {
-                writeln!(out, "  rename {path}, which was replayed, so that brokers forget what it asks for")?;
+                writeln!(out, "  rename {path}, which was replayed and put aside")?;
             } else if file.refused.is_none() {
                 let (entries, bytes) = (file.entries.len(), size(file.payload_bytes()));
                 writeln!(out, "  write {entries} entries of {path} to their segments ({bytes}), and put it aside")?;
@@ -442,6 +442,7 @@ fn verdict(survey: &Survey) -> &'static str {
         Survey { unreadable, .. } if !unreadable.is_empty() => "DAMAGED",
         Survey { gaps, .. } if !gaps.is_empty() => "DAMAGED",
         _ if survey.missing().is_some() => "DAMAGED",
+        _ if survey.doubt().is_some() => "whole, and may lack its end",
         Survey { untrue, .. } if !untrue.is_empty() => "batches whole, index or snapshot not",
         _ if survey.overlay.entries() > 0 => "whole with what is in the journal",
         _ if survey.unused_bytes() > 0 => "whole, not closed",
@@ -495,6 +496,9 @@ fn write_findings(out: &mut impl Write, survey: &Survey) -> io::Result<()> {
     if let Some((from, to)) = survey.missing() {
         writeln!(out, "  offsets {from} to {} were durable once: a journal has known them", to.0 - 1)?;
     }
+    if let Some(doubt) = survey.doubt() {
+        writeln!(out, "  may lack batches that were acknowledged, from offset {} on: {doubt}", survey.offsets().1)?;
+    }
     Ok(())
 }
 
@@ -518,6 +522,9 @@ fn write_plan(out: &mut impl Write, survey: &Survey) -> io::Result<()> {
     }
     if let Some((from, to)) = survey.missing().filter(|_| survey.cut.is_none()) {
         writeln!(out, "  lost: offsets {from} to {} ({})", to.0 - 1, to.0 - from.0)?;
+    }
+    if survey.doubt().is_some() {
+        writeln!(out, "  lost: whatever else it had from offset {} on", survey.known_end())?;
     }
     for file in survey.doomed() {
         writeln!(out, "  delete {}", file.path(&survey.dir).display())?;
@@ -556,6 +563,7 @@ fn survey_json(survey: &Survey) -> Value {
         "unusedBytes": survey.unused_bytes(),
         "journalEntries": survey.overlay.entries(),
         "journalBytes": survey.overlay.bytes(),
+        "doubt": survey.doubt(),
         "missing": survey.missing().map(|(from, to)| json!({ "from": from.0, "next": to.0 })),
         "gaps": survey.gaps,
         "cut": cut,

@@ -11,6 +11,7 @@ use crate::admin::log_journals::{Overlay, read};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::{DISK_READ_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::log::inspect::{Claims, Cut, FileName, LogFiles, PlacedBatch, Rest, SegmentEnd, SegmentReader, plan_cut};
+use crate::log::reach::MustReach;
 use crate::wire::records::BatchRecords;
 
 /// What the bytes that are cut off are kept as: this follows their segment's name.
@@ -30,6 +31,8 @@ pub struct Survey {
     pub files: LogFiles,
     /// What journals have of it: a broker that starts writes it to the segments.
     pub overlay: Overlay,
+    /// What journals ask for, those before a last start included.
+    must_reach: MustReach,
     /// What they have and cannot be written, since what comes before is missing.
     pub gaps: Vec<String>,
     pub ends: Vec<SegmentEnd>,
@@ -84,6 +87,10 @@ impl Survey {
     pub fn take(dir: &Path, overlay: Overlay, mut on_bytes: impl FnMut(usize)) -> Result<Survey, FileError> {
         let mut files = LogFiles::of(if dir.is_dir() { names(dir)? } else { Vec::new() });
         let gaps = lay_over(dir, &overlay, &mut files)?;
+        let mut must_reach = overlay.must_reach.clone();
+        if files.has_must_reach {
+            must_reach = must_reach.join(read_must_reach(dir)?);
+        }
         let mut claims = Claims::default();
         let indexes = files.indexes.iter().copied().map(FileName::Index);
         let snapshots = files.snapshots.iter().copied().map(FileName::Snapshot);
@@ -107,28 +114,33 @@ impl Survey {
         }
         let cut = plan_cut(&ends);
         let untrue = claims.finish(&ends);
-        Ok(Survey { dir: dir.to_owned(), files, overlay, gaps, ends, cut, untrue, unreadable })
+        Ok(Survey { dir: dir.to_owned(), files, overlay, must_reach, gaps, ends, cut, untrue, unreadable })
     }
 
     pub fn is_whole(&self) -> bool {
         let batches = self.cut.is_none() && self.unreadable.is_empty() && self.gaps.is_empty();
-        batches && self.untrue.is_empty() && self.missing().is_none()
+        batches && self.untrue.is_empty() && self.missing().is_none() && self.doubt().is_none()
     }
 
     /// Something is wrong that a repair takes away.
     pub fn can_be_repaired(&self) -> bool {
-        self.is_to_be_cut() || !self.gaps.is_empty() || self.missing().is_some()
+        self.is_to_be_changed() || !self.gaps.is_empty() || self.missing().is_some() || self.doubt().is_some()
     }
 
     /// Something must be cut or deleted.
-    pub fn is_to_be_cut(&self) -> bool {
-        self.cut.is_some() || !self.untrue.is_empty()
+    pub fn is_to_be_changed(&self) -> bool {
+        self.cut.is_some() || !self.untrue.is_empty() || self.files.has_must_reach
     }
 
     /// Offsets that journals know of, from the first that the segments lack.
     pub fn missing(&self) -> Option<(Offset, Offset)> {
         let (_, end) = self.offsets();
-        (self.overlay.reach > end).then_some((end, self.overlay.reach))
+        (self.must_reach.end > end).then_some((end, self.must_reach.end))
+    }
+
+    /// Why it may lack batches that nothing is known of.
+    pub fn doubt(&self) -> Option<&str> {
+        self.must_reach.doubt.as_deref()
     }
 
     /// Offsets of the batches that are good and follow on each other: from, and the one after the last.
@@ -176,7 +188,7 @@ impl Survey {
 
     /// The offset after the last one that is known to have been there.
     pub fn known_end(&self) -> Offset {
-        self.ends.last().map_or(Offset(0), |end| end.next).max(self.overlay.reach)
+        self.ends.last().map_or(Offset(0), |end| end.next).max(self.must_reach.end)
     }
 
     /// The files beside the segments that have to go with a cut, or because they are untrue.
@@ -212,6 +224,10 @@ impl Survey {
         if let Some(cut) = &self.cut {
             cut_segment(&FileName::Segment(cut.segment).path(&self.dir), cut.position)?;
         }
+        if self.files.has_must_reach {
+            let path = FileName::MustReach.path(&self.dir);
+            at(&path, fs::remove_file(&path))?;
+        }
         at(&self.dir, File::open(&self.dir).and_then(|dir| dir.sync_all()))
     }
 }
@@ -242,6 +258,12 @@ fn lay_over(dir: &Path, overlay: &Overlay, files: &mut LogFiles) -> Result<Vec<S
         }
     }
     Ok(gaps)
+}
+
+fn read_must_reach(dir: &Path) -> Result<MustReach, FileError> {
+    let path = FileName::MustReach.path(dir);
+    let damaged = || MustReach { doubt: Some(format!("{} is damaged", path.display())), ..MustReach::default() };
+    Ok(MustReach::from_file(&read_small(&path)?).unwrap_or_else(damaged))
 }
 
 pub fn read_small(path: &Path) -> Result<Vec<u8>, FileError> {

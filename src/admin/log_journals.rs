@@ -9,10 +9,15 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::admin::log_files::{FileError, at, names, read_small};
-use crate::base::ids::{Offset, PartitionIndex, TopicId};
-use crate::base::limits::DISK_READ_BYTES_MAX;
+use crate::base::disk::BLOCK_BYTES;
+use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
+use crate::broker::message::TopicPartition;
+use crate::broker::route;
+use crate::journal::doubt::Doubt;
 use crate::journal::format::{self, EntryHead, FileName, Header, RING_START, VERSION};
+use crate::journal::replay::next_whole;
 use crate::journal::scan::{Scan, Scanned};
+use crate::log::reach::MustReach;
 use crate::meta::{Image, inspect};
 
 /// One journal's file.
@@ -27,6 +32,10 @@ pub struct JournalFile {
     pub entries: Vec<EntryRow>,
     /// Where in the file, and what is wrong there.
     pub damages: Vec<(u64, String)>,
+    /// Of which partitions nobody can tell how far the journal had them.
+    pub doubt: Doubt,
+    /// Without a header: how far the commits that are whole had each partition, now or long ago.
+    pub once_known: BTreeMap<(TopicId, PartitionIndex), Offset>,
 }
 
 /// A whole commit that is still needed.
@@ -62,8 +71,7 @@ pub struct Journals {
 pub struct Overlay {
     /// By segment, in the order of the commits.
     pub segments: BTreeMap<Offset, Vec<Piece>>,
-    /// Where the log must end at least.
-    pub reach: Offset,
+    pub must_reach: MustReach,
 }
 
 #[derive(Debug, Clone)]
@@ -86,23 +94,29 @@ impl JournalFile {
             commits: Vec::new(),
             entries: Vec::new(),
             damages: Vec::new(),
+            doubt: Doubt::default(),
+            once_known: BTreeMap::new(),
         };
-        match format::newest_header(&at(path, read(&file, 0, RING_START as usize))?) {
+        let headers = match read(&file, 0, RING_START as usize) {
+            Ok(headers) => headers,
+            Err(why) => {
+                journal.damage(0, format!("cannot be read: {why}"));
+                return Ok(journal);
+            }
+        };
+        match format::newest_header(&headers) {
             Ok(Some(header)) => {
-                let core = match name {
-                    FileName::Journal(core) | FileName::Damaged(core, _) => core,
-                };
-                if header.identity.core != core {
+                if header.identity.core != journal.core() {
                     journal.refused = Some(format!("was the journal of core {}", header.identity.core));
                 }
+                journal.scan(&file, Scan::new(&header));
                 let whole = RING_START + header.ring_bytes;
                 if len < whole {
-                    journal.damages.push((len, format!("is cut: it has {len} bytes of {whole}")));
+                    journal.damage(len, format!("is cut: it has {len} bytes of {whole}"));
                 }
-                journal.scan(&file, Scan::new(&header));
                 journal.header = Some(header);
             }
-            Ok(None) => journal.probe(&file, len)?,
+            Ok(None) => journal.probe(&file, len),
             Err(version) => {
                 journal.refused = Some(format!("has format version {version}, this program knows {VERSION}"));
             }
@@ -119,6 +133,7 @@ impl JournalFile {
                 },
                 Scanned::Commit { position, commit, .. } => {
                     let (head, entries) = (commit.head, commit.entries.len());
+                    commit.entries.iter().for_each(|(entry, _)| self.doubt.on_entry(entry.topic, entry.partition));
                     self.commits.push(CommitRow { sequence: head.sequence, position, bytes: head.bytes, entries });
                     self.entries.extend(commit.entries.into_iter().map(|(entry, payload)| EntryRow {
                         sequence: head.sequence,
@@ -126,9 +141,9 @@ impl JournalFile {
                         position: position + payload.start as u64,
                     }));
                 }
-                Scanned::Damaged { position, sequence, found } => {
-                    let next = found.map_or("none follows".to_owned(), |next| format!("the next whole one is {next}"));
-                    self.damages.push((position, format!("commit {sequence} is damaged, {next}")));
+                Scanned::Damaged { position, sequence, found, unreadable } => {
+                    let (next, is) = (next_whole(found), if unreadable { "cannot be read" } else { "is damaged" });
+                    self.damage(position, format!("commit {sequence} {is}, {next}"));
                 }
                 Scanned::End => return,
             }
@@ -136,14 +151,35 @@ impl JournalFile {
     }
 
     /// A file without a header was never used, or has lost both.
-    fn probe(&mut self, file: &File, len: u64) -> Result<(), FileError> {
-        for position in (RING_START..len).step_by(DISK_READ_BYTES_MAX) {
-            if format::may_hold_commits(&at(&self.path, read(file, position, DISK_READ_BYTES_MAX))?) {
-                self.damages.push((0, "has no header that is whole: which commits are needed is not known".into()));
-                break;
+    fn probe(&mut self, file: &File, len: u64) {
+        let mut is_written = false;
+        for position in (RING_START..len).step_by(BLOCK_BYTES) {
+            let Ok(block) = read(file, position, BLOCK_BYTES) else {
+                is_written = true;
+                continue;
+            };
+            is_written |= format::is_written(&block);
+            let Some(head) = format::CommitHead::read(&block) else { continue };
+            let commit = read(file, position, head.bytes).ok().and_then(|bytes| format::read_commit(&bytes));
+            for (entry, _) in commit.into_iter().flat_map(|commit| commit.entries) {
+                let known = self.once_known.entry((entry.topic, entry.partition)).or_default();
+                *known = (*known).max(entry.next);
             }
         }
-        Ok(())
+        if is_written {
+            self.damage(0, "has no header that is whole: which of its commits are needed is not known".into());
+        }
+    }
+
+    fn damage(&mut self, position: u64, message: String) {
+        self.doubt.on_damage(&format!("{}, byte {position}: {message}", self.path.display()));
+        self.damages.push((position, message));
+    }
+
+    fn core(&self) -> CoreId {
+        match self.name {
+            FileName::Journal(core) | FileName::Damaged(core, _) => core,
+        }
     }
 
     pub fn is_aside(&self) -> bool {
@@ -185,24 +221,46 @@ impl Journals {
         Ok(journals)
     }
 
+    /// What was put aside was replayed before, and what its partitions lack is kept in their directories.
     fn lay_over(&mut self) {
-        for file in &self.files {
+        let mut overlays = BTreeMap::<String, Overlay>::new();
+        for file in self.files.iter().filter(|file| !file.is_aside()) {
             for entry in &file.entries {
                 let head = &entry.head;
                 let Some(dir) = self.directory(head.topic, head.partition) else { continue };
-                let overlay = self.overlays.entry(dir).or_default();
-                overlay.reach = overlay.reach.max(head.next);
-                // What was put aside was replayed before, and segments may have changed since.
-                if !file.is_aside() {
-                    overlay.segments.entry(head.segment).or_default().push(Piece {
-                        start: head.position,
-                        len: u64::from(head.len),
-                        journal: file.path.clone(),
-                        position: entry.position,
-                    });
-                }
+                let overlay = overlays.entry(dir).or_default();
+                overlay.must_reach.end = overlay.must_reach.end.max(head.next);
+                overlay.segments.entry(head.segment).or_default().push(Piece {
+                    start: head.position,
+                    len: u64::from(head.len),
+                    journal: file.path.clone(),
+                    position: entry.position,
+                });
+            }
+            for (&(topic, partition), known) in &file.once_known {
+                let Some(dir) = self.directory(topic, partition) else { continue };
+                let overlay = overlays.entry(dir).or_default();
+                overlay.must_reach.end = overlay.must_reach.end.max(*known);
+            }
+            for dir in self.in_doubt(file) {
+                overlays.entry(dir).or_default().must_reach.doubt = file.doubt.cause().map(str::to_owned);
             }
         }
+        self.overlays = overlays;
+    }
+
+    /// The directories of partitions that may have lost what this journal had of them.
+    fn in_doubt(&self, file: &JournalFile) -> Vec<String> {
+        let topics = self.image.iter().flat_map(Image::topics);
+        let all = topics.flat_map(|topic| (0..topic.partitions).map(|at| (topic.id, PartitionIndex(at))));
+        // Whose it was is not known without its header.
+        let is_its = |topic, partition| {
+            let cores = file.header.as_ref().map(|header| header.identity.cores);
+            cores.is_none_or(|cores| route::owner(TopicPartition { topic, partition }, cores) == file.core())
+        };
+        let doubtful =
+            all.filter(|&(topic, partition)| file.doubt.is_about((topic, partition)) && is_its(topic, partition));
+        doubtful.filter_map(|(topic, partition)| self.directory(topic, partition)).collect()
     }
 
     /// The name of a partition's directory; `None` when its topic was deleted or the metadata cannot be read.
@@ -258,6 +316,11 @@ impl Overlay {
             }
         }
         Ok(())
+    }
+
+    /// Journals that were not replayed yet have something of the partition, or may have had.
+    pub fn asks_anything(&self) -> bool {
+        self.must_reach != MustReach::default()
     }
 
     pub fn entries(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Replays the journals of a data directory as a broker would when it starts, with plain files.
 //!
-//! *Owns*: carrying out the disk operations of a replay. *Never*: decides what is replayed. *Runs on*: the main thread,
-//! while no broker has the files.
+//! *Owns*: carrying out the disk operations of a replay. *Never*: decides what is replayed; asks whether a loss is
+//! accepted. *Runs on*: the main thread, while no broker has the files.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -11,22 +11,29 @@ use std::path::{Path, PathBuf};
 use crate::admin::log_files::FileError;
 use crate::admin::log_journals::{Journals, read};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
-use crate::journal::replay::{Next, Replay, Report};
+use crate::journal::replay::{Loss, Next, Replay, Topics};
 
 /// Writes what the journals hold to its segments, and empties them; those that are damaged are put aside.
-pub fn replay(data: &Path, journals: &Journals) -> Result<Report, FileError> {
+pub fn replay(data: &Path, journals: &Journals) -> Result<(), FileError> {
     let failed = |why: String| FileError { path: data.to_owned(), why: io::Error::other(why) };
-    let identity = journals.files.iter().find_map(|file| file.header.as_ref()).map(|header| header.identity.clone());
-    let identity = identity.ok_or_else(|| failed("no journal in it says whose it is".to_owned()))?;
+    let headers = journals.files.iter().filter_map(|file| file.header.as_ref());
+    // Without any header there is nobody to be told from.
+    let (cluster, node) =
+        headers.map(|header| (header.identity.cluster.clone(), header.identity.node)).next().unwrap_or_default();
     // However many cores there will be: a journal of none is removed by the broker.
-    let (mut replay, mut op) = Replay::start(identity.cluster, identity.node, u16::MAX, 0);
+    let (mut replay, mut op) = Replay::start(cluster, node, u16::MAX, Loss::Accepted, 0);
     let mut disk = PlainDisk { root: data.to_owned(), files: BTreeMap::new() };
+    let directory = |topic, partition| journals.directory(topic, partition).map(PathBuf::from);
+    // What is lost was said before.
+    let owned = |_, _| Vec::new();
     loop {
-        let result = disk.carry_out(op);
-        let directory = |topic, partition| journals.directory(topic, partition).map(PathBuf::from);
-        match replay.on_disk(result, &directory) {
-            Next::Ask(next) => op = next,
-            Next::Done(report) => return Ok(*report),
+        let mut next = replay.on_disk(disk.carry_out(op), Topics { directory: &directory, owned: &owned });
+        if let Next::Redone(_) = next {
+            next = replay.empty();
+        }
+        match next {
+            Next::Ask(asked) => op = asked,
+            Next::Redone(_) | Next::Done => return Ok(()),
             Next::Failed { message } => return Err(failed(message)),
         }
     }

@@ -1,7 +1,8 @@
 //! The commit journal of a core, between its partitions and the disk.
 //!
 //! What partitions hand over in a step is committed together at the end of it, or with what the next steps bring while
-//! a commit is under way. The journal is opened when the first partition may need it.
+//! a commit is under way. The journal is there when the first partition may need it, and its file is opened when
+//! nothing of what earlier runs left in it is needed any more.
 //!
 //! *Owns*: the core's journal, and how far each log must reach after a replay. *Never*: looks into a log.
 //! *Runs on*: every core.
@@ -20,6 +21,7 @@ use crate::journal::format::Identity;
 use crate::journal::journal::{Entry, Gauges, Journal, JournalEvent, JournalOp, JournalOut};
 use crate::log::commit::ToJournal;
 use crate::log::log::WriteTimes;
+use crate::log::reach::MustReach;
 
 /// The owner number of the journal's file.
 const JOURNAL_OWNER: u32 = u32::MAX - 1;
@@ -27,13 +29,15 @@ const JOURNAL_OWNER: u32 = u32::MAX - 1;
 #[derive(Debug, Default)]
 pub struct Commits {
     journal: Option<Journal>,
+    /// Those of earlier runs are empty.
+    may_open: bool,
     closing: bool,
     closed: bool,
     out: JournalOut,
     /// What the device has taught, where `journal.direct.bytes` leaves it to that.
     direct_bytes: Option<u64>,
     /// From the replay, for partitions that have not been opened yet.
-    must_reach: BTreeMap<TopicPartition, Offset>,
+    must_reach: BTreeMap<TopicPartition, MustReach>,
 }
 
 impl Commits {
@@ -47,13 +51,22 @@ impl Commits {
     }
 
     /// What the journals said of a log that is now opened.
-    pub fn take_must_reach(&mut self, name: TopicPartition) -> Offset {
-        self.must_reach.remove(&name).unwrap_or(Offset(0))
+    pub fn take_must_reach(&mut self, name: TopicPartition) -> MustReach {
+        self.must_reach.remove(&name).unwrap_or_default()
     }
 
-    pub fn on_replayed(&mut self, must_reach: Vec<(TopicPartition, Offset)>) {
-        assert!(self.journal.is_none(), "journals are replayed before they are opened");
+    pub fn on_replayed(&mut self, must_reach: Vec<(TopicPartition, MustReach)>) {
+        assert!(self.journal.is_none(), "journals are replayed before partitions are opened");
         self.must_reach.extend(must_reach);
+    }
+
+    /// The journals of earlier runs are empty.
+    pub fn open(&mut self) {
+        assert!(!self.may_open, "said once");
+        self.may_open = true;
+        if let Some(journal) = &mut self.journal {
+            journal.open(&mut self.out);
+        }
     }
 
     /// The segments of a partition are durable below `upto`.
@@ -83,7 +96,7 @@ impl Commits {
 }
 
 impl Shard {
-    /// Opens the journal if a partition with these settings may need it.
+    /// Makes the journal if a partition with these settings may need it.
     pub(in crate::broker) fn prepare_commits(&mut self, settings: &TopicSettings) {
         if settings.durability == Durability::Write
             || settings.journal_direct_bytes == 0
@@ -99,12 +112,16 @@ impl Shard {
         };
         let file = FileId::new(JOURNAL_OWNER, 1);
         let (bytes, key) = (self.config.settings.journal_bytes, self.rng.next_u64());
-        self.commits.journal = Some(Journal::open(identity, bytes, key, file, &mut self.commits.out));
+        let mut journal = Journal::new(identity, bytes, key, file);
+        if self.commits.may_open {
+            journal.open(&mut self.commits.out);
+        }
+        self.commits.journal = Some(journal);
     }
 
     pub(in crate::broker) fn commit_later(&mut self, owner: u32, name: TopicPartition, piece: ToJournal) {
         let ToJournal { segment, position, epoch, base, next, slices, len } = piece;
-        let journal = self.commits.journal.as_mut().expect("a log that commits was opened after the journal");
+        let journal = self.commits.journal.as_mut().expect("a log that commits was opened after the journal was made");
         journal.append(Entry {
             owner,
             topic: name.topic,

@@ -39,6 +39,8 @@ pub struct Control {
     store: Store,
     queue: VecDeque<Order>,
     stage: Stage,
+    /// Until the journals of the run before are empty.
+    replaying: Option<Box<Replaying>>,
     out: MetaOut,
 }
 
@@ -62,11 +64,14 @@ enum Stage {
     Replaying {
         seq: u64,
         group: Group,
-        replaying: Box<Replaying>,
     },
     Applying {
         seq: u64,
         cores_left: u16,
+        group: Group,
+    },
+    /// The first group of a start is applied: nobody needs the journals of the run before.
+    Emptying {
         group: Group,
     },
     Closing,
@@ -86,7 +91,7 @@ impl Control {
     pub fn boot(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let mut out = MetaOut::default();
         let store = Store::open(META_OWNER, PathBuf::from("meta"), &mut out);
-        shard.control = Some(Control { store, queue: VecDeque::new(), stage: Stage::Loading, out });
+        shard.control = Some(Control { store, queue: VecDeque::new(), stage: Stage::Loading, replaying: None, out });
         settle(shard, now, effects);
     }
 
@@ -120,14 +125,15 @@ impl Control {
             return;
         }
         let Stage::Applying { group, .. } = mem::replace(&mut control.stage, Stage::Idle) else { return };
+        if group.boot {
+            control.stage = Stage::Emptying { group };
+            return shard.empty_journals(now, effects);
+        }
         finish_group(shard, group, now, effects);
     }
 
     pub fn replaying(&mut self) -> Option<&mut Replaying> {
-        match &mut self.stage {
-            Stage::Replaying { replaying, .. } => Some(replaying),
-            _ => None,
-        }
+        self.replaying.as_deref_mut()
     }
 
     /// The data directory takes no more writes: what was not begun is refused.
@@ -240,15 +246,24 @@ fn on_committed(shard: &mut Shard, seq: u64, records: Vec<MetaRecord>, effects: 
 
 fn replay(shard: &mut Shard, seq: u64, group: Group, effects: &mut Effects) {
     let Some(control) = shard.control.take() else { return };
-    let replaying = Box::new(Replaying::start(shard, control.store.planned(), effects));
-    shard.control = Some(Control { stage: Stage::Replaying { seq, group, replaying }, ..control });
+    let replaying = Some(Box::new(Replaying::start(shard, control.store.planned(), effects)));
+    shard.control = Some(Control { stage: Stage::Replaying { seq, group }, replaying, ..control });
 }
 
-/// Journals are empty, and every core knows what its logs must hold.
+/// What the journals had is in the segments, and every core knows what its logs must hold.
 pub fn on_replayed(shard: &mut Shard, effects: &mut Effects) {
     let Some(control) = shard.control.as_mut() else { return };
-    if let Stage::Replaying { seq, group, .. } = mem::replace(&mut control.stage, Stage::Idle) {
+    if let Stage::Replaying { seq, group } = mem::replace(&mut control.stage, Stage::Idle) {
         apply(shard, seq, group, effects);
+    }
+}
+
+/// The journals of the run before are empty, or must stay as they are.
+pub fn on_emptied(shard: &mut Shard, now: Now, effects: &mut Effects) {
+    let Some(control) = shard.control.as_mut() else { return };
+    control.replaying = None;
+    if let Stage::Emptying { group } = mem::replace(&mut control.stage, Stage::Idle) {
+        finish_group(shard, group, now, effects);
     }
 }
 

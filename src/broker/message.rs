@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::base::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId};
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
+use crate::log::reach::MustReach;
 use crate::meta::MetaRecord;
 use crate::meta::controller::NewTopic;
 use crate::replica::partition::{Acked, Brought, Follower};
@@ -66,15 +67,15 @@ pub enum ShardMessage {
     MetaApplied {
         sequence: u64,
     },
-    /// From core 0, before the first records: the journals had batches of these partitions up to there.
+    /// From core 0, before the first records: the journals had batches of these partitions up to there, or may have.
     Replayed {
-        must_reach: Vec<(TopicPartition, Offset)>,
+        must_reach: Vec<(TopicPartition, MustReach)>,
     },
     /// A sync failed on the sending core, or a write of its journal: all cores share the directory.
     DirectoryOffline {
         cause: String,
     },
-    /// From core 0: every core has recovered.
+    /// From core 0: every core has recovered, and the journals of the run before are empty.
     AllReady,
     /// This core has answered everything its clients had asked, and asks nothing of others any more.
     SessionsDone,

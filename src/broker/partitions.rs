@@ -192,7 +192,7 @@ impl Shard {
             }
             TokenOf::Meta(op) => Control::on_disk(self, op, result, now, effects),
             TokenOf::Journal(op) => self.on_journal_disk(op, result, now, effects),
-            TokenOf::Replay => self.on_replay_disk(result, effects),
+            TokenOf::Replay => self.on_replay_disk(result, now, effects),
             TokenOf::Leftover => {
                 if let Err(error) = result {
                     tracing::error!("cannot remove the rest of a deleted topic, will try at the next start: {error}");
@@ -378,9 +378,16 @@ impl Shard {
                 }
                 self.on_opened_one(now, effects);
             }
-            StateChange::OpenFailed { message } => {
+            StateChange::OpenFailed { message, kept } => {
                 let name = self.partition_title(owner);
                 tracing::error!("{name} is offline, other partitions go on: {message}");
+                if !kept {
+                    let message = format!(
+                        "{name} lacks what the commit journal knows of, which could not be written down: {message}. The \
+                         journals are as they were and nothing is lost: put the disk right and start again"
+                    );
+                    return effects.push(Effect::Fatal { message });
+                }
                 self.on_opened_one(now, effects);
             }
             StateChange::Closed => {

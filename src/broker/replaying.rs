@@ -1,18 +1,22 @@
-//! Replaying the commit journals of the run before, between reading the metadata and opening the partitions.
+//! Replaying the commit journals of the run before, between reading the metadata and opening the partitions; and
+//! emptying them when all partitions are open or have kept what they lack.
 //!
-//! *Owns*: when the replay runs, and who is told how far each log must reach. *Never*: reads a journal by itself.
+//! *Owns*: when both happen, and who is told what each log must reach. *Never*: reads a journal by itself.
 //! *Runs on*: core 0, for all cores.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::base::disk::DiskResult;
-use crate::base::ids::{CoreId, TopicId};
+use crate::base::ids::{CoreId, PartitionIndex, TopicId};
+use crate::base::time::Now;
 use crate::broker::control::{self, Control};
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::message::{ShardMessage, TopicPartition};
+use crate::broker::route;
 use crate::broker::shard::Shard;
-use crate::journal::replay::{Next, Replay, Report};
+use crate::journal::replay::{Loss, Next, Replay, Report, Topics};
+use crate::log::reach::MustReach;
 use crate::meta::Image;
 
 /// The owner number of the files it opens.
@@ -29,7 +33,8 @@ impl Replaying {
     pub fn start(shard: &mut Shard, image: &Image, effects: &mut Effects) -> Replaying {
         let config = &shard.config;
         let cluster = image.cluster_id().to_owned();
-        let (replay, first) = Replay::start(cluster, config.settings.node_id, config.cores, REPLAY_OWNER);
+        let (replay, first) =
+            Replay::start(cluster, config.settings.node_id, config.cores, Loss::Refused, REPLAY_OWNER);
         let topics = image.topics().map(|topic| (topic.id, (topic.name.clone(), topic.partitions))).collect();
         let token = shard.partitions.replay_token();
         effects.push(Effect::Disk { token, op: first });
@@ -38,35 +43,63 @@ impl Replaying {
 
     fn on_disk(&mut self, result: DiskResult) -> Next {
         let topics = &self.topics;
-        self.replay.on_disk(result, &|topic, partition| {
+        let directory = |topic: TopicId, partition: PartitionIndex| {
             let (name, _) = topics.get(&topic).filter(|(_, count)| partition.0 < *count)?;
             Some(PathBuf::from(format!("{name}-{partition}")))
-        })
+        };
+        let owned = |core: CoreId, cores: u16| {
+            let all = topics.iter().flat_map(|(&topic, (_, count))| (0..*count).map(move |at| (topic, at)));
+            all.map(|(topic, at)| (topic, PartitionIndex(at)))
+                .filter(|&(topic, partition)| route::owner(TopicPartition { topic, partition }, cores) == core)
+                .collect()
+        };
+        self.replay.on_disk(result, Topics { directory: &directory, owned: &owned })
     }
 }
 
 impl Shard {
-    pub(in crate::broker) fn on_replay_disk(&mut self, result: DiskResult, effects: &mut Effects) {
+    pub(in crate::broker) fn on_replay_disk(&mut self, result: DiskResult, now: Now, effects: &mut Effects) {
         let Some(replaying) = self.control.as_mut().and_then(Control::replaying) else { return };
-        match replaying.on_disk(result) {
+        let next = replaying.on_disk(result);
+        self.go_on_replaying(next, now, effects);
+    }
+
+    /// Every core has opened its partitions. With a directory that takes no more writes the journals stay as they are.
+    pub(in crate::broker) fn empty_journals(&mut self, now: Now, effects: &mut Effects) {
+        let Some(replaying) = self.control.as_mut().and_then(Control::replaying) else { return };
+        let next = if self.offline.is_some() { Next::Done } else { replaying.replay.empty() };
+        self.go_on_replaying(next, now, effects);
+    }
+
+    fn go_on_replaying(&mut self, next: Next, now: Now, effects: &mut Effects) {
+        match next {
             Next::Ask(op) => {
                 let token = self.partitions.replay_token();
                 effects.push(Effect::Disk { token, op });
             }
-            Next::Done(report) => {
+            Next::Redone(report) => {
                 say(&report);
                 self.send_must_reach(*report, effects);
                 control::on_replayed(self, effects);
             }
+            Next::Done => control::on_emptied(self, now, effects),
             Next::Failed { message } => effects.push(Effect::Fatal { message }),
         }
     }
 
     fn send_must_reach(&mut self, report: Report, effects: &mut Effects) {
+        let Report { must_reach, mut doubtful, .. } = report;
+        let mut all: BTreeMap<(TopicId, PartitionIndex), MustReach> = must_reach
+            .into_iter()
+            .map(|(name, end)| (name, MustReach { end, doubt: doubtful.remove(&name) }))
+            .collect();
+        all.extend(
+            doubtful.into_iter().map(|(name, why)| (name, MustReach { doubt: Some(why), ..MustReach::default() })),
+        );
         let mut by_core = vec![Vec::new(); usize::from(self.config.cores)];
-        for ((topic, partition), offset) in report.must_reach {
+        for ((topic, partition), must_reach) in all {
             let core = self.owner(topic, partition);
-            by_core[usize::from(core.0)].push((TopicPartition { topic, partition }, offset));
+            by_core[usize::from(core.0)].push((TopicPartition { topic, partition }, must_reach));
         }
         for (core, must_reach) in (0..).map(CoreId).zip(by_core) {
             if !must_reach.is_empty() {
@@ -79,18 +112,25 @@ impl Shard {
 fn say(report: &Report) {
     for damage in &report.damages {
         tracing::error!(
-            "{} is damaged at byte {}: {}. It was put aside. Partitions that lack what is known to have been in it stay \
-             offline; what cannot be read of it may be missing from others too (`corelog log verify` reads it)",
+            "{} is damaged at byte {}: {}. The journal is put aside. Partitions that lack what is known to have been in \
+             it, or that may lack something, stay offline; all others go on",
             damage.path.display(),
             damage.position,
             damage.message
         );
     }
-    for path in &report.aside {
-        tracing::warn!("{} is a damaged journal of an earlier run, kept until `corelog log repair`", path.display());
-    }
     if report.more_damages > 0 {
         tracing::error!("{} more damaged places in the journals", report.more_damages);
+    }
+    if !report.doubtful.is_empty() {
+        tracing::error!(
+            "{} partitions may lack their last batches, for only what is lost of the journals would tell: they stay \
+             offline until `corelog log repair`",
+            report.doubtful.len()
+        );
+    }
+    for path in &report.aside {
+        tracing::warn!("{} is a damaged journal, kept until `corelog log repair`", path.display());
     }
     if report.commits > 0 {
         tracing::info!(

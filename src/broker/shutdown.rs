@@ -32,6 +32,7 @@ impl Shard {
     pub(in crate::broker) fn on_all_ready(&mut self, effects: &mut Effects) {
         if self.life == Life::Starting {
             self.life = Life::Serving;
+            self.commits.open();
             effects.push(Effect::Ready);
         }
     }

@@ -40,8 +40,7 @@ const POSITION_MAX: u64 = 1 << 40;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileName {
     Journal(CoreId),
-    /// A journal that was found damaged, with a number. It is kept until somebody has looked at it: until then it
-    /// says how far the partitions it knew must reach.
+    /// A journal that was found damaged, with a number. It is kept until somebody has looked at it.
     Damaged(CoreId, u32),
 }
 
@@ -197,6 +196,7 @@ impl Header {
             && (1..u64::MAX / 2).contains(&self.tail.sequence)
             && self.end.is_none_or(|end| end >= self.tail.sequence && end < u64::MAX / 2)
             && self.in_flight > 0
+            && self.identity.core.0 < self.identity.cores
             && self.identity.cluster.len() <= CLUSTER_ID_BYTES_MAX
     }
 }
@@ -379,9 +379,9 @@ pub fn read_commit(bytes: &[u8]) -> Option<Commit> {
     (start == bytes.len()).then_some(Commit { head, entries })
 }
 
-/// Whether what may be commits is in these blocks of a ring. For journals that have lost their headers.
-pub fn may_hold_commits(blocks: &[u8]) -> bool {
-    blocks.chunks(BLOCK_BYTES).any(|block| CommitHead::read(block).is_some())
+/// Whether anything was ever written to this part of a ring: space that was only made ready is zeros.
+pub fn is_written(blocks: &[u8]) -> bool {
+    blocks.iter().any(|byte| *byte != 0)
 }
 
 struct Fields<'a>(&'a [u8]);
@@ -487,6 +487,7 @@ mod tests {
         check(|header| header.tail.sequence = 0);
         check(|header| header.end = Some(76));
         check(|header| header.in_flight = 0);
+        check(|header| header.identity.cores = 1);
         check(|header| header.end = Some(u64::MAX));
         check(|header| header.count = u64::MAX);
         check(|header| header.run.generation = u64::MAX);

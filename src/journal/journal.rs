@@ -220,13 +220,12 @@ struct Owner {
 }
 
 impl Journal {
-    /// Starts to open the journal of `identity.core`, which begins empty: what the file held must have been
-    /// replayed. A file that is missing or of another size is made. `key` is a random number, `file` the id the
-    /// file is to have. `append` may be called at once.
-    pub fn open(identity: Identity, ring_bytes: u64, key: u64, file: FileId, out: &mut JournalOut) -> Journal {
+    /// The journal of `identity.core`, which [`Journal::open`] opens. `key` is a random number, `file` the id the file
+    /// is to have. `append` may be called at once.
+    pub fn new(identity: Identity, ring_bytes: u64, key: u64, file: FileId) -> Journal {
         assert!((JOURNAL_BYTES_MIN..=JOURNAL_BYTES_MAX).contains(&ring_bytes), "the setting has its bounds");
         let ring_bytes = ring_bytes / BLOCK * BLOCK;
-        let mut journal = Journal {
+        Journal {
             identity,
             file,
             key,
@@ -249,9 +248,15 @@ impl Journal {
             gauges: Gauges { ring_bytes, ..Gauges::default() },
             learned: Learned::default(),
             warned: None,
-        };
-        journal.ask(Op::MakeDir, DiskOp::List { dir: DIR.into() }, out);
-        journal
+        }
+    }
+
+    /// To be called once. The journal begins empty: what the file held must have been replayed. A file that is missing
+    /// or of another size is made.
+    pub fn open(&mut self, out: &mut JournalOut) {
+        if self.state == State::Opening && !self.closing {
+            self.ask(Op::MakeDir, DiskOp::List { dir: DIR.into() }, out);
+        }
     }
 
     /// Queues an entry. Ends in `Committed` or `Failed`, except that nothing is said when the owner's segments have

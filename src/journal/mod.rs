@@ -9,6 +9,7 @@
 //! A file is two header blocks, written alternately, and a ring of blocks that was written once when it was made, so
 //! that no commit waits for the file system to give it space.
 
+pub mod doubt;
 pub mod format;
 #[allow(clippy::module_inception)]
 pub mod journal;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::replay::Damage;
+use super::replay::{Damage, Loss, remedies};
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::ids::{Offset, PartitionIndex, TopicId};
@@ -62,6 +62,7 @@ pub(super) struct Redone {
 
 #[derive(Debug)]
 pub(super) struct Redo {
+    loss: Loss,
     rows: VecDeque<Row>,
     /// Segments of the partition at hand.
     found: Vec<Offset>,
@@ -120,8 +121,9 @@ impl Pieces {
 
 impl Redo {
     /// Its files' ids are of `owner`, and count on from `files_opened`.
-    pub(super) fn start(pieces: Pieces, owner: u32, files_opened: u32) -> (Redo, Next) {
+    pub(super) fn start(pieces: Pieces, loss: Loss, owner: u32, files_opened: u32) -> (Redo, Next) {
         let mut redo = Redo {
+            loss,
             rows: pieces.rows.into_values().collect(),
             found: Vec::new(),
             stage: Stage::Listing,
@@ -168,7 +170,7 @@ impl Redo {
         }
     }
 
-    /// An error of one file is told and the others go on, unless all are going to have it.
+    /// Where a loss is accepted, an error of one file is told and the others go on, unless all are going to have it.
     fn on_error(&mut self, error: &DiskError) -> Next {
         let path = self.path();
         let path = path.display();
@@ -178,6 +180,10 @@ impl Redo {
                 Next::Failed(format!("{path} cannot be completed from the commit journal: {error}; {why}"))
             }
             (Stage::Syncing, _) => Next::Failed(format!("{path} cannot be synced: {error}; look at the device")),
+            (Stage::Closing, _) => self.open(),
+            _ if self.loss == Loss::Refused => {
+                Next::Failed(format!("{path} cannot be completed from the commit journal: {error}. {}", remedies()))
+            }
             (Stage::Listing | Stage::Opening, _) => {
                 self.damage(format!("cannot be opened to be completed from the journal: {error}"));
                 if self.stage == Stage::Listing {
@@ -186,7 +192,6 @@ impl Redo {
                 }
                 self.open()
             }
-            (Stage::Closing, _) => self.open(),
             (Stage::ReadingBefore | Stage::ReadingBehind | Stage::Writing | Stage::Cutting, _) => {
                 self.damage(format!("cannot be completed from the journal: {error}"));
                 self.close()

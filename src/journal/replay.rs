@@ -1,8 +1,11 @@
 //! Replay: what the journals of the run before hold is written to the segments, then the journals are emptied.
 //!
 //! To be done before any partition is opened, for all journals there are: the number of cores may have changed. A
-//! journal is emptied only when everything of all of them is durable in its segment, so that a replay that is cut
-//! short is simply done again. One operation at a time.
+//! journal is emptied only when everything of all of them is durable in its segment, and the logs have been opened or
+//! have kept what was asked of them: until then all of it can simply be done again.
+//!
+//! What cannot be read, or not be written to its segment, ends the start while nothing is changed. Commits that were
+//! read and are not whole stay lost: the partitions that may lack them are named, and their journal is put aside.
 //!
 //! *Owns*: `journal/` while it runs. *Never*: drops a commit that was durable without saying so; keeps more than a
 //! bounded part of a journal in memory. *Runs on*: core 0.
@@ -12,9 +15,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::doubt::Doubt;
 use super::format::{
-    Commit, DIR, FileName, HEADER_SLOTS, Header, Identity, RING_START, Run, Tail, VERSION, may_hold_commits,
-    newest_header,
+    Commit, DIR, FileName, HEADER_SLOTS, Header, Identity, RING_START, Run, Tail, VERSION, is_written, newest_header,
 };
 use super::redo::{self, Pieces, Redo, Redone};
 use super::scan::{Scan, Scanned};
@@ -23,15 +26,34 @@ use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, 
 use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 use crate::base::limits::{DISK_READ_BYTES_MAX, JOURNAL_DAMAGES_MAX, JOURNAL_REDO_BYTES_MAX};
 
-/// Where the partition of a topic has its directory, relative to the data directory; `None` when there is no such
-/// topic any more.
-pub type Directory<'a> = &'a dyn Fn(TopicId, PartitionIndex) -> Option<PathBuf>;
+/// What is known of the topics there are.
+#[derive(Clone, Copy)]
+pub struct Topics<'a> {
+    /// Where a partition has its directory, relative to the data directory; `None` when there is no such topic any
+    /// more.
+    pub directory: &'a dyn Fn(TopicId, PartitionIndex) -> Option<PathBuf>,
+    /// The partitions a core has when there are so many cores.
+    pub owned: &'a dyn Fn(CoreId, u16) -> Vec<(TopicId, PartitionIndex)>,
+}
+
+/// What is to be done about commits that cannot be read, or not be brought to their segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing is changed, and [`Next::Failed`] says why.
+    Refused,
+    /// Somebody has seen what it is.
+    Accepted,
+}
 
 /// What replay asks for next, or how it ended.
 #[derive(Debug)]
 pub enum Next {
     Ask(DiskOp),
-    Done(Box<Report>),
+    /// Everything is in its segment that can be brought there, and journals are as they were. When what the report
+    /// says is known for good, [`Replay::empty`] goes on.
+    Redone(Box<Report>),
+    /// The journals hold nothing any more.
+    Done,
     /// The broker must not start; the message says what to do. Journals are as they were: nothing is lost.
     Failed {
         message: String,
@@ -42,6 +64,8 @@ pub enum Next {
 pub struct Report {
     /// Where each partition's log must end at least.
     pub must_reach: BTreeMap<(TopicId, PartitionIndex), Offset>,
+    /// Partitions that may lack some of their last batches, and why.
+    pub doubtful: BTreeMap<(TopicId, PartitionIndex), String>,
     /// Journals that held commits.
     pub journals: u32,
     pub commits: u64,
@@ -50,11 +74,11 @@ pub struct Report {
     pub bytes: u64,
     /// Entries of deleted topics and of segments that retention removed.
     pub skipped: u64,
-    /// What was durable and could not be brought back, or not be read. The journals concerned were put aside.
+    /// What was durable and could not be brought back. The journals concerned are put aside.
     pub damages: Vec<Damage>,
     /// Damages beyond those.
     pub more_damages: u64,
-    /// Journals put aside, now or earlier. As long as they are there, their partitions must reach what they held.
+    /// Where journals were put aside earlier, or are now.
     pub aside: Vec<PathBuf>,
 }
 
@@ -71,18 +95,22 @@ pub struct Replay {
     cluster: String,
     node: i32,
     cores: u16,
+    loss: Loss,
     owner: u32,
     files_opened: u32,
     stage: Stage,
-    /// Still to be read.
-    names: VecDeque<FileName>,
+    /// The journals still to be read.
+    cores_left: VecDeque<CoreId>,
     /// The highest number of those put aside, by core.
     aside: BTreeMap<CoreId, u32>,
-    /// The file at hand, its length, and whether it was found damaged.
-    name: FileName,
+    /// The file at hand, its core and length, and whether it was found damaged.
+    core: CoreId,
     file: FileId,
     len: u64,
     damaged: bool,
+    doubt: Doubt,
+    /// The last read of the file that failed.
+    unreadable: Option<DiskError>,
     /// Commits found in it.
     commits: u64,
     header: Option<Header>,
@@ -92,8 +120,8 @@ pub struct Replay {
     pieces_bytes: usize,
     redo: Option<Redo>,
     directories: BTreeMap<(TopicId, PartitionIndex), Option<PathBuf>>,
-    /// Files that were read, and what is to become of them.
-    ends: VecDeque<End>,
+    /// What is to become of the files that were read.
+    ends: VecDeque<(CoreId, End)>,
     report: Report,
 }
 
@@ -109,8 +137,8 @@ enum Stage {
     Closing,
     /// Opening, writing, syncing, closing what is to be emptied.
     Emptying(Emptying),
-    Removing,
-    PuttingAside,
+    /// Removing or renaming.
+    Ending,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,28 +153,31 @@ enum Emptying {
 #[derive(Debug)]
 enum End {
     /// Nothing of it is needed, and its core is there to use it again.
-    Empty(FileName, Box<Header>),
+    Empty(Box<Header>),
     /// Its core is not there any more.
-    Remove(FileName),
-    PutAside(CoreId),
+    Remove,
+    PutAside(PathBuf),
 }
 
 impl Replay {
     /// `cores` is how many there are now, `owner` the upper half of the ids of the files it opens.
-    pub fn start(cluster: String, node: i32, cores: u16, owner: u32) -> (Replay, DiskOp) {
+    pub fn start(cluster: String, node: i32, cores: u16, loss: Loss, owner: u32) -> (Replay, DiskOp) {
         let replay = Replay {
             cluster,
             node,
             cores,
+            loss,
             owner,
             files_opened: 0,
             stage: Stage::Listing,
-            names: VecDeque::new(),
+            cores_left: VecDeque::new(),
             aside: BTreeMap::new(),
-            name: FileName::Journal(CoreId(0)),
+            core: CoreId(0),
             file: FileId::new(owner, 0),
             len: 0,
             damaged: false,
+            doubt: Doubt::default(),
+            unreadable: None,
             commits: 0,
             header: None,
             scan: None,
@@ -161,14 +192,14 @@ impl Replay {
     }
 
     /// To be told how the operation asked for ended.
-    pub fn on_disk(&mut self, result: DiskResult, directory: Directory<'_>) -> Next {
+    pub fn on_disk(&mut self, result: DiskResult, topics: Topics<'_>) -> Next {
         if self.stage == Stage::Redoing {
             let next = self.redo.as_mut().expect("a redo is under way").on_disk(result);
-            return self.on_redo(next, directory);
+            return self.on_redo(next, topics);
         }
         let done = match result {
             Ok(done) => done,
-            Err(error) => return self.on_error(&error, directory),
+            Err(error) => return self.on_error(error, topics),
         };
         match (self.stage, done) {
             (Stage::Listing, DiskDone::Listed(names)) => self.on_listed(&names),
@@ -177,66 +208,75 @@ impl Replay {
                 self.stage = Stage::ReadingHeaders;
                 Next::Ask(DiskOp::Read { file: self.file, position: 0, len: RING_START as usize })
             }
-            (Stage::ReadingHeaders, DiskDone::Read(bytes)) => self.on_headers(&bytes, directory),
-            (Stage::Probing(at), DiskDone::Read(bytes)) => self.on_probed(at, &bytes),
+            (Stage::ReadingHeaders, DiskDone::Read(bytes)) => self.on_headers(&bytes, topics),
+            (Stage::Probing(at), DiskDone::Read(bytes)) => self.on_probed(at, &bytes, topics),
             (Stage::Scanning, DiskDone::Read(bytes)) => {
                 self.scan.as_mut().expect("a scan is under way").on_read(bytes);
-                self.scan_on(directory)
+                self.scan_on(topics)
             }
             (Stage::Closing, _) => self.read_next(),
             (Stage::Emptying(stage), _) => self.empty_on(stage),
-            (Stage::Removing | Stage::PuttingAside, _) => self.end_next(),
+            (Stage::Ending, _) => self.empty(),
             (stage, done) => unreachable!("{done:?} is no answer while {stage:?}"),
         }
     }
 
-    fn on_error(&mut self, error: &DiskError, directory: Directory<'_>) -> Next {
-        let path = self.name.path();
+    fn on_error(&mut self, error: DiskError, topics: Topics<'_>) -> Next {
+        let can_fail = error.kind == DiskErrorKind::Failed;
         match self.stage {
-            Stage::Scanning if error.kind == DiskErrorKind::Failed => {
+            Stage::Scanning if can_fail => {
+                self.unreadable = Some(error);
                 self.scan.as_mut().expect("a scan is under way").on_unreadable();
-                self.scan_on(directory)
+                self.scan_on(topics)
             }
-            Stage::ReadingHeaders | Stage::Probing(_) if error.kind == DiskErrorKind::Failed => {
-                self.damage(0, format!("cannot be read: {error}"));
-                self.close()
+            Stage::ReadingHeaders | Stage::Probing(_) if can_fail => {
+                self.lose(0, format!("cannot be read: {error}")).unwrap_or_else(|| self.close(topics))
             }
-            Stage::Opening if self.is_aside() => self.read_next(),
             Stage::Closing => self.read_next(),
-            Stage::Emptying(Emptying::Closing) => self.end_next(),
+            Stage::Emptying(Emptying::Closing) => self.empty(),
             Stage::Listing => failed(Path::new(DIR), &format!("cannot be listed: {error}")),
-            _ => failed(&path, &format!("cannot be read or emptied: {error}")),
+            _ => failed(&self.path(), &format!("cannot be read or emptied: {error}")),
         }
     }
 
     fn on_listed(&mut self, names: &[(String, u64)]) -> Next {
         let mut names: Vec<FileName> = names.iter().filter_map(|(name, _)| FileName::parse(name)).collect();
         names.sort_unstable();
-        for name in &names {
-            if let FileName::Damaged(core, number) = name {
-                let highest = self.aside.entry(*core).or_default();
-                *highest = (*highest).max(*number);
-                self.report.aside.push(name.path());
+        for name in names {
+            match name {
+                FileName::Journal(core) => self.cores_left.push_back(core),
+                FileName::Damaged(core, number) => {
+                    let highest = self.aside.entry(core).or_default();
+                    *highest = (*highest).max(number);
+                    self.report.aside.push(name.path());
+                }
             }
         }
-        self.names = names.into();
         self.read_next()
     }
 
-    /// Reads the next journal; after the last, ends all of them.
+    /// Reads the next journal, until there is none.
     fn read_next(&mut self) -> Next {
-        let Some(name) = self.names.pop_front() else { return self.end_next() };
-        self.name = name;
+        let Some(core) = self.cores_left.pop_front() else {
+            return Next::Redone(Box::new(std::mem::take(&mut self.report)));
+        };
+        self.core = core;
         self.damaged = false;
+        self.doubt = Doubt::default();
+        self.unreadable = None;
         self.commits = 0;
         self.header = None;
-        self.open(name, Stage::Opening)
+        self.open(Stage::Opening)
     }
 
-    fn open(&mut self, name: FileName, stage: Stage) -> Next {
+    fn path(&self) -> PathBuf {
+        FileName::Journal(self.core).path()
+    }
+
+    fn open(&mut self, stage: Stage) -> Next {
         self.stage = stage;
         self.file = self.next_file();
-        Next::Ask(DiskOp::Open { file: self.file, path: name.path(), create: false })
+        Next::Ask(DiskOp::Open { file: self.file, path: self.path(), create: false })
     }
 
     fn next_file(&mut self) -> FileId {
@@ -244,40 +284,33 @@ impl Replay {
         FileId::new(self.owner, self.files_opened)
     }
 
-    fn on_headers(&mut self, bytes: &Bytes, directory: Directory<'_>) -> Next {
+    fn on_headers(&mut self, bytes: &Bytes, topics: Topics<'_>) -> Next {
         let header = match newest_header(bytes) {
             Ok(Some(header)) => header,
-            Ok(None) => return self.probe(RING_START),
-            Err(_) if self.is_aside() => return self.close(),
+            Ok(None) => return self.probe(RING_START, topics),
             Err(version) => {
                 let why = format!(
                     "has format version {version}, this broker knows {VERSION}: start with the version that wrote it, \
                      stop that cleanly, then start this one"
                 );
-                return failed(&self.name.path(), &why);
+                return failed(&self.path(), &why);
             }
         };
-        if let FileName::Journal(core) = self.name
-            && let Some(why) = self.is_foreign(core, &header.identity)
-        {
-            return failed(&self.name.path(), &why);
-        }
-        if self.len < RING_START + header.ring_bytes {
-            let whole = RING_START + header.ring_bytes;
-            self.damage(self.len, format!("is cut: it has {} bytes of {whole}", self.len));
+        if let Some(why) = self.is_foreign(&header.identity) {
+            return failed(&self.path(), &why);
         }
         self.scan = Some(Scan::new(&header));
         self.header = Some(header);
-        self.scan_on(directory)
+        self.scan_on(topics)
     }
 
-    fn is_foreign(&self, core: CoreId, identity: &Identity) -> Option<String> {
+    fn is_foreign(&self, identity: &Identity) -> Option<String> {
         let remedy = "nothing was changed: put back what belongs here, or move this file out of the data directory";
         if identity.cluster != self.cluster || identity.node != self.node {
             let Identity { cluster, node, .. } = identity;
             let (mine, me) = (&self.cluster, self.node);
             Some(format!("belongs to node {node} of cluster {cluster}, this is node {me} of cluster {mine}; {remedy}"))
-        } else if identity.core != core {
+        } else if identity.core != self.core {
             Some(format!("was the journal of core {}, somebody has renamed or copied it; {remedy}", identity.core))
         } else {
             None
@@ -285,26 +318,35 @@ impl Replay {
     }
 
     /// Without a header a file was never used, or it has lost both.
-    fn probe(&mut self, from: u64) -> Next {
+    fn probe(&mut self, from: u64, topics: Topics<'_>) -> Next {
         if from >= self.len {
-            return self.close();
+            return self.close(topics);
         }
         self.stage = Stage::Probing(from);
         Next::Ask(DiskOp::Read { file: self.file, position: from, len: DISK_READ_BYTES_MAX })
     }
 
-    fn on_probed(&mut self, from: u64, bytes: &Bytes) -> Next {
-        if may_hold_commits(bytes) {
-            self.damage(0, "has no header that is whole: which of its commits are needed is not known".into());
-            return self.close();
+    fn on_probed(&mut self, from: u64, bytes: &Bytes, topics: Topics<'_>) -> Next {
+        if is_written(bytes) {
+            let why = "has no header that is whole: which of its commits are needed is not known";
+            return self.lose(0, why.to_owned()).unwrap_or_else(|| self.close(topics));
         }
         if bytes.is_empty() {
-            return self.close();
+            return self.close(topics);
         }
-        self.probe(from + DISK_READ_BYTES_MAX as u64)
+        self.probe(from + DISK_READ_BYTES_MAX as u64, topics)
     }
 
-    fn scan_on(&mut self, directory: Directory<'_>) -> Next {
+    /// What is not known any more: `Some` when that is not accepted.
+    fn lose(&mut self, position: u64, why: String) -> Option<Next> {
+        if self.loss == Loss::Refused {
+            return Some(failed(&self.path(), &format!("{why}. {}", remedies())));
+        }
+        self.damage(position, why);
+        None
+    }
+
+    fn scan_on(&mut self, topics: Topics<'_>) -> Next {
         self.stage = Stage::Scanning;
         loop {
             match self.scan.as_mut().expect("a scan is under way").step() {
@@ -312,59 +354,72 @@ impl Replay {
                     return Next::Ask(DiskOp::Read { file: self.file, position, len });
                 }
                 Scanned::Commit { commit, bytes, .. } => {
-                    self.on_commit(&commit, &bytes, directory);
+                    self.on_commit(&commit, &bytes, topics);
                     if self.pieces_bytes >= JOURNAL_REDO_BYTES_MAX {
-                        return self.redo(directory);
+                        return self.redo(topics);
                     }
                 }
-                Scanned::Damaged { position, sequence, found } => {
-                    let next = found.map_or("none follows".to_owned(), |next| format!("the next whole one is {next}"));
-                    self.damage(position, format!("commit {sequence} is damaged, {next}"));
+                Scanned::Damaged { position, sequence, found, unreadable } => {
+                    let next = next_whole(found);
+                    if !unreadable {
+                        self.damage(position, format!("commit {sequence} is damaged, {next}"));
+                    } else if let Some(refused) = self.on_unreadable(position, sequence, &next) {
+                        return refused;
+                    }
                 }
                 Scanned::End => {
                     self.scan = None;
-                    return self.redo(directory);
+                    self.check_length();
+                    return self.redo(topics);
                 }
             }
         }
     }
 
-    fn on_commit(&mut self, commit: &Commit, bytes: &Bytes, directory: Directory<'_>) {
-        let is_aside = self.is_aside();
+    /// What cannot be read now may be read another time.
+    fn on_unreadable(&mut self, position: u64, sequence: u64, next: &str) -> Option<Next> {
+        let error = self.unreadable.as_ref().map_or("", |error| &error.message);
+        self.lose(position, format!("commit {sequence} cannot be read at byte {position}, {next}: {error}"))
+    }
+
+    /// What was behind the end of a file that was cut is behind all that was read of it.
+    fn check_length(&mut self) {
+        let whole = self.header.as_ref().map_or(0, |header| RING_START + header.ring_bytes);
+        if self.len < whole {
+            self.damage(self.len, format!("is cut: it has {} bytes of {whole}", self.len));
+        }
+    }
+
+    fn on_commit(&mut self, commit: &Commit, bytes: &Bytes, topics: Topics<'_>) {
         self.commits += 1;
         for (entry, payload) in &commit.entries {
             if bug::on(Bug::ForgetJournalEntry) && entry.base.0 % 8 == 0 {
                 continue;
             }
             let name = (entry.topic, entry.partition);
-            let dir = self.directories.entry(name).or_insert_with(|| directory(name.0, name.1));
+            let dir = self.directories.entry(name).or_insert_with(|| (topics.directory)(name.0, name.1));
             let Some(dir) = dir else {
-                self.report.skipped += u64::from(!is_aside);
+                self.report.skipped += 1;
                 continue;
             };
             let reach = self.report.must_reach.entry(name).or_default();
             *reach = (*reach).max(entry.next);
-            if !is_aside {
-                self.pieces.push(name, dir, entry.segment, entry.position, bytes.slice(payload.clone()));
-            }
+            self.doubt.on_entry(name.0, name.1);
+            self.pieces.push(name, dir, entry.segment, entry.position, bytes.slice(payload.clone()));
         }
         self.pieces_bytes += bytes.len();
     }
 
-    /// The file at hand was put aside earlier: what it holds was redone then.
-    fn is_aside(&self) -> bool {
-        matches!(self.name, FileName::Damaged(..))
-    }
-
-    fn redo(&mut self, directory: Directory<'_>) -> Next {
+    fn redo(&mut self, topics: Topics<'_>) -> Next {
         self.stage = Stage::Redoing;
         self.pieces_bytes = 0;
-        let (redo, next) = Redo::start(std::mem::take(&mut self.pieces), self.owner, self.files_opened);
+        let pieces = std::mem::take(&mut self.pieces);
+        let (redo, next) = Redo::start(pieces, self.loss, self.owner, self.files_opened);
         self.redo = Some(redo);
-        self.on_redo(next, directory)
+        self.on_redo(next, topics)
     }
 
-    fn on_redo(&mut self, next: redo::Next, directory: Directory<'_>) -> Next {
+    fn on_redo(&mut self, next: redo::Next, topics: Topics<'_>) -> Next {
         let Redone { entries, bytes, retired, damages, files_opened } = match next {
             redo::Next::Ask(op) => return Next::Ask(op),
             redo::Next::Failed(message) => return Next::Failed { message },
@@ -379,15 +434,15 @@ impl Replay {
             self.damaged = true;
             self.tell(damage);
         }
-        if self.scan.is_some() { self.scan_on(directory) } else { self.close() }
+        if self.scan.is_some() { self.scan_on(topics) } else { self.close(topics) }
     }
 
+    /// Something of the journal at hand is lost.
     fn damage(&mut self, position: u64, message: String) {
         self.damaged = true;
-        // What was put aside was told of when it was.
-        if !self.is_aside() {
-            self.tell(Damage { path: self.name.path(), position, message });
-        }
+        let path = self.path();
+        self.doubt.on_damage(&format!("{}, byte {position}: {message}", path.display()));
+        self.tell(Damage { path, position, message });
     }
 
     fn tell(&mut self, damage: Damage) {
@@ -398,44 +453,48 @@ impl Replay {
         }
     }
 
-    fn close(&mut self) -> Next {
+    fn close(&mut self, topics: Topics<'_>) -> Next {
         self.stage = Stage::Closing;
-        if let FileName::Journal(core) = self.name {
-            self.report.journals += u32::from(self.commits > 0);
-            self.report.commits += self.commits;
-            match self.header.take() {
-                _ if self.damaged => self.ends.push_back(End::PutAside(core)),
-                _ if core.0 >= self.cores => self.ends.push_back(End::Remove(self.name)),
-                Some(header) => self.ends.push_back(End::Empty(self.name, Box::new(header))),
-                None => {}
+        self.report.journals += u32::from(self.commits > 0);
+        self.report.commits += self.commits;
+        if let (Some(cause), Some(header)) = (self.doubt.cause(), &self.header) {
+            let owned = (topics.owned)(self.core, header.identity.cores);
+            let doubtful = owned.into_iter().filter(|name| self.doubt.is_about(*name));
+            self.report.doubtful.extend(doubtful.map(|name| (name, cause.to_owned())));
+        }
+        match self.header.take() {
+            _ if self.damaged => {
+                let number = self.aside.entry(self.core).or_default();
+                *number += 1;
+                let to = FileName::Damaged(self.core, *number).path();
+                self.report.aside.push(to.clone());
+                self.ends.push_back((self.core, End::PutAside(to)));
             }
+            _ if self.core.0 >= self.cores => self.ends.push_back((self.core, End::Remove)),
+            Some(header) => self.ends.push_back((self.core, End::Empty(Box::new(header)))),
+            None => {}
         }
         Next::Ask(DiskOp::Close { file: self.file })
     }
 
-    /// Everything is durable in its segment: the journals are not needed any more.
-    fn end_next(&mut self) -> Next {
-        match self.ends.pop_front() {
-            Some(End::Empty(name, header)) => {
-                self.name = name;
+    /// Everything is durable in its segment, and what is not is known elsewhere: the journals are not needed any more.
+    /// Goes on where it is called again.
+    pub fn empty(&mut self) -> Next {
+        let Some((core, end)) = self.ends.pop_front() else { return Next::Done };
+        self.core = core;
+        match end {
+            End::Empty(header) => {
                 self.header = Some(*header);
-                self.open(name, Stage::Emptying(Emptying::Opening))
+                self.open(Stage::Emptying(Emptying::Opening))
             }
-            Some(End::Remove(name)) => {
-                self.name = name;
-                self.stage = Stage::Removing;
-                Next::Ask(DiskOp::Delete { path: name.path() })
+            End::Remove => {
+                self.stage = Stage::Ending;
+                Next::Ask(DiskOp::Delete { path: self.path() })
             }
-            Some(End::PutAside(core)) => {
-                self.name = FileName::Journal(core);
-                self.stage = Stage::PuttingAside;
-                let number = self.aside.entry(core).or_default();
-                *number += 1;
-                let to = FileName::Damaged(core, *number).path();
-                self.report.aside.push(to.clone());
-                Next::Ask(DiskOp::Rename { from: self.name.path(), to })
+            End::PutAside(to) => {
+                self.stage = Stage::Ending;
+                Next::Ask(DiskOp::Rename { from: self.path(), to })
             }
-            None => Next::Done(Box::new(std::mem::take(&mut self.report))),
         }
     }
 
@@ -447,7 +506,7 @@ impl Replay {
             Emptying::Writing(slots) => (Emptying::Syncing(slots), DiskOp::Sync { file }),
             Emptying::Syncing(slots) if slots < HEADER_SLOTS => self.write_header(slots),
             Emptying::Syncing(_) => (Emptying::Closing, DiskOp::Close { file }),
-            Emptying::Closing => return self.end_next(),
+            Emptying::Closing => return self.empty(),
         };
         self.stage = Stage::Emptying(next);
         Next::Ask(op)
@@ -465,6 +524,19 @@ impl Replay {
         let (position, data) = (header.position(), vec![header.encode()]);
         (Emptying::Writing(slots + 1), DiskOp::Write { file: self.file, position, data })
     }
+}
+
+/// What follows on a damage, in words.
+pub fn next_whole(found: Option<u64>) -> String {
+    found.map_or("none follows".to_owned(), |next| format!("the next whole one is {next}"))
+}
+
+/// What can be done about a journal, or a segment it would complete, that cannot be read or written.
+pub(super) fn remedies() -> &'static str {
+    "Records that were acknowledged would be missing and nobody would know, so the broker does not start. Nothing was \
+     changed: put the disk right, or the data on another one, and start again. To go on without what only the journal \
+     has, `corelog log repair` on the data directory says what that is and gives it up with --yes; to move the journal \
+     out of the data directory gives it up unseen"
 }
 
 fn failed(path: &Path, why: &str) -> Next {

@@ -1,8 +1,8 @@
 //! Tests of the replay: whatever is lost or torn, what was committed is in its segments afterwards.
 
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, FileName, RING_START, newest_header};
-use super::replay::{Next, Report};
-use super::world::{World, dir, replay, replay_as, ring, topic};
+use super::replay::{Loss, Report};
+use super::world::{Ended, World, dir, replay, replay_as, ring, topic};
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::{CoreId, Offset, PartitionIndex};
 use crate::base::layout::segment_name;
@@ -99,9 +99,33 @@ fn crashed(commits: usize, len: usize) -> World {
 
 fn replayed(world: &mut World) -> Report {
     match replay(&mut world.rig.disk, u64::MAX) {
-        Some(Next::Done(report)) => *report,
+        Some(Ended::Done(report)) => *report,
         other => panic!("{other:?}"),
     }
+}
+
+/// Why the start is refused, which changes nothing; and what comes of it when the loss is accepted.
+fn refused(world: &mut World) -> (String, Report) {
+    let path = FileName::Journal(CoreId(0)).path();
+    let before = world.rig.disk.bytes(&path).clone();
+    let message = match replay(&mut world.rig.disk, u64::MAX) {
+        Some(Ended::Failed(message)) => message,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(*world.rig.disk.bytes(&path), before);
+    for part in ["does not start", "put the disk right", "corelog log repair"] {
+        assert!(message.contains(part), "{message}");
+    }
+    world.rig.disk.crash(Crash::Kill);
+    match replay_as("test", 1, Loss::Accepted, &mut world.rig.disk, u64::MAX) {
+        Some(Ended::Done(report)) => (message, *report),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The owners of the partitions that may lack something.
+fn doubtful(report: &Report) -> Vec<i32> {
+    report.doubtful.keys().map(|(_, partition)| partition.0).collect()
 }
 
 /// Where in the ring the commits are.
@@ -127,6 +151,8 @@ fn a_torn_last_commit_is_no_damage_and_one_before_a_whole_one_is() {
         found.iter().zip(damages).for_each(|(found, part)| assert!(found.contains(part), "{found}"));
         assert_eq!(reach(&report, 0), Some(reached));
         assert_eq!(report.aside.len(), usize::from(!damages.is_empty()));
+        // The last commit tells how far this partition was, whatever was lost before it; not so of the others.
+        assert_eq!(doubtful(&report), if damages.is_empty() { vec![] } else { vec![1, 2] });
         report
     };
     check(3, &[], 15_000);
@@ -138,14 +164,18 @@ fn a_torn_last_commit_is_no_damage_and_one_before_a_whole_one_is() {
 }
 
 #[test]
-fn a_journal_put_aside_still_says_what_must_be_reached_and_the_next_has_another_number() {
+fn a_journal_put_aside_is_kept_and_the_next_has_another_number() {
     let mut world = crashed(3, 100);
     let at = commits(&mut world)[1];
     ring(&mut world.rig.disk)[at] ^= 1;
     let report = replayed(&mut world);
     assert_eq!(report.aside, [FileName::Damaged(CoreId(0), 1).path()]);
+    assert_eq!(reach(&report, 0), Some(300));
+    world.reopen(&report);
+    world.rig.run();
+    world.rig.disk.crash(Crash::Power);
     let report = replayed(&mut world);
-    assert_eq!((report.damages.len(), report.commits, reach(&report, 0)), (0, 0, Some(300)));
+    assert_eq!((report.damages.len(), report.commits, reach(&report, 0), doubtful(&report)), (0, 0, None, vec![]));
     assert_eq!(report.aside, [FileName::Damaged(CoreId(0), 1).path()]);
     world.reopen(&report);
     for _ in 0..2 {
@@ -156,7 +186,7 @@ fn a_journal_put_aside_still_says_what_must_be_reached_and_the_next_has_another_
     ring(&mut world.rig.disk)[at] ^= 1;
     let report = replayed(&mut world);
     assert_eq!(report.aside, [1, 2].map(|number| FileName::Damaged(CoreId(0), number).path()));
-    assert_eq!((reach(&report, 0), reach(&report, 1)), (Some(300), Some(100)));
+    assert_eq!((reach(&report, 0), reach(&report, 1), doubtful(&report)), (None, Some(100), vec![0, 2]));
 }
 
 #[test]
@@ -185,6 +215,7 @@ fn a_clean_close_leaves_an_end_that_must_be_reached() {
     ring(&mut world.rig.disk)[at] ^= 1;
     let report = replayed(&mut world);
     assert!(report.damages[0].message.contains("commit 3 is damaged, none follows"), "{:?}", report.damages);
+    assert_eq!(doubtful(&report), [0, 1, 2]);
 }
 
 #[test]
@@ -236,8 +267,8 @@ fn a_journal_that_does_not_belong_here_stops_the_start_and_is_left_alone() {
         let mut world = crashed(2, 100);
         change(&mut world);
         let names = world.rig.disk.names("journal".as_ref());
-        match replay_as(cluster, 1, &mut world.rig.disk, u64::MAX) {
-            Some(Next::Failed { message }) => assert!(message.contains(expect), "{message}"),
+        match replay_as(cluster, 1, Loss::Accepted, &mut world.rig.disk, u64::MAX) {
+            Some(Ended::Failed(message)) => assert!(message.contains(expect), "{message}"),
             other => panic!("{other:?}"),
         }
         assert_eq!(world.rig.disk.names("journal".as_ref()), names);
@@ -266,8 +297,8 @@ fn a_journal_that_does_not_belong_here_stops_the_start_and_is_left_alone() {
 #[test]
 fn the_journal_of_a_core_that_is_not_there_any_more_is_replayed_and_removed() {
     let mut world = crashed(2, 100);
-    match replay_as("test", 0, &mut world.rig.disk, u64::MAX) {
-        Some(Next::Done(report)) => assert_eq!(report.commits, 2),
+    match replay_as("test", 0, Loss::Refused, &mut world.rig.disk, u64::MAX) {
+        Some(Ended::Done(report)) => assert_eq!(report.commits, 2),
         other => panic!("{other:?}"),
     }
     world.check("replayed");
@@ -275,7 +306,7 @@ fn the_journal_of_a_core_that_is_not_there_any_more_is_replayed_and_removed() {
 }
 
 #[test]
-fn one_bad_header_is_no_damage_and_two_are() {
+fn one_bad_header_is_no_damage_and_two_stop_the_start() {
     for slot in 0..2 {
         let mut world = crashed(2, 100);
         let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
@@ -284,26 +315,47 @@ fn one_bad_header_is_no_damage_and_two_are() {
         world.check("replayed");
         let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
         file[..RING_START as usize].chunks_mut(BLOCK_BYTES).for_each(|slot| slot[100] ^= 1);
-        let report = replayed(&mut world);
+        let (message, report) = refused(&mut world);
+        assert!(message.contains("journal/0.journal has no header that is whole"), "{message}");
         assert!(report.damages[0].message.contains("has no header that is whole"), "{:?}", report.damages);
         assert_eq!(report.aside.len(), 1);
     }
 }
 
 #[test]
-fn a_cut_journal_is_damaged_and_one_that_was_being_made_is_not() {
+fn a_journal_that_was_being_made_holds_nothing_and_one_that_held_anything_is_not_taken_for_it() {
+    let check = |change: fn(&mut Vec<u8>), is_new: bool| {
+        let mut world = crashed(0, 1);
+        let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
+        file[..RING_START as usize].fill(0);
+        change(file);
+        if is_new {
+            let report = replayed(&mut world);
+            assert_eq!((report.damages, report.aside), (vec![], vec![]));
+        } else {
+            let (message, report) = refused(&mut world);
+            assert!(message.contains("has no header that is whole"), "{message}");
+            assert_eq!(report.aside.len(), 1);
+        }
+    };
+    check(|_| (), true);
+    check(|file| file.clear(), true);
+    check(|file| file.truncate(100_000), true);
+    // Half of the first header.
+    check(|file| file[BLOCK_BYTES..BLOCK_BYTES + 512].fill(7), true);
+    // One sector of what may have been a commit.
+    check(|file| file[RING_START as usize + 77 * 512] = 1, false);
+    check(|file| *file.last_mut().unwrap() = 1, false);
+}
+
+#[test]
+fn a_cut_journal_is_damaged() {
     let mut world = crashed(3, 5_000);
     let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
     file.truncate(RING_START as usize + 2 * 8192);
     let report = replayed(&mut world);
     assert!(report.damages[0].message.contains("is cut: it has 24576 bytes"), "{:?}", report.damages);
-    assert_eq!((report.commits, reach(&report, 0)), (2, Some(10_000)));
-    let mut world = crashed(0, 1);
-    let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
-    file[..RING_START as usize].fill(0);
-    file.truncate(100_000);
-    let report = replayed(&mut world);
-    assert_eq!((report.damages, report.aside), (vec![], vec![]));
+    assert_eq!((report.commits, reach(&report, 0), doubtful(&report)), (2, Some(10_000), vec![0, 1, 2]));
 }
 
 #[test]
@@ -311,7 +363,7 @@ fn a_full_disk_stops_the_replay_and_loses_nothing() {
     let mut world = crashed(3, 5_000);
     world.rig.disk.capacity = 0;
     match replay(&mut world.rig.disk, u64::MAX) {
-        Some(Next::Failed { message }) => assert!(message.contains("nothing is lost; free some space"), "{message}"),
+        Some(Ended::Failed(message)) => assert!(message.contains("nothing is lost; free some space"), "{message}"),
         other => panic!("{other:?}"),
     }
     world.rig.disk.crash(Crash::Kill);
@@ -349,14 +401,14 @@ fn no_damage_of_a_journal_makes_a_replay_fail_to_end() {
         let forged = damage(&mut world);
         match replay(&mut world.rig.disk, 10_000) {
             // All that is still in its segments is true.
-            Some(Next::Done(report)) => {
+            Some(Ended::Done(report)) => {
                 let whole = report.damages.is_empty();
                 let all = world.partitions.iter().map(|partition| partition.safe).sum::<i64>();
                 let reached: i64 = report.must_reach.values().map(|offset| offset.0).sum();
                 assert!(!whole || forged || reached <= all, "seed {seed}");
                 assert_eq!(report.aside.is_empty(), whole);
             }
-            Some(Next::Failed { message }) => assert!(message.contains("journal"), "{message}"),
+            Some(Ended::Failed(message)) => assert!(message.contains("journal"), "{message}"),
             other => panic!("seed {seed}: {other:?}"),
         }
     }
@@ -403,12 +455,19 @@ fn damage(world: &mut World) -> bool {
 }
 
 #[test]
-fn what_cannot_be_read_is_damage_and_what_lies_behind_is_redone() {
+fn what_cannot_be_read_stops_the_start_and_what_lies_behind_is_redone_when_the_loss_is_accepted() {
     let check = |bad: &[u64], damages: &[&str], reached: i64| {
         let mut world = crashed(4, 5_000);
         let path = FileName::Journal(CoreId(0)).path();
         world.rig.disk.unreadable = bad.iter().map(|at| (path.clone(), *at)).collect();
-        let report = replayed(&mut world);
+        let report = if damages.is_empty() {
+            replayed(&mut world)
+        } else {
+            let (message, report) = refused(&mut world);
+            assert!(message.contains("the commit journal journal/0.journal"), "{message}");
+            assert!(message.contains(damages[0]) && message.contains("Failed"), "{message}");
+            report
+        };
         let found: Vec<&str> = report.damages.iter().map(|damage| &damage.message[..]).collect();
         assert_eq!(found.len(), damages.len(), "{found:?}");
         found.iter().zip(damages).for_each(|(found, part)| assert!(found.contains(part), "{found}"));
@@ -417,14 +476,15 @@ fn what_cannot_be_read_is_damage_and_what_lies_behind_is_redone() {
     // A commit takes two blocks, the headers as many.
     let block = BLOCK_BYTES as u64;
     check(&[40 * block], &[], 20_000);
-    check(&[4 * block], &["commit 2 is damaged, the next whole one is 3", "ends at byte 5000"], 20_000);
-    check(&[5 * block + 7, 6 * block], &["commit 2 is damaged, the next whole one is 4", "ends at"], 20_000);
-    check(&[8 * block], &["commit 4 is damaged, none follows"], 15_000);
+    let second = "commit 2 cannot be read at byte 16384, the next whole one is ";
+    check(&[4 * block], &[&format!("{second}3"), "ends at byte 5000"], 20_000);
+    check(&[5 * block + 7, 6 * block], &[&format!("{second}4"), "ends at"], 20_000);
+    check(&[8 * block], &["commit 4 cannot be read at byte 32768, none follows"], 15_000);
     check(&[100], &["cannot be read"], 0);
 }
 
 #[test]
-fn a_segment_that_cannot_be_read_is_damage_and_the_others_go_on() {
+fn a_segment_that_cannot_be_completed_stops_the_start_and_the_others_go_on_when_the_loss_is_accepted() {
     let mut world = World::new(1, 3);
     for owner in 0..2 {
         world.commit(owner, 5_000);
@@ -435,8 +495,9 @@ fn a_segment_that_cannot_be_read_is_damage_and_the_others_go_on() {
     // Space behind, in the last block that is written.
     let path = dir(0).join(segment_name(Offset(0)));
     world.rig.disk.bytes(&path).resize(11_000, 0);
-    world.rig.disk.unreadable = vec![(path, 10_050)];
-    let report = replayed(&mut world);
+    world.rig.disk.unreadable = vec![(path.clone(), 10_050)];
+    let (message, report) = refused(&mut world);
+    assert!(message.contains(&format!("{} cannot be completed from the commit journal", path.display())), "{message}");
     assert_eq!(report.damages.len(), 1, "{:?}", report.damages);
     assert!(report.damages[0].message.contains("cannot be completed from the journal"), "{:?}", report.damages);
     assert_eq!((reach(&report, 0), reach(&report, 1), report.aside.len()), (Some(10_000), Some(10_000), 1));

@@ -41,9 +41,9 @@ pub struct Scan {
 enum Mode {
     /// The next commit is expected where the last one ends.
     Chain,
-    /// It is not there: it did not fit before the ring's end, or it is missing, for certain when it cannot be read.
+    /// It is not there: it did not fit before the ring's end, or it is missing.
     Wrap {
-        certain: bool,
+        unreadable: bool,
     },
     Search(Search),
     Ended,
@@ -55,6 +55,8 @@ struct Search {
     position: u64,
     /// It must have been there, whatever else is found.
     certain: bool,
+    /// One of its places cannot be read, so that it may be there.
+    unreadable: bool,
     /// The first whole commit found that does not prove that anything is missing: `at` and `passed`.
     in_doubt: Option<(u64, u64, u64)>,
 }
@@ -75,8 +77,9 @@ pub enum Scanned {
     /// A whole commit, `position` in the file.
     Commit { position: u64, commit: Commit, bytes: Bytes },
     /// The commit of this sequence should be at `position` in the file, and was durable once. The next whole one is
-    /// `found`: what comes next is that, or the end.
-    Damaged { position: u64, sequence: u64, found: Option<u64> },
+    /// `found`: what comes next is that, or the end. It may be whole when its place is `unreadable`, for now or for
+    /// good.
+    Damaged { position: u64, sequence: u64, found: Option<u64>, unreadable: bool },
     /// There is no commit behind the last one told. Of one that was torn nobody was told that it is durable.
     End,
 }
@@ -118,7 +121,7 @@ impl Scan {
         loop {
             let step = match self.mode {
                 Mode::Chain => self.chain(),
-                Mode::Wrap { certain } => self.wrap(certain),
+                Mode::Wrap { unreadable } => self.wrap(unreadable),
                 Mode::Search(search) => self.search(search),
                 Mode::Ended => return Scanned::End,
             };
@@ -145,11 +148,11 @@ impl Scan {
         if let Some((commit, bytes)) = self.look(at, |scan, head| head.sequence == scan.expect)? {
             return Ok(Some(self.take(at, 0, commit, bytes)));
         }
-        self.mode = Mode::Wrap { certain: self.end.is_some() || self.is_unreadable(at) };
+        self.mode = Mode::Wrap { unreadable: self.is_unreadable(at) };
         Ok(None)
     }
 
-    fn wrap(&mut self, certain: bool) -> Result<Option<Scanned>, Wanted> {
+    fn wrap(&mut self, unreadable: bool) -> Result<Option<Scanned>, Wanted> {
         let gap = self.ring_bytes - self.at;
         let is_wrapped = |scan: &Scan, head: &CommitHead| {
             let bytes = head.padded_bytes();
@@ -160,7 +163,9 @@ impl Scan {
         {
             return Ok(Some(self.take(0, gap, commit, bytes)));
         }
-        self.mode = Mode::Search(Search { position: self.at, certain, in_doubt: None });
+        let unreadable = unreadable || (self.at > 0 && self.is_unreadable(0));
+        let certain = unreadable || self.end.is_some();
+        self.mode = Mode::Search(Search { position: self.at, certain, unreadable, in_doubt: None });
         Ok(None)
     }
 
@@ -181,6 +186,7 @@ impl Scan {
                 position: RING_START + search.position,
                 sequence: self.expect,
                 found: None,
+                unreadable: search.unreadable,
             }));
         }
         let is_later = |scan: &Scan, head: &CommitHead| {
@@ -196,6 +202,7 @@ impl Scan {
                 position: RING_START + search.position,
                 sequence: self.expect,
                 found: Some(sequence),
+                unreadable: search.unreadable,
             };
             (self.at, self.passed, self.expect) = (at, passed, sequence);
             self.mode = Mode::Chain;

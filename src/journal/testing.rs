@@ -76,8 +76,9 @@ impl Rig {
 
     pub(super) fn start_with(disk: TestDisk<Tag>, key: u64, in_flight: u8) -> Rig {
         let mut out = JournalOut::default();
-        let mut journal = Journal::open(identity(), RING_BYTES, key, FileId::new(u32::MAX, 1), &mut out);
+        let mut journal = Journal::new(identity(), RING_BYTES, key, FileId::new(u32::MAX, 1));
         journal.set_in_flight(in_flight);
+        journal.open(&mut out);
         let now = Now { mono: Instant(1), wall_ms: 1 };
         let mut rig = Rig { disk, journal, out, events: Vec::new(), now, other: None };
         rig.send();

@@ -8,13 +8,16 @@ use bytes::Bytes;
 
 use super::format::{FileName, RING_START};
 use super::journal::{Entry, JournalEvent};
-use super::replay::{Next, Replay, Report};
+use super::replay::{Loss, Next, Replay, Report, Topics};
 use super::testing::{RING_BYTES, Rig, Tag};
 use crate::base::disk::{BLOCK_BYTES, DiskOp, FileId};
 use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::base::layout::segment_name;
 use crate::base::rng::Rng;
 use crate::base::testdisk::{Crash, TestDisk};
+
+/// Partitions that there are as far as a replay knows.
+pub(super) const PARTITIONS_KNOWN: u32 = 3;
 
 /// A record is one byte here, so that a segment's positions count its offsets from its base.
 #[derive(Debug, Default)]
@@ -183,8 +186,8 @@ impl World {
         loop {
             let steps = if cuts > 0 { self.rng.below(60) } else { u64::MAX };
             match replay(&mut self.rig.disk, steps) {
-                Some(Next::Done(report)) => return *report,
-                Some(other) => panic!("{other:?}"),
+                Some(Ended::Done(report)) => return *report,
+                Some(Ended::Failed(message)) => panic!("{message}"),
                 None => {
                     cuts -= 1;
                     self.rig.disk.crash(Crash::Power);
@@ -256,23 +259,39 @@ impl World {
     }
 }
 
-/// Replays what the disk holds, in at most that many steps; `None` when they were not enough.
-pub(super) fn replay(disk: &mut TestDisk<Tag>, steps: u64) -> Option<Next> {
-    replay_as("test", 1, disk, steps)
+/// How a replay ended; done, the journals are empty.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Done(Box<Report>),
+    Failed(String),
 }
 
-pub(super) fn replay_as(cluster: &str, cores: u16, disk: &mut TestDisk<Tag>, steps: u64) -> Option<Next> {
-    let (mut replay, mut op) = Replay::start(cluster.into(), 1, cores, 9);
+/// Replays what the disk holds, in at most that many steps; `None` when they were not enough.
+pub(super) fn replay(disk: &mut TestDisk<Tag>, steps: u64) -> Option<Ended> {
+    replay_as("test", 1, Loss::Refused, disk, steps)
+}
+
+pub(super) fn replay_as(cluster: &str, cores: u16, loss: Loss, disk: &mut TestDisk<Tag>, steps: u64) -> Option<Ended> {
+    let (mut replay, mut op) = Replay::start(cluster.into(), 1, cores, loss, 9);
+    let owned = |_, _| (0..PARTITIONS_KNOWN).map(|owner| (topic(owner), PartitionIndex(owner as i32))).collect();
+    let mut redone = None;
     for _ in 0..steps {
         disk.send(Tag::Other, op);
         let (_, result) = disk.step().unwrap();
-        match replay.on_disk(result, &directory) {
+        let mut next = replay.on_disk(result, Topics { directory: &directory, owned: &owned });
+        if let Next::Redone(report) = next {
+            assert_eq!(disk.open_files(), 0, "everything is closed");
+            redone = Some(report);
+            next = replay.empty();
+        }
+        match next {
             Next::Ask(next) => op = next,
-            Next::Done(report) => {
+            Next::Redone(_) => panic!("said twice"),
+            Next::Done => {
                 assert_eq!(disk.open_files(), 0, "everything is closed");
-                return Some(Next::Done(report));
+                return redone.map(Ended::Done);
             }
-            failed => return Some(failed),
+            Next::Failed { message } => return Some(Ended::Failed(message)),
         }
     }
     None

@@ -23,6 +23,7 @@ pub struct LogFiles {
     pub indexes: Vec<Offset>,
     pub snapshots: Vec<Offset>,
     pub has_checkpoint: bool,
+    pub has_must_reach: bool,
     /// Names that mean nothing to the broker.
     pub strangers: Vec<String>,
 }
@@ -36,6 +37,7 @@ impl LogFiles {
                 Some(FileName::Index(base)) => files.indexes.push(base),
                 Some(FileName::Snapshot(base)) => files.snapshots.push(base),
                 Some(FileName::Checkpoint) => files.has_checkpoint = true,
+                Some(FileName::MustReach) => files.has_must_reach = true,
                 None => files.strangers.push(name),
             }
         }
@@ -216,7 +218,7 @@ impl Claims {
     /// Takes what a file says; `bytes` are all of it.
     pub fn read(&mut self, file: FileName, bytes: &[u8]) {
         match file {
-            FileName::Segment(_) => {}
+            FileName::Segment(_) | FileName::MustReach => {}
             FileName::Index(base) => match SealedIndex::from_file(bytes, base) {
                 Some(sealed) => {
                     for (offset, position) in sealed.index.places() {

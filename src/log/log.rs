@@ -25,6 +25,7 @@ use super::cold::ColdReads;
 use super::commit::{ToJournal, write_back_bytes};
 use super::epochs::Epochs;
 use super::producer::{Producers, Verdict};
+use super::reach::MustReach;
 use super::recovery::{Next, Recovered, Recovery};
 use super::seal::Seals;
 use super::segment::{FileIds, FileName, FileState, Segment};
@@ -72,7 +73,11 @@ pub enum LogEvent {
     /// Recovered: append, read and look-ups work from now on.
     Opened,
     /// The files could not be read. The log is unusable; its files are as they were.
-    OpenFailed { message: String },
+    OpenFailed {
+        message: String,
+        /// What was asked of the log is kept in its directory: the journals are not needed to know it.
+        kept: bool,
+    },
     /// Everything below `end` is written, and synced where `durability` or `flush.messages` asks for it.
     Safe { end: Offset, times: WriteTimes },
     /// A write failed: everything from `from` on is forgotten and was never safe. With `full` there was no space:
@@ -210,13 +215,13 @@ pub struct Log {
 
 impl Log {
     /// Starts recovery of the log in `dir`, which is relative to the data directory and made when missing. `owner`
-    /// is in the file ids this log uses and must be unique on the core. The log is known to have batches up to
-    /// `must_reach`: when they are not all there, it does not open. Usable after [`LogEvent::Opened`].
+    /// is in the file ids this log uses and must be unique on the core. When it lacks what it `must_reach`, it does
+    /// not open. Usable after [`LogEvent::Opened`].
     pub fn open(
         owner: u32,
         dir: PathBuf,
         settings: TopicSettings,
-        must_reach: Offset,
+        must_reach: MustReach,
         now: Now,
         out: &mut LogOut,
     ) -> Log {
@@ -436,12 +441,12 @@ impl Log {
         match recovery.on_disk(result) {
             Next::Ask(op) => self.ask(Step::Recover, op, out),
             Next::Done(recovered) => self.begin(*recovered, out),
-            Next::Failed { message, close } => {
+            Next::Failed { message, close, kept } => {
                 self.life = Life::Failed;
                 if let Some(file) = close {
                     self.ask(Step::Tidy, DiskOp::Close { file }, out);
                 }
-                out.events.push(LogEvent::OpenFailed { message });
+                out.events.push(LogEvent::OpenFailed { message, kept });
             }
         }
     }

@@ -5,7 +5,8 @@
 //!
 //! A directory holds, per segment, `<first offset>.log` (Kafka record batches back to back) and, once sealed,
 //! `<first offset>.index`; of the newest segments `<first offset>.snapshot`; and after a clean close `checkpoint`.
-//! Only the `.log` files are needed: the others are rebuilt from them.
+//! Only the `.log` files are needed: the others are rebuilt from them. `must-reach` is there while the log lacks what
+//! a journal knew of.
 
 pub mod cache;
 mod close;
@@ -19,6 +20,7 @@ pub mod inspect;
 #[allow(clippy::module_inception)]
 pub mod log;
 mod producer;
+pub mod reach;
 mod read;
 mod recovery;
 mod scan;

@@ -5,7 +5,8 @@
 //! put aside (their batches followed on some that are gone). Every step can be interrupted and done again.
 //!
 //! A crash takes only what was not synced, and a checkpoint, a snapshot or the journal tells what was. Where more is
-//! missing the files are damaged, and the log does not open: nothing of it is cut, and no offset given twice.
+//! missing the files are damaged, and the log does not open: nothing of it is cut, and no offset given twice. What the
+//! journal told is then written down (`reach`), since the journal is about to be emptied.
 //!
 //! *Owns*: the order of these steps. *Never*: drops a batch that lies before the first bad one, or anything at all
 //! without saying so; trusts a file's length. *Runs on*: the core that owns the partition.
@@ -22,6 +23,7 @@ use crate::config::{Durability, TopicSettings};
 use super::epochs::Epochs;
 use super::index::SealedIndex;
 use super::producer::Producers;
+use super::reach::MustReach;
 use super::scan::Scan;
 use super::seal::SEALS_MAX;
 use super::segment::{FileIds, FileName, FileState, Segment};
@@ -33,7 +35,7 @@ use super::write::{Mark, Writer};
 pub(super) enum Next {
     Ask(DiskOp),
     Done(Box<Recovered>),
-    Failed { message: String, close: Option<FileId> },
+    Failed { message: String, close: Option<FileId>, kept: bool },
 }
 
 #[derive(Debug)]
@@ -58,6 +60,11 @@ pub(super) struct Recovery {
     sync: bool,
     /// The log ends here or later, or has lost something; and who knows.
     must_reach: (Offset, &'static str),
+    /// What the journal asks for now, and what it asked for at an earlier start.
+    asked: MustReach,
+    kept: Kept,
+    /// Why the log does not open, and the file to be closed then.
+    refusal: Option<(String, Option<FileId>)>,
     now: Now,
     stage: Stage,
     /// First offset and file length of each segment, ascending.
@@ -78,9 +85,19 @@ pub(super) struct Recovery {
     notes: Vec<String>,
 }
 
+/// What is known of the file of [`MustReach`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kept {
+    Nothing,
+    /// It is there, and was not read or does not read back.
+    Unknown,
+    Known(MustReach),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Listing,
+    ReadingReach,
     ReadingState,
     Opening,
     Scanning,
@@ -90,6 +107,10 @@ enum Stage {
     ReadingTail,
     Cutting,
     Syncing,
+    /// What is asked for is there: the file that keeps it goes.
+    Forgetting,
+    /// It is not, and must be kept.
+    Keeping,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +126,7 @@ impl Recovery {
         files: FileIds,
         dir: PathBuf,
         settings: &TopicSettings,
-        must_reach: Offset,
+        must_reach: MustReach,
         now: Now,
     ) -> (Recovery, DiskOp) {
         let first = DiskOp::List { dir: dir.clone() };
@@ -114,7 +135,10 @@ impl Recovery {
             files,
             index_interval_bytes: settings.index_interval_bytes,
             sync: settings.durability == Durability::Sync || settings.flush_messages < i64::MAX as u64,
-            must_reach: (must_reach, "the journal"),
+            must_reach: (must_reach.end, "the journal"),
+            asked: must_reach,
+            kept: Kept::Nothing,
+            refusal: None,
             now,
             stage: Stage::Listing,
             found: Vec::new(),
@@ -138,6 +162,7 @@ impl Recovery {
                 Ok(DiskDone::Listed(names)) => self.on_listed(&names),
                 other => self.failed("cannot list", other),
             },
+            Stage::ReadingReach => self.on_reach(result),
             Stage::ReadingState => self.on_state(result),
             Stage::Opening => match result {
                 Ok(DiskDone::Opened { len }) => self.on_opened(len),
@@ -175,6 +200,9 @@ impl Recovery {
                 Ok(_) => self.done(),
                 other => self.failed("cannot sync a segment", other),
             },
+            // One that is still there is read again, and its log has what it asks for.
+            Stage::Forgetting => self.done(),
+            Stage::Keeping => self.on_kept(result),
         }
     }
 
@@ -188,7 +216,7 @@ impl Recovery {
     }
 
     pub(super) fn open_file(&self) -> Option<FileId> {
-        self.file
+        self.file.or(self.refusal.as_ref().and_then(|(_, close)| *close))
     }
 
     fn failed(&mut self, what: &str, result: DiskResult) -> Next {
@@ -196,8 +224,33 @@ impl Recovery {
             Ok(done) => format!("unexpected answer {done:?}"),
             Err(error) => error.message,
         };
-        let message = format!("{what} of {}: {why}", self.dir.display());
-        Next::Failed { message, close: self.file.take() }
+        self.refuse(format!("{what} of {}: {why}", self.dir.display()))
+    }
+
+    /// The log does not open. What the journal asked for is kept before anybody is told.
+    fn refuse(&mut self, message: String) -> Next {
+        let close = self.file.take();
+        let nothing = MustReach::default();
+        let keep = match &self.kept {
+            Kept::Known(kept) => (!self.asked.is_within(kept)).then(|| self.asked.clone().join(kept.clone())),
+            Kept::Nothing => (!self.asked.is_within(&nothing)).then(|| self.asked.clone()),
+            Kept::Unknown => return Next::Failed { message, close, kept: self.asked.is_within(&nothing) },
+        };
+        let Some(keep) = keep else { return Next::Failed { message, close, kept: true } };
+        self.refusal = Some((message, close));
+        self.stage = Stage::Keeping;
+        Next::Ask(DiskOp::WriteFile { path: FileName::MustReach.path(&self.dir), data: keep.to_file() })
+    }
+
+    fn on_kept(&mut self, result: DiskResult) -> Next {
+        let (mut message, close) = self.refusal.take().expect("the log was refused before");
+        if let Err(error) = &result {
+            message.push_str(&format!(
+                "; and {} cannot be written: {error}",
+                FileName::MustReach.path(&self.dir).display()
+            ));
+        }
+        Next::Failed { message, close, kept: result.is_ok() }
     }
 
     /// Nothing is cut: what lies behind the damage may be all there is of it.
@@ -213,7 +266,17 @@ impl Recovery {
              `corelog log repair`",
             self.dir.display(),
         );
-        Next::Failed { message, close: self.file.take() }
+        self.refuse(message)
+    }
+
+    /// It may have lost its last batches, and nothing in it could tell.
+    fn is_doubtful(&mut self, doubt: &str) -> Next {
+        let message = format!(
+            "{} may lack batches that were acknowledged, which only the journal had: {doubt}; nothing was changed: see \
+             what is there with `corelog log verify`, and take it as it is with `corelog log repair`",
+            self.dir.display(),
+        );
+        self.refuse(message)
     }
 
     fn on_listed(&mut self, names: &[(String, u64)]) -> Next {
@@ -223,6 +286,7 @@ impl Recovery {
                 Some(FileName::Segment(base)) => self.found.push((base, *len)),
                 Some(FileName::Snapshot(base)) => self.snapshots.push_back(base),
                 Some(FileName::Checkpoint) => has_checkpoint = true,
+                Some(FileName::MustReach) => self.kept = Kept::Unknown,
                 Some(FileName::Index(_)) | None => {}
             }
         }
@@ -235,7 +299,40 @@ impl Recovery {
         if has_checkpoint {
             self.candidates.push(FileName::Checkpoint);
         }
-        self.read_state()
+        if self.kept == Kept::Unknown {
+            self.stage = Stage::ReadingReach;
+            return Next::Ask(DiskOp::ReadFile { path: FileName::MustReach.path(&self.dir) });
+        }
+        self.check_doubt()
+    }
+
+    fn on_reach(&mut self, result: DiskResult) -> Next {
+        let bytes = match result {
+            Ok(DiskDone::Read(bytes)) => bytes,
+            other => return self.failed("cannot read what a journal asked", other),
+        };
+        let Some(kept) = MustReach::from_file(&bytes) else {
+            let message = format!(
+                "{} is damaged: it says up to which offset batches must be here. `corelog log repair` takes the log as it is",
+                FileName::MustReach.path(&self.dir).display()
+            );
+            return self.refuse(message);
+        };
+        if kept.end > self.must_reach.0 {
+            self.must_reach = (kept.end, "an earlier journal");
+        }
+        self.kept = Kept::Known(kept);
+        // Nobody else will say again that what is found now must stay.
+        self.sync = true;
+        self.check_doubt()
+    }
+
+    fn check_doubt(&mut self) -> Next {
+        let before = if let Kept::Known(kept) = &self.kept { kept.doubt.clone() } else { None };
+        match self.asked.doubt.clone().or(before) {
+            Some(doubt) => self.is_doubtful(&doubt),
+            None => self.read_state(),
+        }
     }
 
     fn read_state(&mut self) -> Next {
@@ -481,7 +578,9 @@ impl Recovery {
                 let path = name.path(&self.dir);
                 Next::Ask(match name {
                     FileName::Segment(_) => DiskOp::Rename { to: aside(&path), from: path },
-                    FileName::Index(_) | FileName::Snapshot(_) | FileName::Checkpoint => DiskOp::Delete { path },
+                    FileName::Index(_) | FileName::Snapshot(_) | FileName::Checkpoint | FileName::MustReach => {
+                        DiskOp::Delete { path }
+                    }
                 })
             }
             None => self.read_tail(),
@@ -521,6 +620,11 @@ impl Recovery {
     }
 
     fn done(&mut self) -> Next {
+        if let Kept::Known(_) = std::mem::replace(&mut self.kept, Kept::Nothing) {
+            self.notes.push("what was missing here at an earlier start is here again".to_owned());
+            self.stage = Stage::Forgetting;
+            return Next::Ask(DiskOp::Delete { path: FileName::MustReach.path(&self.dir) });
+        }
         let nothing = State::nothing(Offset(0), 1);
         let state = std::mem::replace(&mut self.state, nothing);
         let mut writer = Writer::default();

@@ -85,12 +85,15 @@ pub enum FileName {
     Index(Offset),
     Snapshot(Offset),
     Checkpoint,
+    MustReach,
 }
 
 impl FileName {
     pub(super) fn parse(name: &str) -> Option<FileName> {
-        if name == "checkpoint" {
-            return Some(FileName::Checkpoint);
+        match name {
+            "checkpoint" => return Some(FileName::Checkpoint),
+            "must-reach" => return Some(FileName::MustReach),
+            _ => {}
         }
         let (digits, kind) = name.split_once('.')?;
         if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -111,6 +114,7 @@ impl FileName {
             FileName::Index(base) => dir.join(format!("{:020}.index", base.0)),
             FileName::Snapshot(base) => dir.join(format!("{:020}.snapshot", base.0)),
             FileName::Checkpoint => dir.join("checkpoint"),
+            FileName::MustReach => dir.join("must-reach"),
         }
     }
 }
@@ -206,6 +210,7 @@ mod tests {
             FileName::Index(Offset(1234)),
             FileName::Snapshot(Offset(i64::MAX)),
             FileName::Checkpoint,
+            FileName::MustReach,
         ] {
             let path = name.path(Path::new("t-0"));
             let text = path.file_name().and_then(|text| text.to_str()).unwrap();

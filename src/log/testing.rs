@@ -20,6 +20,7 @@ use super::commit::ToJournal;
 use super::log::{
     AppendError, Appended, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError, WriteTimes,
 };
+use super::reach::MustReach;
 use super::segment::FileName;
 use super::testdisk::{Crash, TestDisk};
 
@@ -143,9 +144,20 @@ impl Rig {
         settings: TopicSettings,
         cache_bytes: usize,
     ) -> Rig {
+        let must_reach = MustReach::end(journal.replay(&mut disk));
+        Rig::start_asked(disk, journal, settings, cache_bytes, must_reach)
+    }
+
+    /// The same, when something was replayed before.
+    pub(super) fn start_asked(
+        disk: TestDisk<LogOp>,
+        journal: TestJournal,
+        settings: TopicSettings,
+        cache_bytes: usize,
+        must_reach: MustReach,
+    ) -> Rig {
         let now = Now { mono: Instant(1), wall_ms: 1_000_000 };
         let mut out = LogOut::default();
-        let must_reach = journal.replay(&mut disk);
         let log = Log::open(7, dir(), settings.clone(), must_reach, now, &mut out);
         let cache = TailCache::new(cache_bytes);
         let (events, notes, model) = (Vec::new(), Vec::new(), Vec::new());
@@ -257,7 +269,7 @@ impl Rig {
         rig.run();
         match std::mem::take(&mut rig.events).as_slice() {
             [LogEvent::Opened] => Ok(rig),
-            [LogEvent::OpenFailed { message }] => Err(Box::new((message.clone(), rig.disk))),
+            [LogEvent::OpenFailed { message, .. }] => Err(Box::new((message.clone(), rig.disk))),
             other => panic!("{other:?}"),
         }
     }

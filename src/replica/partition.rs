@@ -23,6 +23,7 @@ use crate::log::commit::ToJournal;
 use crate::log::log::{
     AppendError, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError, ReadTicket, WriteTimes,
 };
+use crate::log::reach::MustReach;
 use crate::wire::batch::{self, BatchError, BatchLimits};
 
 /// Who is told how an append ended: a job of a core, and which part of it.
@@ -119,7 +120,11 @@ pub struct PartitionOut {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateChange {
     Opened,
-    OpenFailed { message: String },
+    /// The replica is offline. Unless it is `kept`, only the journals know what the log must reach.
+    OpenFailed {
+        message: String,
+        kept: bool,
+    },
     Closed,
     Deleted,
 }
@@ -163,13 +168,12 @@ struct PendingAck {
 }
 
 impl Partition {
-    /// Starts recovery; usable after [`StateChange::Opened`]. `owner` is unique on the core for ever; the journal knows
-    /// of batches up to `must_reach`.
+    /// Starts recovery; usable after [`StateChange::Opened`]. `owner` is unique on the core for ever.
     pub fn open(
         owner: u32,
         dir: PathBuf,
         settings: TopicSettings,
-        must_reach: Offset,
+        must_reach: MustReach,
         now: Now,
         out: &mut PartitionOut,
     ) -> Partition {
@@ -431,10 +435,10 @@ impl Partition {
                 out.changed = Some(StateChange::Opened);
             }
             LogEvent::Noted { message } => out.notes.push(message),
-            LogEvent::OpenFailed { message } => {
+            LogEvent::OpenFailed { message, kept } => {
                 self.state = State::Offline;
                 self.on_change(out);
-                out.changed = Some(StateChange::OpenFailed { message });
+                out.changed = Some(StateChange::OpenFailed { message, kept });
             }
             LogEvent::Safe { end, times } => {
                 assert!(end >= self.high_watermark, "what is safe stays safe");

@@ -156,6 +156,15 @@ pub fn command(dir: &Path, listen: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// The broker does not start and says all of this.
+#[track_caller]
+pub fn refuse(dir: &Path, arguments: &[&str], expect: &[&str]) {
+    let output: std::process::Output = command(dir, "127.0.0.1:0", arguments).output().expect("start the binary");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(expect.iter().all(|part| said.contains(part)), "{expect:?}: {said}");
+}
+
 /// Beside what cargo builds: the file system of temporary files may have no direct I/O.
 pub fn directory() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")

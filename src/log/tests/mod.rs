@@ -6,6 +6,7 @@ mod commits;
 mod crash;
 mod damage;
 mod faults;
+mod reach;
 mod reads;
 
 use super::testing::{Rig, batch, small_segments, small_synced_segments};
