@@ -14,6 +14,7 @@ pub mod ids;
 pub mod layout;
 pub mod limits;
 pub mod metric;
+pub mod names;
 pub mod rng;
 pub mod slab;
 pub mod stage;

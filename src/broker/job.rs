@@ -3,9 +3,12 @@
 //! *Owns*: the common part of every waiting request. *Never*: decides; the handler of the API does.
 //! *Runs on*: the core whose client asked.
 
-use crate::broker::api::{create_partitions, create_topics, delete_topics, epoch_ends, fetch, list_offsets, produce};
+use crate::broker::api::{
+    create_partitions, create_topics, delete_topics, epoch_ends, fetch, group_work, list_offsets, produce,
+};
 use crate::broker::effect::ListenerKind;
 use crate::broker::session::ReplyTo;
+use crate::wire::messages::find_coordinator::FindCoordinatorRequest;
 use crate::wire::messages::metadata::MetadataRequest;
 
 /// Which request a reply belongs to, and in which form it must be.
@@ -32,6 +35,10 @@ pub enum Work {
     CreateTopics(create_topics::CreateTopicsWork),
     DeleteTopics(delete_topics::DeleteTopicsWork),
     CreatePartitions(create_partitions::CreatePartitionsWork),
+    /// Waits for coordinators of groups.
+    Group(Box<group_work::GroupWork>),
+    /// Waits for `__consumer_offsets` to be made.
+    FindCoordinator(FindCoordinatorRequest),
     /// Waits for topics to be created on first use, then is answered as if it had just come.
     Metadata(MetadataRequest),
     /// Waits for a block of producer ids.

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use crate::base::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId};
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
+use crate::broker::groups::GroupAsk;
+use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::reach::MustReach;
 use crate::meta::MetaRecord;
 use crate::meta::controller::NewTopic;
@@ -50,6 +52,9 @@ pub enum ShardMessage {
         at: u32,
         answer: Answer,
     },
+    /// To the coordinators on this core; each is answered by its own row of [`ShardMessage::GroupAnswers`].
+    GroupAsks(Vec<GroupAsk>),
+    GroupAnswers(Vec<(Ticket, GroupAnswer)>),
     /// To core 0: decide on a change of metadata; answered by [`ShardMessage::Controlled`].
     Control {
         job: Key,

@@ -9,6 +9,7 @@ mod control;
 pub mod directory;
 pub mod effect;
 pub mod errors;
+pub mod groups;
 pub mod job;
 pub mod message;
 pub mod partitions;

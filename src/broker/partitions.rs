@@ -223,15 +223,22 @@ impl Shard {
         for record in records {
             self.image.apply(record).expect("committed records fit each other");
         }
+        let mut deleted = Vec::new();
         for record in records {
             match record {
                 MetaRecord::TopicCreated { id, .. } | MetaRecord::PartitionsAdded { id, .. } => self.queue_opens(*id),
-                MetaRecord::TopicDeleted { id } => self.delete_topic_here(*id, effects),
+                MetaRecord::TopicDeleted { id } => {
+                    deleted.extend(self.image.deleting().find(|topic| topic.id == *id).map(|topic| topic.name.clone()));
+                    self.delete_topic_here(*id, effects);
+                }
                 MetaRecord::TopicSettingsChanged { .. }
                 | MetaRecord::TopicRemoved { .. }
                 | MetaRecord::ClusterCreated { .. }
                 | MetaRecord::ProducerIdsTaken { .. } => {}
             }
+        }
+        if !deleted.is_empty() {
+            self.on_group_topics_deleted(&deleted, now);
         }
         self.open_more(now, effects);
         self.applied_one(effects);
@@ -377,6 +384,10 @@ impl Shard {
                     });
                 }
                 self.on_opened_one(now, effects);
+                if let Some(Some(Row { name, .. })) = self.partitions.rows.get(owner as usize) {
+                    let name = *name;
+                    self.on_group_partition_opened(owner, name, now, effects);
+                }
             }
             StateChange::OpenFailed { message, kept } => {
                 let name = self.partition_title(owner);
@@ -419,6 +430,7 @@ impl Shard {
         self.partitions.by_name.remove(&row.name);
         self.commits.forget(owner);
         self.reads.forget(owner);
+        self.forget_coordinator(owner);
     }
 
     pub(in crate::broker) fn partition_title(&self, owner: u32) -> String {

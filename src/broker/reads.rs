@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::ids::{CoreId, LeaderEpoch, Offset};
+use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex};
 use crate::base::slab::{Key, Slab};
 use crate::base::stage::{Stage, Trace};
 use crate::base::time::{Instant, Now};
@@ -50,8 +50,20 @@ struct Group {
 
 #[derive(Debug)]
 enum Late {
-    Read { group: Key, index: usize },
-    Find { for_core: CoreId, job: Key, at: u32 },
+    Read {
+        group: Key,
+        index: usize,
+    },
+    Find {
+        for_core: CoreId,
+        job: Key,
+        at: u32,
+    },
+    /// For the coordinator of this partition of `__consumer_offsets`, loaded for the so-manieth time.
+    Group {
+        partition: PartitionIndex,
+        load: u32,
+    },
 }
 
 impl Reads {
@@ -169,7 +181,11 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let Some(Late::Read { group, index }) = self.reads.late.remove(&(owner, ticket)) else { return };
+        let (group, index) = match self.reads.late.remove(&(owner, ticket)) {
+            Some(Late::Read { group, index }) => (group, index),
+            Some(Late::Group { partition, load }) => return self.on_group_read((partition, load), read, now, effects),
+            Some(Late::Find { .. }) | None => return,
+        };
         let row = self.reads.groups.get_mut(group).expect("a group lives until its last read is done");
         let result = &mut row.results[index].1;
         match read {
@@ -183,6 +199,17 @@ impl Shard {
         row.pending -= 1;
         effects.watch.arrived(&mut row.trace, Stage::DeviceRead);
         self.finish_group(group, effects);
+    }
+
+    /// Remembers that a read which waits for the disk is a coordinator's.
+    pub(in crate::broker) fn read_for_group(
+        &mut self,
+        owner: u32,
+        ticket: ReadTicket,
+        partition: PartitionIndex,
+        load: u32,
+    ) {
+        self.reads.late.insert((owner, ticket), Late::Group { partition, load });
     }
 
     fn say_unreadable(&mut self, owner: u32, error: &ReadError, now: Now) {

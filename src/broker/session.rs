@@ -54,6 +54,8 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Session {
     listener: ListenerKind,
+    /// The client's address.
+    host: String,
     /// Number of the request in the first slot.
     first: u64,
     slots: VecDeque<Slot>,
@@ -116,9 +118,10 @@ impl Sessions {
         }
     }
 
-    pub fn on_opened(&mut self, conn: ConnId, listener: ListenerKind) {
+    pub fn on_opened(&mut self, conn: ConnId, listener: ListenerKind, host: String) {
         let session = Session {
             listener,
+            host,
             first: 0,
             slots: VecDeque::new(),
             promised_bytes: 0,
@@ -177,6 +180,11 @@ impl Sessions {
         let request = session.first + session.slots.len() as u64;
         session.slots.push_back(Slot { frame_bytes, job: None, reply: None, timed: None });
         Some((ReplyTo { conn, request }, session.listener))
+    }
+
+    /// The client's address; empty when it is gone.
+    pub fn host(&self, conn: ConnId) -> &str {
+        self.by_conn.get(&conn).map_or("", |session| &session.host)
     }
 
     /// Notes which job works on a request, so that it can be dropped when the connection closes.
@@ -351,7 +359,7 @@ mod tests {
 
     fn sessions(request_bytes_max: usize) -> Sessions {
         let mut sessions = Sessions::new(request_bytes_max, 1000);
-        sessions.on_opened(CONN, ListenerKind::Shared);
+        sessions.on_opened(CONN, ListenerKind::Shared, String::new());
         sessions
     }
 
@@ -454,7 +462,7 @@ mod tests {
     fn when_output_is_full_only_those_who_have_read_theirs_are_read() {
         const OTHER: ConnId = ConnId(2);
         let mut sessions = sessions(10);
-        sessions.on_opened(OTHER, ListenerKind::Shared);
+        sessions.on_opened(OTHER, ListenerKind::Shared, String::new());
         let mut effects = Effects::default();
         let a = request(&mut sessions, 1);
         sessions.fill(a, frame("ten bytes."), None, &mut effects);
@@ -472,7 +480,7 @@ mod tests {
         let mut sessions = sessions(100);
         let conns = [ConnId(1), ConnId(2), ConnId(3)];
         for conn in &conns[1..] {
-            sessions.on_opened(*conn, ListenerKind::Shared);
+            sessions.on_opened(*conn, ListenerKind::Shared, String::new());
         }
         for conn in &conns[..2] {
             assert_eq!(sessions.admit(*conn, 1), Admission::Read);

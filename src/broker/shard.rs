@@ -13,16 +13,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::deadlines::Deadlines;
-use crate::base::ids::{ConnId, CoreId};
+use crate::base::ids::{ConnId, CoreId, PartitionIndex};
 use crate::base::metric::{Metric, Metrics};
 use crate::base::rng::Rng;
 use crate::base::slab::{Key, Slab};
 use crate::base::stage::{Arrival, LITTLE_BYTES, Stage, Timed, Trace};
 use crate::base::time::{Instant, Now};
-use crate::broker::api::{self, produce};
+use crate::broker::api;
 use crate::broker::commits::Commits;
 use crate::broker::control::Control;
 use crate::broker::effect::{Admission, Effect, Effects, Input};
+use crate::broker::groups::{GroupAsk, Groups};
 use crate::broker::job::{Asker, Job, Work};
 use crate::broker::message::{AppendEntry, ShardMessage};
 use crate::broker::partitions::Partitions;
@@ -31,10 +32,11 @@ use crate::broker::report::{Report, RequestCounts};
 use crate::broker::session::{Reply, Sessions};
 use crate::broker::shutdown::Life;
 use crate::config::{Address, Settings};
+use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::cache::TailCache;
 use crate::log::log::{FoundOffset, LogSlices, ReadError, ReadTicket};
 use crate::meta::Image;
-use crate::replica::partition::{Acked, Follower, Watch};
+use crate::replica::partition::{AckTo, Acked, Follower, Watch};
 use crate::wire::codec::Message;
 use crate::wire::frame;
 use crate::wire::reader::Reader;
@@ -68,6 +70,7 @@ pub struct Shard {
     pub(in crate::broker) commits: Commits,
     pub(in crate::broker) cache: TailCache,
     pub(in crate::broker) reads: Reads,
+    pub(in crate::broker) groups: Groups,
     pub(in crate::broker) fetch_sessions: api::fetch_session::FetchSessions,
     pub(in crate::broker) producer_ids: api::init_producer_id::ProducerIds,
     pub(in crate::broker) deadlines: Deadlines<DeadlineKey>,
@@ -89,6 +92,8 @@ pub struct Shard {
 pub enum DeadlineKey {
     Fetch(Key),
     Partition(u32),
+    /// A partition of `__consumer_offsets`: its coordinator.
+    Groups(PartitionIndex),
     /// Metadata that found no space.
     MetaRetry,
     Stop,
@@ -102,6 +107,7 @@ pub enum Todo {
     Wake { job: Key, round: u32 },
     LateRead { owner: u32, ticket: ReadTicket, result: Result<LogSlices, ReadError> },
     LateFind { owner: u32, ticket: ReadTicket, result: Result<Option<FoundOffset>, ReadError> },
+    GroupAnswer(Ticket, GroupAnswer),
     Message { from: CoreId, message: ShardMessage },
 }
 
@@ -110,6 +116,8 @@ struct Outbox {
     appends: Vec<AppendEntry>,
     acks: Vec<Acked>,
     changed: Vec<Follower>,
+    group_asks: Vec<GroupAsk>,
+    group_answers: Vec<(Ticket, GroupAnswer)>,
 }
 
 /// A request as its handler gets it.
@@ -139,6 +147,7 @@ impl Shard {
             commits: Commits::default(),
             cache: TailCache::new(share(settings.tail_cache_bytes)),
             reads: Reads::default(),
+            groups: Groups::default(),
             fetch_sessions: api::fetch_session::FetchSessions::new(
                 settings.max_incremental_fetch_session_cache_slots as usize,
             ),
@@ -171,7 +180,7 @@ impl Shard {
     pub fn step(&mut self, input: Input, now: Now, effects: &mut Effects) {
         effects.watch.start_step(now.mono);
         match input {
-            Input::Opened { conn, listener } => self.sessions.on_opened(conn, listener),
+            Input::Opened { conn, listener, host } => self.sessions.on_opened(conn, listener, host),
             Input::Frame { conn, frame, arrival } => self.on_frame(conn, frame, arrival, now, effects),
             Input::Closed { conn } => {
                 for job in self.sessions.on_closed(conn, effects) {
@@ -246,11 +255,20 @@ impl Shard {
     }
 
     pub(in crate::broker) fn ack(&mut self, acked: Acked) {
-        if acked.to.core == self.config.core {
-            self.todo.push_back(Todo::Acked(acked));
-        } else {
-            self.outbox[usize::from(acked.to.core.0)].acks.push(acked);
+        match acked.to {
+            AckTo::Job { core, .. } if core != self.config.core => self.outbox[usize::from(core.0)].acks.push(acked),
+            AckTo::Job { .. } | AckTo::Coordinator { .. } => self.todo.push_back(Todo::Acked(acked)),
         }
+    }
+
+    pub(in crate::broker) fn send_group_ask(&mut self, to: CoreId, asked: GroupAsk) {
+        assert!(to != self.config.core);
+        self.outbox[usize::from(to.0)].group_asks.push(asked);
+    }
+
+    pub(in crate::broker) fn send_group_answer(&mut self, to: Ticket, answer: GroupAnswer) {
+        assert!(to.core != self.config.core);
+        self.outbox[usize::from(to.core.0)].group_answers.push((to, answer));
     }
 
     pub(in crate::broker) fn tell_changed(&mut self, watch: Watch) {
@@ -322,7 +340,7 @@ impl Shard {
             ShardMessage::Acked(acks) => {
                 for mut acked in acks {
                     effects.watch.arrived(&mut acked.trace, Stage::MeshHop);
-                    produce::on_acked(self, acked, effects);
+                    self.on_acked(acked, now, effects);
                 }
             }
             ShardMessage::Read(order) => self.read_here(from, order, now, effects),
@@ -341,6 +359,12 @@ impl Shard {
                 Some(Work::EpochEnds(_)) => api::epoch_ends::on_answer(self, job, at, answer, effects),
                 _ => {}
             },
+            ShardMessage::GroupAsks(asks) => asks.into_iter().for_each(|asked| self.group_ask_here(asked, now)),
+            ShardMessage::GroupAnswers(answers) => {
+                for (ticket, answer) in answers {
+                    self.on_group_answer(ticket, answer, effects);
+                }
+            }
             ShardMessage::Control { job, order } => Control::on_order(self, from, job, order, now, effects),
             ShardMessage::Controlled { job, outcome } => {
                 api::on_controlled(self, job, outcome, now, effects);
@@ -359,6 +383,7 @@ impl Shard {
             match key {
                 DeadlineKey::Fetch(job) => api::fetch::on_deadline(self, job, now, effects),
                 DeadlineKey::Partition(owner) => self.on_partition_timeout(owner, now, effects),
+                DeadlineKey::Groups(partition) => self.on_group_timeout(partition, now, effects),
                 DeadlineKey::MetaRetry => Control::on_retry(self, now, effects),
                 DeadlineKey::Stop => self.on_stop_deadline(now, effects),
             }
@@ -376,16 +401,18 @@ impl Shard {
     fn finish_step(&mut self, now: Now, effects: &mut Effects) {
         while let Some(todo) = self.todo.pop_front() {
             match todo {
-                Todo::Acked(acked) => produce::on_acked(self, acked, effects),
+                Todo::Acked(acked) => self.on_acked(acked, now, effects),
                 Todo::Changed(follower) => api::fetch::on_changed(self, &[follower]),
                 Todo::Wake { job, round } => api::fetch::on_wake(self, job, round, now, effects),
                 Todo::LateRead { owner, ticket, result } => {
                     self.on_late_read(owner, ticket, result, now, effects);
                 }
                 Todo::LateFind { owner, ticket, result } => self.on_late_find(owner, ticket, result, now, effects),
+                Todo::GroupAnswer(ticket, answer) => self.on_group_answer(ticket, answer, effects),
                 Todo::Message { from, message } => self.on_message(from, message, now, effects),
             }
         }
+        self.append_group_records(now, effects);
         self.commit(now, effects);
         if !self.todo.is_empty() {
             return self.finish_step(now, effects);
@@ -398,6 +425,14 @@ impl Shard {
             }
             if !outbox.acks.is_empty() {
                 let message = ShardMessage::Acked(mem::take(&mut outbox.acks));
+                effects.push(Effect::ToShard { to, message });
+            }
+            if !outbox.group_asks.is_empty() {
+                let message = ShardMessage::GroupAsks(mem::take(&mut outbox.group_asks));
+                effects.push(Effect::ToShard { to, message });
+            }
+            if !outbox.group_answers.is_empty() {
+                let message = ShardMessage::GroupAnswers(mem::take(&mut outbox.group_answers));
                 effects.push(Effect::ToShard { to, message });
             }
             if !outbox.changed.is_empty() {

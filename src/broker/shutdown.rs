@@ -48,6 +48,7 @@ impl Shard {
                 self.life = Life::Stopping;
                 self.sessions.stop();
                 api::fetch::finish_all_parked(self, effects);
+                self.release_group_waiters(now);
                 self.deadlines.set(now.mono.after_ms(limits::STOP_MS), DeadlineKey::Stop);
             }
             Life::Stopping | Life::Waiting | Life::Closing | Life::Stopped => {}

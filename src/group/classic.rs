@@ -80,8 +80,6 @@ pub struct ClassicGroup {
     pub(super) sync_at: Option<Instant>,
     /// What the members read, where their metadata says.
     subscribed: Option<BTreeSet<String>>,
-    /// Something of it is in the log.
-    stored: bool,
 }
 
 #[derive(Debug)]
@@ -117,7 +115,6 @@ impl ClassicGroup {
             generation: value.generation,
             protocol_type: (!value.protocol_type.is_empty()).then(|| value.protocol_type.to_string()),
             protocol: value.protocol.as_ref().map(ToString::to_string),
-            stored: true,
             ..ClassicGroup::default()
         };
         for stored in &value.members {
@@ -261,11 +258,9 @@ impl ClassicGroup {
         }
     }
 
-    /// The record that takes it out of the log, if it ever got there.
+    /// The record that takes it out of the log. Without it, its offsets alone would bring it back.
     pub fn forget(&self, name: &str, out: &mut GroupOut) {
-        if self.stored {
-            out.records.push(records::group(name, None));
-        }
+        out.records.push(records::group(name, None));
     }
 
     /// As it is now, for the log.
@@ -281,8 +276,7 @@ impl ClassicGroup {
         }
     }
 
-    pub(super) fn store(&mut self, turn: &mut Turn<'_>) {
-        self.stored = true;
+    pub(super) fn store(&self, turn: &mut Turn<'_>) {
         turn.record(records::group(turn.name, Some(&self.to_record())));
     }
 

@@ -239,8 +239,8 @@ impl Coordinator {
         self.deadlines.next()
     }
 
-    /// It is dropped: those who wait for others are told to look for the next coordinator.
-    pub fn unload(mut self, error: ErrorCode, out: &mut GroupOut) {
+    /// It is about to be dropped: those who wait for others are told.
+    pub fn unload(&mut self, error: ErrorCode, out: &mut GroupOut) {
         for key in self.names.values() {
             match self.groups.get_mut(*key).map(|row| &mut row.group) {
                 Some(Group::Classic(group)) => group.unload(error, out),

@@ -14,6 +14,7 @@ use crate::base::ids::{BrokerId, TopicId};
 use crate::base::limits::{
     META_TOPICS_BYTES_MAX, PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, TOPIC_NAME_BYTES_MAX,
 };
+use crate::base::names::CONSUMER_OFFSETS;
 use crate::base::rng::Rng;
 use crate::config::{Settings, TopicSettings};
 use crate::wire::errors::ErrorCode;
@@ -133,6 +134,10 @@ pub fn plan_add_partitions(
     let Some(topic) = image.topic(name) else {
         return refuse(ErrorCode::UnknownTopicOrPartition, format!("There is no topic '{name}'."));
     };
+    if name == CONSUMER_OFFSETS {
+        let message = format!("The partitions of '{name}' say where each group is kept: they cannot change.");
+        return refuse(ErrorCode::InvalidRequest, message);
+    }
     let before = topic.partitions;
     if count == before {
         return refuse(ErrorCode::InvalidPartitions, format!("Topic '{name}' already has {before} partition(s)."));

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskOp, DiskResult};
-use crate::base::ids::{CoreId, LeaderEpoch, Offset};
+use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex};
 use crate::base::slab::Key;
 use crate::base::stage::{Stage, Stopwatch, Trace};
 use crate::base::time::{Instant, Now};
@@ -26,12 +26,14 @@ use crate::log::log::{
 use crate::log::reach::MustReach;
 use crate::wire::batch::{self, BatchError, BatchLimits};
 
-/// Who is told how an append ended: a job of a core, and which part of it.
+/// Who is told how an append ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AckTo {
-    pub core: CoreId,
-    pub job: Key,
-    pub at: u32,
+pub enum AckTo {
+    /// A job of a core, and which part of it.
+    Job { core: CoreId, job: Key, at: u32 },
+    /// The coordinator that this partition of `__consumer_offsets` belongs to, on this core, since it was loaded for
+    /// the so-manieth time. Its batches are the broker's own: what topics allow of producers does not concern them.
+    Coordinator { partition: PartitionIndex, load: u32 },
 }
 
 /// The end of an append, for whoever is to be told, with the stamps of its way.
@@ -377,12 +379,7 @@ impl Partition {
         if self.state != State::Online {
             return Err(Refusal::Unavailable);
         }
-        let limits = BatchLimits {
-            max_message_bytes: self.settings.max_message_bytes as usize,
-            timestamp_type: self.settings.message_timestamp_type,
-            before_max_ms: self.settings.message_timestamp_before_max_ms,
-            after_max_ms: self.settings.message_timestamp_after_max_ms,
-        };
+        let limits = self.limits(brought.to);
         let checked = batch::check_produce(&brought.records, &limits, now.wall_ms);
         watch.worked_on(brought.records.len(), &mut brought.trace, Stage::Check);
         let batch = checked.map_err(Refusal::Batch)?;
@@ -405,6 +402,24 @@ impl Partition {
             return Ok(0);
         }
         Ok(bytes)
+    }
+
+    fn limits(&self, from: AckTo) -> BatchLimits {
+        let timestamp_type = self.settings.message_timestamp_type;
+        match from {
+            AckTo::Job { .. } => BatchLimits {
+                max_message_bytes: self.settings.max_message_bytes as usize,
+                timestamp_type,
+                before_max_ms: self.settings.message_timestamp_before_max_ms,
+                after_max_ms: self.settings.message_timestamp_after_max_ms,
+            },
+            AckTo::Coordinator { .. } => BatchLimits {
+                max_message_bytes: usize::MAX,
+                timestamp_type,
+                before_max_ms: i64::MAX,
+                after_max_ms: i64::MAX,
+            },
+        }
     }
 
     /// Turns what the log says into acks, wake-ups and answers.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::base::ids::PartitionIndex;
 use crate::base::limits;
+use crate::base::names;
 use crate::broker::api::{self, key, metadata};
 use crate::broker::effect::Effects;
 use crate::broker::job::Asker;
@@ -76,6 +77,7 @@ fn topic_row(shard: &Shard, asker: Asker, topic: &Topic, start: i32, end: i32) -
     DescribeTopicPartitionsResponseTopic {
         name: Some(topic.name.as_str().into()),
         topic_id: topic.id,
+        is_internal: names::is_internal(&topic.name),
         partitions,
         topic_authorized_operations: metadata::TOPIC_OPERATIONS,
         ..DescribeTopicPartitionsResponseTopic::default()

@@ -6,6 +6,7 @@
 //! *Owns*: the form of the answer. *Never*: changes the image. *Runs on*: the core whose client asked.
 
 use crate::base::ids::{CoreId, TopicId};
+use crate::base::names;
 use crate::base::time::Now;
 use crate::broker::api::{self, key};
 use crate::broker::effect::{Effects, ListenerKind};
@@ -25,6 +26,7 @@ pub const LEADER_EPOCH: i32 = 0;
 
 /// One bit per operation of Kafka's `AclOperation` that a client may do: without an authorizer, all that there are.
 pub const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+pub const GROUP_OPERATIONS: i32 = bits(&[3, 6, 8]);
 pub const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
 
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
@@ -62,8 +64,10 @@ fn default_topic(name: String) -> NewTopic {
 
 fn missing_topics(shard: &Shard, asked: &MetadataRequest) -> Vec<String> {
     let names = asked.topics.iter().flatten().filter_map(|topic| topic.name.as_ref());
-    let mut missing: Vec<String> =
-        names.filter(|name| shard.image.topic(name).is_none()).map(ToString::to_string).collect();
+    let mut missing: Vec<String> = names
+        .filter(|name| shard.image.topic(name).is_none() && !names::is_internal(name))
+        .map(ToString::to_string)
+        .collect();
     missing.sort_unstable();
     missing.dedup();
     missing
@@ -129,6 +133,7 @@ fn topic_row(shard: &Shard, listener: ListenerKind, topic: &Topic) -> MetadataRe
     MetadataResponseTopic {
         name: Some(topic.name.as_str().into()),
         topic_id: topic.id,
+        is_internal: names::is_internal(&topic.name),
         partitions,
         ..MetadataResponseTopic::default()
     }

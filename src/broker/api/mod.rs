@@ -5,17 +5,26 @@
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_groups;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_groups;
 pub mod describe_topic_partitions;
 pub mod epoch_ends;
 pub mod fetch;
 pub mod fetch_rows;
 pub mod fetch_session;
+pub mod find_coordinator;
+pub mod group_membership;
+pub mod group_work;
 pub mod init_producer_id;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod produce;
 
 use crate::base::slab::Key;
@@ -59,6 +68,15 @@ apis! {
     1 Fetch 4..=18 => fetch::handle,
     2 ListOffsets 1..=11 => list_offsets::handle,
     3 Metadata 0..=13 => metadata::handle,
+    8 OffsetCommit 2..=10 => offset_commit::handle,
+    9 OffsetFetch 1..=10 => offset_fetch::handle,
+    10 FindCoordinator 0..=6 => find_coordinator::handle,
+    11 JoinGroup 0..=9 => group_membership::handle_join,
+    12 Heartbeat 0..=4 => group_membership::handle_heartbeat,
+    13 LeaveGroup 0..=5 => group_membership::handle_leave,
+    14 SyncGroup 0..=5 => group_membership::handle_sync,
+    15 DescribeGroups 0..=6 => describe_groups::handle,
+    16 ListGroups 0..=5 => list_groups::handle,
     18 ApiVersions 0..=4 => api_versions::handle,
     19 CreateTopics 2..=7 => create_topics::handle,
     20 DeleteTopics 1..=6 => delete_topics::handle,
@@ -66,6 +84,8 @@ apis! {
     23 OffsetForLeaderEpoch 2..=4 => epoch_ends::handle,
     32 DescribeConfigs 1..=4 => describe_configs::handle,
     37 CreatePartitions 0..=3 => create_partitions::handle,
+    42 DeleteGroups 0..=2 => delete_groups::handle,
+    47 OffsetDelete 0..=0 => offset_delete::handle,
     60 DescribeCluster 0..=2 => describe_cluster::handle,
     75 DescribeTopicPartitions 0..=0 => describe_topic_partitions::handle,
 }
@@ -76,6 +96,15 @@ pub mod key {
     pub const FETCH: i16 = 1;
     pub const LIST_OFFSETS: i16 = 2;
     pub const METADATA: i16 = 3;
+    pub const OFFSET_COMMIT: i16 = 8;
+    pub const OFFSET_FETCH: i16 = 9;
+    pub const FIND_COORDINATOR: i16 = 10;
+    pub const JOIN_GROUP: i16 = 11;
+    pub const HEARTBEAT: i16 = 12;
+    pub const LEAVE_GROUP: i16 = 13;
+    pub const SYNC_GROUP: i16 = 14;
+    pub const DESCRIBE_GROUPS: i16 = 15;
+    pub const LIST_GROUPS: i16 = 16;
     pub const API_VERSIONS: i16 = 18;
     pub const CREATE_TOPICS: i16 = 19;
     pub const DELETE_TOPICS: i16 = 20;
@@ -83,6 +112,8 @@ pub mod key {
     pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
     pub const DESCRIBE_CONFIGS: i16 = 32;
     pub const CREATE_PARTITIONS: i16 = 37;
+    pub const DELETE_GROUPS: i16 = 42;
+    pub const OFFSET_DELETE: i16 = 47;
     pub const DESCRIBE_CLUSTER: i16 = 60;
     pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
 }
@@ -143,8 +174,14 @@ pub(in crate::broker) fn on_controlled(
         Work::CreateTopics(work) => create_topics::on_outcome(shard, asker, work, outcome, effects),
         Work::DeleteTopics(work) => delete_topics::on_outcome(shard, asker, work, outcome, effects),
         Work::CreatePartitions(work) => create_partitions::on_outcome(shard, asker, work, outcome, effects),
+        Work::FindCoordinator(request) => find_coordinator::on_outcome(shard, asker, request, effects),
         Work::Metadata(request) => metadata::on_outcome(shard, asker, &request, outcome, now, effects),
-        Work::Produce(_) | Work::Fetch(_) | Work::ListOffsets(_) | Work::EpochEnds(_) | Work::InitProducerId => {
+        Work::Produce(_)
+        | Work::Fetch(_)
+        | Work::ListOffsets(_)
+        | Work::EpochEnds(_)
+        | Work::InitProducerId
+        | Work::Group(_) => {
             unreachable!("only changes of metadata are ordered under a job's own key")
         }
     }

@@ -6,6 +6,7 @@
 //! *Owns*: what a Produce request and its reply say. *Never*: looks into a batch. *Runs on*: the core whose client asked.
 
 use crate::base::ids::{PartitionIndex, TopicId};
+use crate::base::names;
 use crate::base::slab::Key;
 use crate::base::stage::{Stage, Timed, Trace};
 use crate::broker::api::{self, key, metadata};
@@ -73,7 +74,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
 
 /// One partition of a Produce request is answered.
 pub(in crate::broker) fn on_acked(shard: &mut Shard, acked: Acked, effects: &mut Effects) {
-    let Acked { to: AckTo { job, at, .. }, result, trace } = acked;
+    let Acked { to: AckTo::Job { job, at, .. }, result, trace } = acked else { return };
     let Some(Job { work: Work::Produce(work), .. }) = shard.jobs.get_mut(job) else { return };
     let (at_topic, at_part) = (at as usize / PARTS_MAX, at as usize % PARTS_MAX);
     let row = &mut work.reply.responses[at_topic].partition_responses[at_part];
@@ -115,7 +116,7 @@ fn append(
     if let Some(Job { work: Work::Produce(work), .. }) = shard.jobs.get_mut(job) {
         work.waiting += 1;
     }
-    let to = AckTo { core: shard.core(), job, at };
+    let to = AckTo::Job { core: shard.core(), job, at };
     let batch = Brought { records, produce_version: asker.version, to, trace: request.trace.fork() };
     let entry = AppendEntry { to: of, batch };
     if owner == shard.core() {
@@ -192,7 +193,12 @@ fn find_topic(shard: &Shard, asker: Asker, topic: &TopicProduceData) -> Result<(
     } else {
         shard.image.topic(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)
     };
-    found.map(|topic| (topic.id, topic.partitions))
+    let topic = found?;
+    // Only the broker itself knows what may stand there.
+    if names::is_internal(&topic.name) {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    Ok((topic.id, topic.partitions))
 }
 
 fn hint_leader(shard: &mut Shard, asker: Asker, job: Key, at: u32, of: TopicPartition) {
