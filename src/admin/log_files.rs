@@ -8,6 +8,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::admin::log_journals::{Overlay, read};
+use crate::base::bounds::Bounds;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::{DISK_READ_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::log::inspect::{Claims, Cut, FileName, LogFiles, PlacedBatch, Rest, SegmentEnd, SegmentReader, plan_cut};
@@ -29,6 +30,7 @@ pub struct FileError {
 pub struct Survey {
     pub dir: PathBuf,
     pub files: LogFiles,
+    pub bounds: Bounds,
     /// What journals have of it: a broker that starts writes it to the segments.
     pub overlay: Overlay,
     /// What journals ask for, those before a last start included.
@@ -84,14 +86,22 @@ pub fn read_segment(
 
 impl Survey {
     /// Reads all files of the log in `dir`, as they will be with what journals have of them.
-    pub fn take(dir: &Path, overlay: Overlay, mut on_bytes: impl FnMut(usize)) -> Result<Survey, FileError> {
+    pub fn take(dir: &Path, mut overlay: Overlay, mut on_bytes: impl FnMut(usize)) -> Result<Survey, FileError> {
         let mut files = LogFiles::of(if dir.is_dir() { names(dir)? } else { Vec::new() });
-        let gaps = lay_over(dir, &overlay, &mut files)?;
         let mut must_reach = overlay.must_reach.clone();
         if files.has_must_reach {
             must_reach = must_reach.join(read_must_reach(dir)?);
         }
         let mut claims = Claims::default();
+        let mut bounds = Bounds::default();
+        if files.has_bounds {
+            bounds = claims.read_bounds(&read_small(&FileName::Bounds.path(dir))?);
+        }
+        overlay.segments.retain(|base, _| *base >= bounds.rewritten);
+        let gaps = lay_over(dir, &overlay, bounds, &mut files)?;
+        // A broker that starts removes them.
+        let below = files.segments.partition_point(|base| *base <= bounds.start).saturating_sub(1);
+        files.segments.drain(..below);
         let indexes = files.indexes.iter().copied().map(FileName::Index);
         let snapshots = files.snapshots.iter().copied().map(FileName::Snapshot);
         for file in indexes.chain(snapshots).chain(files.has_checkpoint.then_some(FileName::Checkpoint)) {
@@ -114,7 +124,7 @@ impl Survey {
         }
         let cut = plan_cut(&ends);
         let untrue = claims.finish(&ends);
-        Ok(Survey { dir: dir.to_owned(), files, overlay, must_reach, gaps, ends, cut, untrue, unreadable })
+        Ok(Survey { dir: dir.to_owned(), files, bounds, overlay, must_reach, gaps, ends, cut, untrue, unreadable })
     }
 
     pub fn is_whole(&self) -> bool {
@@ -147,7 +157,8 @@ impl Survey {
     pub fn offsets(&self) -> (Offset, Offset) {
         let first = self.ends.first().map_or(Offset(0), |end| end.base);
         let last = self.ends.last().map_or(first, |end| end.next);
-        (first, self.cut.as_ref().map_or(last, |cut| cut.offset))
+        let start = self.bounds.start;
+        (first.max(start), self.cut.as_ref().map_or(last, |cut| cut.offset).max(start))
     }
 
     /// Segments that a cut leaves.
@@ -233,13 +244,13 @@ impl Survey {
 }
 
 /// Adds the segments that only journals have, and says what of them has no place.
-fn lay_over(dir: &Path, overlay: &Overlay, files: &mut LogFiles) -> Result<Vec<String>, FileError> {
+fn lay_over(dir: &Path, overlay: &Overlay, bounds: Bounds, files: &mut LogFiles) -> Result<Vec<String>, FileError> {
     let mut gaps = Vec::new();
     for (&base, pieces) in &overlay.segments {
         let path = FileName::Segment(base).path(dir);
         let is_there = files.segments.contains(&base);
         // Retention has removed it: there is always a last segment.
-        if !is_there && files.segments.last().is_some_and(|last| *last > base) {
+        if !is_there && (base < bounds.start || files.segments.last().is_some_and(|last| *last > base)) {
             continue;
         }
         let begins = pieces.first().is_some_and(|piece| piece.start == 0);

@@ -31,6 +31,9 @@ pub const DISK_READ_BYTES_MAX: usize = 1 << 20;
 /// One write to a device: what is pending beyond goes into the next write.
 pub const DISK_WRITE_BYTES_MAX: usize = 2 << 20;
 
+/// Segments that one look at a partition's retention lets go of; what is left goes soon after.
+pub const RETENTION_SEGMENTS_MAX: usize = 16;
+
 /// One commit of a journal, heads and padding included. A quarter of the ring is a bound besides.
 pub const JOURNAL_COMMIT_BYTES_MAX: usize = 1 << 20;
 

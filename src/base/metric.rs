@@ -91,6 +91,10 @@ metrics! {
     /// Bytes of record batches taken from producers, compressed as they were sent. What is sent again and was there
     /// already is not among them.
     AppendedBytes "appended_bytes" Counter;
+    /// Segments that retention, DeleteRecords or compaction removed.
+    SegmentsDeleted "deleted_segments" Counter;
+    /// Bytes of record batches in them.
+    SegmentsDeletedBytes "deleted_segment_bytes" Counter;
     /// Reads from disk.
     DiskReads "disk_reads" Counter;
     /// Bytes read from disk.

@@ -5,6 +5,7 @@
 //! *Never*: imports another floor, reads a clock, asks the operating system for anything.
 //! *Runs on*: every core.
 
+pub mod bounds;
 pub mod bug;
 pub mod checksum;
 pub mod deadlines;

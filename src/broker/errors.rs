@@ -12,6 +12,8 @@ pub fn of_refusal(refusal: &Refusal) -> ErrorCode {
         Refusal::Append(error) => of_append(error),
         Refusal::NotWritten { .. } | Refusal::Unavailable => ErrorCode::KafkaStorageError,
         Refusal::Deleted => ErrorCode::UnknownTopicOrPartition,
+        Refusal::NotDeletable => ErrorCode::PolicyViolation,
+        Refusal::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
         Refusal::FencedEpoch => ErrorCode::FencedLeaderEpoch,
         Refusal::UnknownEpoch => ErrorCode::UnknownLeaderEpoch,
     }
@@ -30,7 +32,11 @@ pub fn refusal_message(refusal: &Refusal) -> Option<String> {
             Some(format!("the write failed ({message}); nothing of the batch was kept"))
         }
         Refusal::Unavailable => Some("the partition's log is not available; the broker's log says why".into()),
-        Refusal::Deleted | Refusal::FencedEpoch | Refusal::UnknownEpoch => None,
+        Refusal::Deleted
+        | Refusal::NotDeletable
+        | Refusal::OffsetOutOfRange
+        | Refusal::FencedEpoch
+        | Refusal::UnknownEpoch => None,
     }
 }
 

@@ -134,14 +134,16 @@ settings! {
             .topic("compression.type");
         /// What becomes of old records: `delete`, `compact` or both.
         log_cleanup_policy: CleanupPolicy = CleanupPolicy { delete: true, compact: false } => list("log.cleanup.policy")
-            .topic("cleanup.policy").inert("Taken and described; nothing is cleaned up yet.");
-        /// Age at which records may be deleted; −1 never.
+            .topic("cleanup.policy");
+        /// Age at which records are deleted, with the segment they are in and by its newest timestamp; −1 never.
         log_retention_ms: i64 = 604_800_000 => long("log.retention.ms", Unit::Ms).within(-1, i64::MAX)
-            .topic("retention.ms").alias(&[("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)])
-            .inert("Taken and described; nothing is cleaned up yet.");
-        /// Size of a partition beyond which its oldest segments may be deleted; −1 without bound.
+            .topic("retention.ms").alias(&[("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)]);
+        /// Size that a partition keeps at least when its oldest segments are deleted; −1 without bound.
         log_retention_bytes: i64 = -1 => long("log.retention.bytes", Unit::Bytes).within(-1, i64::MAX)
-            .topic("retention.bytes").inert("Taken and described; nothing is cleaned up yet.");
+            .topic("retention.bytes");
+        /// How often each partition is looked at for segments that are to be deleted.
+        log_retention_check_interval_ms: u64 = 300_000 => long("log.retention.check.interval.ms", Unit::Ms)
+            .within(1, i64::MAX);
         /// Time after its last batch at which an idempotent producer is forgotten.
         producer_id_expiration_ms: u64 = 86_400_000 => int("producer.id.expiration.ms", Unit::Ms).within(1, i32::MAX as i64);
     }

@@ -26,6 +26,8 @@ pub struct TopicSettings {
     pub cleanup_policy: CleanupPolicy,
     pub retention_ms: i64,
     pub retention_bytes: i64,
+    /// The broker's; topics cannot override it.
+    pub retention_check_ms: u64,
     pub min_insync_replicas: i32,
     /// The broker's; topics cannot override it.
     pub producer_id_expiration_ms: u64,
@@ -75,6 +77,7 @@ impl TopicSettings {
             cleanup_policy: settings.log_cleanup_policy,
             retention_ms: settings.log_retention_ms,
             retention_bytes: settings.log_retention_bytes,
+            retention_check_ms: settings.log_retention_check_interval_ms,
             min_insync_replicas: settings.min_insync_replicas,
             producer_id_expiration_ms: settings.producer_id_expiration_ms,
             journal_direct_bytes: u64::try_from(settings.journal_direct_bytes)

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::replay::{Damage, Loss, remedies};
+use crate::base::bounds::{BOUNDS_NAME, Bounds};
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::ids::{Offset, PartitionIndex, TopicId};
@@ -53,7 +54,7 @@ pub(super) enum Next {
 pub(super) struct Redone {
     pub(super) entries: u64,
     pub(super) bytes: u64,
-    /// Entries of segments that are gone for good reason.
+    /// Entries of segments that are gone, or not as they were, for good reason.
     pub(super) retired: u64,
     pub(super) damages: Vec<Damage>,
     /// The count in the ids of its files was used up to here.
@@ -66,6 +67,8 @@ pub(super) struct Redo {
     rows: VecDeque<Row>,
     /// Segments of the partition at hand.
     found: Vec<Offset>,
+    /// Of its log.
+    bounds: Bounds,
     stage: Stage,
     /// The segment at hand; its directory is that of the first row.
     segment: Offset,
@@ -87,6 +90,7 @@ pub(super) struct Redo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Listing,
+    ReadingBounds,
     Opening,
     ReadingBefore,
     ReadingBehind,
@@ -126,6 +130,7 @@ impl Redo {
             loss,
             rows: pieces.rows.into_values().collect(),
             found: Vec::new(),
+            bounds: Bounds::default(),
             stage: Stage::Listing,
             segment: Offset(0),
             runs: VecDeque::new(),
@@ -150,6 +155,16 @@ impl Redo {
         match (self.stage, done) {
             (Stage::Listing, DiskDone::Listed(names)) => {
                 self.found = names.iter().filter_map(|(name, _)| segment_base(name)).collect();
+                self.bounds = Bounds::default();
+                if names.iter().any(|(name, _)| name == BOUNDS_NAME) {
+                    self.stage = Stage::ReadingBounds;
+                    return Next::Ask(DiskOp::ReadFile { path: self.path() });
+                }
+                self.open()
+            }
+            (Stage::ReadingBounds, DiskDone::Read(bytes)) => {
+                // When it is damaged, the log's recovery says so.
+                self.bounds = Bounds::from_file(&bytes).unwrap_or_default();
                 self.open()
             }
             (Stage::Opening, DiskDone::Opened { len }) => {
@@ -184,9 +199,9 @@ impl Redo {
             _ if self.loss == Loss::Refused => {
                 Next::Failed(format!("{path} cannot be completed from the commit journal: {error}. {}", remedies()))
             }
-            (Stage::Listing | Stage::Opening, _) => {
+            (Stage::Listing | Stage::ReadingBounds | Stage::Opening, _) => {
                 self.damage(format!("cannot be opened to be completed from the journal: {error}"));
-                if self.stage == Stage::Listing {
+                if self.stage != Stage::Opening {
                     self.rows.pop_front();
                     return self.list();
                 }
@@ -201,7 +216,11 @@ impl Redo {
 
     fn path(&self) -> PathBuf {
         let dir = self.rows.front().map(|row| row.dir.clone()).unwrap_or_default();
-        if self.stage == Stage::Listing { dir } else { dir.join(segment_name(self.segment)) }
+        match self.stage {
+            Stage::Listing => dir,
+            Stage::ReadingBounds => dir.join(BOUNDS_NAME),
+            _ => dir.join(segment_name(self.segment)),
+        }
     }
 
     fn damage(&mut self, message: String) {
@@ -231,8 +250,9 @@ impl Redo {
             self.segment = segment;
             self.runs = runs.into();
             let is_there = self.found.contains(&segment);
-            if !is_there && self.found.iter().any(|other| *other > segment) {
-                // Retention removed it: there is always a last segment.
+            let is_removed = segment < self.bounds.start || self.found.iter().any(|other| *other > segment);
+            if segment < self.bounds.rewritten || (!is_there && is_removed) {
+                // Retention removed it, and there is always a last segment; or compaction has rewritten it.
                 self.redone.retired += self.runs.iter().map(|run| run.entries).sum::<u64>();
                 continue;
             }

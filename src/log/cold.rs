@@ -54,9 +54,10 @@ pub(super) enum Goal {
     Batches(Wanted),
     /// Nobody yet: what a sequential reader will want next.
     Ahead,
-    /// The first record below `until` with this timestamp or a later one.
+    /// The first record from `from` to below `until` with this timestamp or a later one.
     Timestamp {
         timestamp_ms: i64,
+        from: Offset,
         until: Offset,
     },
     /// The first record below `until` with the largest timestamp; `seen` is the largest of what was walked.
@@ -167,6 +168,17 @@ impl ColdReads {
         self.warm.push((base, at));
     }
 
+    pub(super) fn forget_warm(&mut self, base: Offset) {
+        self.warm.retain(|(other, _)| *other != base);
+    }
+
+    /// Something under way needs the segment, its index or its place among the others.
+    pub(super) fn uses(&self, base: Offset) -> bool {
+        self.list.iter().any(|cold| cold.segment == base)
+            || self.rebuilds.iter().any(|rebuild| rebuild.base == base)
+            || self.loading.contains(&base)
+    }
+
     /// When the longest unused segment may be let go.
     pub(super) fn idle_due(&self) -> Option<Instant> {
         self.warm.first().map(|(_, used)| used.after_ms(WARM_MS))
@@ -265,7 +277,7 @@ impl Log {
             Goal::Timestamp { until, .. } | Goal::MaxTimestamp { until, .. } if !self.is_written_out(until) => {
                 Placed::Waiting
             }
-            Goal::Timestamp { timestamp_ms, until } => self.place_timestamp(cold, timestamp_ms, until, out),
+            Goal::Timestamp { timestamp_ms, until, .. } => self.place_timestamp(cold, timestamp_ms, until, out),
             Goal::MaxTimestamp { until, .. } => self.place_max_timestamp(cold, until, out),
         }
     }
@@ -418,7 +430,9 @@ impl Log {
         let progress = match cold.goal {
             Goal::Batches(wanted) => self.take_batches(&cold, wanted, chunk, cache, out),
             Goal::Ahead => return self.keep_ahead(&cold, chunk, cache),
-            Goal::Timestamp { timestamp_ms, until } => self.look_for_timestamp(&cold, timestamp_ms, until, &chunk),
+            Goal::Timestamp { timestamp_ms, from, until } => {
+                self.look_for_timestamp(&cold, timestamp_ms, (from, until), &chunk)
+            }
             Goal::MaxTimestamp { until, seen } => self.look_for_max_timestamp(&mut cold, until, seen, &chunk),
         };
         match progress {
@@ -434,7 +448,7 @@ impl Log {
             }
             Progress::Instead(goal) => {
                 cold.goal = goal;
-                cold.segment = self.start();
+                cold.segment = self.segments.front().expect("it was walked").base;
                 cold.position = None;
                 self.drive(cold, out);
             }
@@ -494,8 +508,7 @@ impl Log {
     /// Closes a warm segment's file and forgets its index, unless either is in use.
     fn let_go(&mut self, at: usize, out: &mut LogOut) -> bool {
         let base = self.cold.warm[at].0;
-        let used = self.cold.list.iter().any(|cold| cold.segment == base)
-            || self.cold.rebuilds.iter().any(|rebuild| rebuild.base == base);
+        let used = self.cold.uses(base);
         let segment = self.segment_at(base).expect("a warm segment is one of the log's");
         if used || segment.reads > 0 || segment.sealing || matches!(segment.file, FileState::Opening(_)) {
             return false;

@@ -76,9 +76,13 @@ pub(super) struct Commits {
 
 /// How much the log with this number lets gather.
 pub(super) fn write_back_bytes(owner: u32) -> u64 {
-    // Fibonacci hashing: neighbours lie far apart.
-    let spread = u64::from(owner.wrapping_mul(0x9e37_79b9));
-    WRITE_BACK_BYTES / 2 + ((WRITE_BACK_BYTES / 2 * spread) >> 32)
+    WRITE_BACK_BYTES / 2 + spread(owner, WRITE_BACK_BYTES / 2)
+}
+
+/// A number below `range` for the log with this number; those of neighbours lie far apart (Fibonacci hashing).
+pub(super) fn spread(owner: u32, range: u64) -> u64 {
+    let part = u128::from(owner.wrapping_mul(0x9e37_79b9));
+    ((u128::from(range) * part) >> 32) as u64
 }
 
 impl Commits {

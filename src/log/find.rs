@@ -25,10 +25,12 @@ impl Log {
         now: Now,
         out: &mut LogOut,
     ) -> Result<Find, ReadError> {
-        self.start_find(until, now, out, |until| Goal::Timestamp { timestamp_ms, until })
+        let from = self.start();
+        self.start_find(until, now, out, |until| Goal::Timestamp { timestamp_ms, from, until })
     }
 
-    /// The first record below `until` that has the largest timestamp.
+    /// The first record below `until` that has the largest timestamp of all in the segments; as in Kafka (UnifiedLog) it may
+    /// lie below the log's start.
     pub fn max_timestamp(&mut self, until: Offset, now: Now, out: &mut LogOut) -> Result<Find, ReadError> {
         self.start_find(until, now, out, |until| Goal::MaxTimestamp { until, seen: i64::MIN })
     }
@@ -109,7 +111,13 @@ impl Log {
         Placed::Yes
     }
 
-    pub(super) fn look_for_timestamp(&self, cold: &Cold, timestamp_ms: i64, until: Offset, chunk: &Bytes) -> Progress {
+    pub(super) fn look_for_timestamp(
+        &self,
+        cold: &Cold,
+        timestamp_ms: i64,
+        (from, until): (Offset, Offset),
+        chunk: &Bytes,
+    ) -> Progress {
         let mut walk = Walk::new(chunk, cold.expect);
         loop {
             if walk.expect() >= until {
@@ -119,7 +127,7 @@ impl Log {
                 Walked::Batch { header, start, end } => {
                     if header.max_timestamp >= timestamp_ms && next_offset(&header) <= until {
                         let batch = chunk.slice(start..end);
-                        if let Some(found) = first_at_or_after(&batch, &header, timestamp_ms) {
+                        if let Some(found) = first_at_or_after(&batch, &header, timestamp_ms, from) {
                             return Progress::Found(Some(found));
                         }
                     }
@@ -148,7 +156,7 @@ impl Log {
         let mut walk = Walk::new(chunk, cold.expect);
         loop {
             if walk.expect() >= until {
-                return Progress::Instead(Goal::Timestamp { timestamp_ms: max, until });
+                return Progress::Instead(Goal::Timestamp { timestamp_ms: max, from: Offset(0), until });
             }
             match walk.peek() {
                 Walked::Batch { header, end, .. } => {
@@ -171,15 +179,17 @@ impl Log {
     }
 }
 
-/// The first record of the batch that fits, if its header told the truth. A producer may have sent records that
+/// The first record of the batch from `from` on that fits, if its header told the truth. A producer may have sent records that
 /// cannot be decompressed; the batch's first offset then stands for them, so that the search does not end there.
-fn first_at_or_after(batch: &Bytes, header: &BatchHeader, timestamp_ms: i64) -> Option<FoundOffset> {
+fn first_at_or_after(batch: &Bytes, header: &BatchHeader, timestamp_ms: i64, from: Offset) -> Option<FoundOffset> {
     let found = |offset, timestamp_ms| FoundOffset { offset, timestamp_ms, leader_epoch: header.epoch() };
     let unreadable = found(header.first_offset(), header.max_timestamp);
     let Ok(records) = BatchRecords::open(batch) else { return Some(unreadable) };
     for record in &records {
         match record {
-            Ok(record) if record.timestamp >= timestamp_ms => return Some(found(record.offset, record.timestamp)),
+            Ok(record) if record.timestamp >= timestamp_ms && record.offset >= from => {
+                return Some(found(record.offset, record.timestamp));
+            }
             Ok(_) => {}
             Err(_) => return Some(unreadable),
         }

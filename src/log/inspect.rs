@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::base::bounds::Bounds;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::wire::batch::{BatchHeader, HEADER_BYTES, StoredError, check_stored};
 
@@ -24,6 +25,7 @@ pub struct LogFiles {
     pub snapshots: Vec<Offset>,
     pub has_checkpoint: bool,
     pub has_must_reach: bool,
+    pub has_bounds: bool,
     /// Names that mean nothing to the broker.
     pub strangers: Vec<String>,
 }
@@ -38,6 +40,7 @@ impl LogFiles {
                 Some(FileName::Snapshot(base)) => files.snapshots.push(base),
                 Some(FileName::Checkpoint) => files.has_checkpoint = true,
                 Some(FileName::MustReach) => files.has_must_reach = true,
+                Some(FileName::Bounds) => files.has_bounds = true,
                 None => files.strangers.push(name),
             }
         }
@@ -203,6 +206,8 @@ pub fn plan_cut(ends: &[SegmentEnd]) -> Option<Cut> {
 pub struct Claims {
     /// By segment and place in it.
     open: BTreeMap<(Offset, u64), Vec<Claim>>,
+    /// What segments below are, or were, nobody is bound to.
+    bounds: Bounds,
     findings: Vec<(FileName, String)>,
 }
 
@@ -215,10 +220,19 @@ struct Claim {
 }
 
 impl Claims {
+    /// Takes what the bounds of the log say, before the other files.
+    pub fn read_bounds(&mut self, bytes: &[u8]) -> Bounds {
+        match Bounds::from_file(bytes) {
+            Some(bounds) => self.bounds = bounds,
+            None => self.findings.push((FileName::Bounds, "is damaged: where the log begins is not known".to_owned())),
+        }
+        self.bounds
+    }
+
     /// Takes what a file says; `bytes` are all of it.
     pub fn read(&mut self, file: FileName, bytes: &[u8]) {
         match file {
-            FileName::Segment(_) | FileName::MustReach => {}
+            FileName::Segment(_) | FileName::MustReach | FileName::Bounds => {}
             FileName::Index(base) => match SealedIndex::from_file(bytes, base) {
                 Some(sealed) => {
                     for (offset, position) in sealed.index.places() {
@@ -231,8 +245,11 @@ impl Claims {
             FileName::Snapshot(_) | FileName::Checkpoint => match State::from_file(bytes) {
                 Some(state) => {
                     self.add(file, state.segment, state.mark.position, Some(state.mark.next));
-                    for row in &state.sealed {
-                        self.add(file, row.base, row.len, None);
+                    let ends = state.sealed.iter().skip(1).map(|row| row.base).chain([state.segment]);
+                    for (row, end) in state.sealed.iter().zip(ends) {
+                        if end > self.bounds.start && row.base >= self.bounds.rewritten {
+                            self.add(file, row.base, row.len, None);
+                        }
                     }
                 }
                 None => self.findings.push((file, "is not a snapshot of a log, or is damaged".to_owned())),

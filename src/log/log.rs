@@ -27,8 +27,10 @@ use super::epochs::Epochs;
 use super::producer::{Producers, Verdict};
 use super::reach::MustReach;
 use super::recovery::{Next, Recovered, Recovery};
+use super::retention;
 use super::seal::Seals;
 use super::segment::{FileIds, FileName, FileState, Segment};
+use super::start::Bounding;
 use super::write::{Pending, Writer};
 
 /// Names a disk operation of a log; goes back with its result.
@@ -54,6 +56,8 @@ pub(super) enum Step {
     },
     Finish,
     Remove,
+    Bounds,
+    RemoveSegment,
     /// Nobody: housekeeping that may fail.
     Tidy,
 }
@@ -86,6 +90,10 @@ pub enum LogEvent {
     Failed { from: Offset, full: bool, message: String },
     /// The segments are durable below `upto`: the journal may let go of what it has from there.
     Flushed { upto: Offset },
+    /// The log's start could not be made durable: it is where it was, and will be tried again.
+    StartFailed { message: String },
+    /// A segment with so many bytes of batches is removed.
+    Removed { bytes: u64 },
     /// The end of a [`Read::Later`].
     Read { ticket: ReadTicket, result: Result<LogSlices, ReadError> },
     /// The end of a [`Find::Later`].
@@ -197,6 +205,11 @@ pub struct Log {
     pub(super) in_flight: usize,
     /// In the order of their offsets, without gaps. The last one is appended to; none before the first append.
     pub(super) segments: VecDeque<Segment>,
+    /// Where the log begins: in the first segment, or behind segments that are about to be removed.
+    pub(super) start: Offset,
+    pub(super) bounding: Bounding,
+    /// When to look next for segments that are too old or too much.
+    pub(super) retention_due: Instant,
     /// The offset the next batch gets.
     pub(super) end: Offset,
     pub(super) producers: Producers,
@@ -226,6 +239,7 @@ impl Log {
         out: &mut LogOut,
     ) -> Log {
         let (recovery, first) = Recovery::start(FileIds::new(owner), dir.clone(), &settings, must_reach, now);
+        let retention_due = retention::first_check(owner, settings.retention_check_ms, now);
         let mut log = Log {
             dir,
             settings,
@@ -233,6 +247,9 @@ impl Log {
             files: FileIds::new(owner),
             in_flight: 0,
             segments: VecDeque::new(),
+            start: Offset(0),
+            bounding: Bounding::default(),
+            retention_due,
             end: Offset(0),
             producers: Producers::default(),
             epochs: Epochs::default(),
@@ -265,8 +282,11 @@ impl Log {
             Step::Read { ticket, segment } => self.on_read(ticket, segment, result, cache, now, out),
             Step::Finish => self.on_finish(result, out),
             Step::Remove => self.on_removed(result, out),
+            Step::Bounds => self.on_bounds(result, now, out),
+            Step::RemoveSegment => self.on_segment_removed(result),
             Step::Tidy => {}
         }
+        self.remove_first(out);
         self.leave(now, out);
     }
 
@@ -306,11 +326,6 @@ impl Log {
         Ok(Appended { base, last, log_append_time_ms: append_time_ms.unwrap_or(-1), duplicate: false })
     }
 
-    /// Where the log begins.
-    pub fn start(&self) -> Offset {
-        self.segments.front().map_or(self.end, |segment| segment.base)
-    }
-
     /// The log end offset: what the next record gets.
     pub fn end(&self) -> Offset {
         self.end
@@ -347,10 +362,16 @@ impl Log {
     /// When [`Log::on_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.life {
-            Life::Open => [self.writer.sync_due(), self.writer.commits.retry_due, self.cold.idle_due()]
-                .into_iter()
-                .flatten()
-                .min(),
+            Life::Open => [
+                self.writer.sync_due(),
+                self.writer.commits.retry_due,
+                self.cold.idle_due(),
+                self.bounding.retry_due(),
+                self.retention_deadline(),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             _ => None,
         }
     }
@@ -361,6 +382,9 @@ impl Log {
             self.retry(now);
             self.pump(now, out);
             self.cool_idle(now, out);
+            self.retry_bounds(now, out);
+            self.check_retention(now, out);
+            self.remove_first(out);
         }
     }
 
@@ -453,6 +477,8 @@ impl Log {
 
     fn begin(&mut self, recovered: Recovered, out: &mut LogOut) {
         self.end = recovered.end;
+        self.start = recovered.segments.front().map_or(self.end, |segment| segment.base).max(recovered.bounds.start);
+        self.bounding = Bounding::recovered(recovered.bounds);
         self.segments = recovered.segments;
         self.epochs = recovered.epochs;
         self.producers = recovered.producers;
@@ -462,6 +488,12 @@ impl Log {
         self.life = Life::Open;
         out.events.extend(recovered.notes.into_iter().map(|message| LogEvent::Noted { message }));
         out.events.push(LogEvent::Opened);
+        for name in recovered.leftovers {
+            self.ask(Step::Tidy, DiskOp::Delete { path: name.path(&self.dir) }, out);
+        }
+        if let Some(file) = recovered.close {
+            self.ask(Step::Tidy, DiskOp::Close { file }, out);
+        }
     }
 
     /// Asks for a segment's file unless that is under way; the id when it is open.

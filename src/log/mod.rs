@@ -4,9 +4,9 @@
 //! *Runs on*: the core that owns the partition.
 //!
 //! A directory holds, per segment, `<first offset>.log` (Kafka record batches back to back) and, once sealed,
-//! `<first offset>.index`; of the newest segments `<first offset>.snapshot`; and after a clean close `checkpoint`.
-//! Only the `.log` files are needed: the others are rebuilt from them. `must-reach` is there while the log lacks what
-//! a journal knew of.
+//! `<first offset>.index`; of the newest segments `<first offset>.snapshot`; after a clean close `checkpoint`; and
+//! `bounds` once the log does not begin where its first segment does. Only the `.log` files and `bounds` are needed: the
+//! others are rebuilt from them. `must-reach` is there while the log lacks what a journal knew of.
 
 pub mod cache;
 mod close;
@@ -23,9 +23,11 @@ mod producer;
 pub mod reach;
 mod read;
 mod recovery;
+mod retention;
 mod scan;
 mod seal;
 mod segment;
+mod start;
 mod state;
 #[cfg(test)]
 mod testing;

@@ -4,6 +4,9 @@
 //! place on, scan. The first batch that does not fit ends the log: the rest of its file is cut, later segments are
 //! put aside (their batches followed on some that are gone). Every step can be interrupted and done again.
 //!
+//! What lies below the log's start (`bounds`) is none of it: a missing file is no damage, and one that is left goes. When
+//! the batches end before the start, as they may after a power loss, the log is empty and begins there.
+//!
 //! A crash takes only what was not synced, and a checkpoint, a snapshot or the journal tells what was. Where more is
 //! missing the files are damaged, and the log does not open: nothing of it is cut, and no offset given twice. What the
 //! journal told is then written down (`reach`), since the journal is about to be emptied.
@@ -14,6 +17,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
+use crate::base::bounds::Bounds;
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset};
@@ -47,6 +51,11 @@ pub(super) struct Recovered {
     pub(super) files: FileIds,
     pub(super) writer: Writer,
     pub(super) snapshots: VecDeque<Offset>,
+    pub(super) bounds: Bounds,
+    /// Files of what lies below the start, to be deleted.
+    pub(super) leftovers: Vec<FileName>,
+    /// Open, and not of any segment that is left.
+    pub(super) close: Option<FileId>,
     /// What was not as it should be, and what became of it.
     pub(super) notes: Vec<String>,
 }
@@ -67,9 +76,14 @@ pub(super) struct Recovery {
     refusal: Option<(String, Option<FileId>)>,
     now: Now,
     stage: Stage,
+    has_bounds: bool,
+    bounds: Bounds,
+    leftovers: Vec<FileName>,
     /// First offset and file length of each segment, ascending.
     found: Vec<(Offset, u64)>,
     snapshots: VecDeque<Offset>,
+    /// Of index files.
+    indexes: Vec<Offset>,
     /// Where to look for a state, best last.
     candidates: Vec<FileName>,
     state: State,
@@ -98,6 +112,7 @@ enum Kept {
 enum Stage {
     Listing,
     ReadingReach,
+    ReadingBounds,
     ReadingState,
     Opening,
     Scanning,
@@ -141,8 +156,12 @@ impl Recovery {
             refusal: None,
             now,
             stage: Stage::Listing,
+            has_bounds: false,
+            bounds: Bounds::default(),
+            leftovers: Vec::new(),
             found: Vec::new(),
             snapshots: VecDeque::new(),
+            indexes: Vec::new(),
             candidates: Vec::new(),
             state: State::nothing(Offset(0), settings.index_interval_bytes),
             resumed: false,
@@ -163,6 +182,7 @@ impl Recovery {
                 other => self.failed("cannot list", other),
             },
             Stage::ReadingReach => self.on_reach(result),
+            Stage::ReadingBounds => self.on_bounds(result),
             Stage::ReadingState => self.on_state(result),
             Stage::Opening => match result {
                 Ok(DiskDone::Opened { len }) => self.on_opened(len),
@@ -287,13 +307,13 @@ impl Recovery {
                 Some(FileName::Snapshot(base)) => self.snapshots.push_back(base),
                 Some(FileName::Checkpoint) => has_checkpoint = true,
                 Some(FileName::MustReach) => self.kept = Kept::Unknown,
-                Some(FileName::Index(_)) | None => {}
+                Some(FileName::Bounds) => self.has_bounds = true,
+                Some(FileName::Index(base)) => self.indexes.push(base),
+                None => {}
             }
         }
         self.found.sort_unstable();
         self.snapshots.make_contiguous().sort_unstable();
-        let first = self.found.first().map_or(Offset(0), |(base, _)| *base);
-        self.state = State::nothing(first, self.index_interval_bytes);
         // The checkpoint first: it may be older than a snapshot, which is found out when it is read.
         self.candidates = self.snapshots.iter().map(|base| FileName::Snapshot(*base)).collect();
         if has_checkpoint {
@@ -331,8 +351,45 @@ impl Recovery {
         let before = if let Kept::Known(kept) = &self.kept { kept.doubt.clone() } else { None };
         match self.asked.doubt.clone().or(before) {
             Some(doubt) => self.is_doubtful(&doubt),
-            None => self.read_state(),
+            None => self.read_bounds(),
         }
+    }
+
+    fn read_bounds(&mut self) -> Next {
+        if !self.has_bounds {
+            return self.begin_at_start();
+        }
+        self.stage = Stage::ReadingBounds;
+        Next::Ask(DiskOp::ReadFile { path: FileName::Bounds.path(&self.dir) })
+    }
+
+    fn on_bounds(&mut self, result: DiskResult) -> Next {
+        let path = FileName::Bounds.path(&self.dir);
+        match result {
+            Ok(DiskDone::Read(bytes)) => match Bounds::from_file(&bytes) {
+                Some(bounds) => self.bounds = bounds,
+                None => self.notes.push(format!(
+                    "{} is damaged: the log begins with its first segment, and what was deleted of that is there again",
+                    path.display()
+                )),
+            },
+            other => return self.failed("cannot read the bounds", other),
+        }
+        self.begin_at_start()
+    }
+
+    /// Leaves out the segments that lie wholly below the start.
+    fn begin_at_start(&mut self) -> Next {
+        let start = self.bounds.start;
+        let below = self.found.partition_point(|(base, _)| *base <= start).saturating_sub(1);
+        self.leftovers = self.found.drain(..below).map(|(base, _)| FileName::Segment(base)).collect();
+        let first = self.found.first().map_or(start, |(base, _)| *base);
+        let gone = |base: &Offset| *base < first;
+        self.leftovers.extend(self.indexes.iter().copied().filter(gone).map(FileName::Index));
+        self.leftovers.extend(self.snapshots.iter().copied().filter(gone).map(FileName::Snapshot));
+        self.snapshots.retain(|base| !gone(base));
+        self.state = State::nothing(first, self.index_interval_bytes);
+        self.read_state()
     }
 
     fn read_state(&mut self) -> Next {
@@ -382,12 +439,15 @@ impl Recovery {
     /// Everything before the state's segment is taken as it is.
     fn begin_scans(&mut self) -> Next {
         if self.found.is_empty() {
-            return if self.must_reach.0 > Offset(0) { self.falls_short(Offset(0)) } else { self.done() };
+            let start = self.bounds.start;
+            return if self.must_reach.0 > start { self.falls_short(start) } else { self.done() };
         }
         self.take_sealed();
         self.at = self.found.binary_search_by_key(&self.state.segment, |(base, _)| *base).unwrap_or(0);
         let last = self.at + 1 == self.found.len();
-        if last && self.found[self.at].1 == self.state.mark.position && self.state.mark.next >= self.must_reach.0 {
+        let next = self.state.mark.next;
+        let reaches = next >= self.must_reach.0 && next >= self.bounds.start;
+        if last && self.found[self.at].1 == self.state.mark.position && reaches {
             // A clean stop: the checkpoint even holds the tail block's bytes.
             return self.done();
         }
@@ -404,7 +464,8 @@ impl Recovery {
             self.notes.push(format!("{} is no segment of this log: it is left alone, and not read", path(*base)));
         }
         let ends = sealed.iter().skip(1).map(|row| row.base).chain([self.state.segment]);
-        for (row, end) in sealed.iter().zip(ends) {
+        let start = self.bounds.start;
+        for (row, end) in sealed.iter().zip(ends).filter(|(_, end)| *end > start) {
             let found = self.found.binary_search_by_key(&row.base, |(base, _)| *base);
             let what = match found.map(|at| self.found[at].1) {
                 Ok(len) if len >= row.len => None,
@@ -419,7 +480,7 @@ impl Recovery {
                     row.base
                 )
             }));
-            self.segments.push_back(Segment::sealed(row.base, row.len, Some(row.max_timestamp)));
+            self.segments.push_back(Segment::sealed(row.base, row.len, Some(row.max_timestamp), self.now.wall_ms));
         }
         self.found.drain(..before);
     }
@@ -486,7 +547,9 @@ impl Recovery {
         let follow = self.found.len() - self.at - 1;
         match self.found.get(self.at + 1) {
             Some((next, _)) if *next == end => return self.seal(),
-            Some(_) | None if end < self.must_reach.0 => return self.falls_short(end),
+            Some(_) | None if end < self.must_reach.0 && self.must_reach.0 > self.bounds.start => {
+                return self.falls_short(end);
+            }
             // No crash leaves so many segments that were not synced.
             Some((next, _)) if follow > SEALS_MAX => {
                 let but = format!("{follow} more segments follow, from offset {next} on");
@@ -502,7 +565,24 @@ impl Recovery {
                 self.state.mark.position
             ));
         }
-        if follow == 0 { self.read_tail() } else { self.put_aside(end) }
+        if follow == 0 { self.finish_scan() } else { self.put_aside(end) }
+    }
+
+    fn finish_scan(&mut self) -> Next {
+        if self.state.mark.next < self.bounds.start { self.start_anew() } else { self.read_tail() }
+    }
+
+    /// All that is left lies below the start, and some of it is lost: no matter, it was deleted.
+    fn start_anew(&mut self) -> Next {
+        let start = self.bounds.start;
+        let bases = self.segments.drain(..).map(|segment| segment.base).chain([self.found[self.at].0]);
+        let names = |base| [FileName::Segment(base), FileName::Index(base), FileName::Snapshot(base)];
+        self.leftovers.extend(bases.flat_map(names));
+        self.snapshots.clear();
+        self.found.clear();
+        self.state.mark = Mark::start_of(start);
+        self.state.segment = start;
+        self.done()
     }
 
     /// The later segments, since the log ends at `end`.
@@ -559,7 +639,8 @@ impl Recovery {
             Seal::Closing => {
                 self.file = None;
                 let mark = &self.state.mark;
-                self.segments.push_back(Segment::sealed(base, mark.position, Some(mark.max_timestamp)));
+                let timestamp = Some(mark.max_timestamp);
+                self.segments.push_back(Segment::sealed(base, mark.position, timestamp, self.now.wall_ms));
                 self.at += 1;
                 let next = self.found[self.at].0;
                 self.state.segment = next;
@@ -578,12 +659,14 @@ impl Recovery {
                 let path = name.path(&self.dir);
                 Next::Ask(match name {
                     FileName::Segment(_) => DiskOp::Rename { to: aside(&path), from: path },
-                    FileName::Index(_) | FileName::Snapshot(_) | FileName::Checkpoint | FileName::MustReach => {
-                        DiskOp::Delete { path }
-                    }
+                    FileName::Index(_)
+                    | FileName::Snapshot(_)
+                    | FileName::Checkpoint
+                    | FileName::MustReach
+                    | FileName::Bounds => DiskOp::Delete { path },
                 })
             }
-            None => self.read_tail(),
+            None => self.finish_scan(),
         }
     }
 
@@ -627,7 +710,7 @@ impl Recovery {
         }
         let nothing = State::nothing(Offset(0), 1);
         let state = std::mem::replace(&mut self.state, nothing);
-        let mut writer = Writer::default();
+        let mut writer = Writer::recovered(Mark::start_of(state.mark.next), 0, None, false);
         if let Some(&(base, len)) = self.found.get(self.at) {
             let file = self.file.take();
             self.segments.push_back(Segment {
@@ -638,6 +721,7 @@ impl Recovery {
                 file: file.map_or(FileState::Closed, FileState::Open),
                 reads: 0,
                 sealing: false,
+                sealed_ms: i64::MAX,
             });
             // A file left open was scanned: there is no checkpoint of what it holds.
             writer = Writer::recovered(state.mark.clone(), len, state.first_timestamp, file.is_some());
@@ -650,6 +734,9 @@ impl Recovery {
             files: std::mem::replace(&mut self.files, FileIds::new(0)),
             writer,
             snapshots: std::mem::take(&mut self.snapshots),
+            bounds: self.bounds,
+            leftovers: std::mem::take(&mut self.leftovers),
+            close: self.file.take(),
             notes: std::mem::take(&mut self.notes),
         }))
     }

@@ -64,6 +64,11 @@ impl Seals {
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
+
+    /// The segment with this first offset, and its snapshot, are removed.
+    pub(super) fn forget_snapshot(&mut self, base: Offset) {
+        self.snapshots.retain(|other| *other != base);
+    }
 }
 
 impl Log {
@@ -149,6 +154,7 @@ impl Log {
                 self.seals.queue.pop_front();
                 let segment = self.segment_at(base).expect("a segment stays while it is sealed");
                 segment.sealing = false;
+                segment.sealed_ms = now.wall_ms;
                 self.cold.warm(base, now.mono);
                 if result.is_ok() {
                     self.keep_snapshot(next, out);

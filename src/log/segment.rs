@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::bounds::BOUNDS_NAME;
 use crate::base::disk::FileId;
 use crate::base::ids::Offset;
 use crate::base::layout::segment_name;
@@ -40,6 +41,8 @@ pub(super) struct Segment {
     pub(super) reads: u32,
     /// The file is being synced and cut: it must stay open.
     pub(super) sealing: bool,
+    /// Stands for the time of records that have none: when the segment was full, or the log opened after that.
+    pub(super) sealed_ms: i64,
 }
 
 impl FileIds {
@@ -63,11 +66,12 @@ impl Segment {
             file: FileState::Closed,
             reads: 0,
             sealing: false,
+            sealed_ms: i64::MAX,
         }
     }
 
-    pub(super) fn sealed(base: Offset, len: u64, max_timestamp: Option<i64>) -> Segment {
-        Segment { base, len, max_timestamp, index: None, file: FileState::Closed, reads: 0, sealing: false }
+    pub(super) fn sealed(base: Offset, len: u64, max_timestamp: Option<i64>, sealed_ms: i64) -> Segment {
+        Segment { base, len, max_timestamp, index: None, file: FileState::Closed, reads: 0, sealing: false, sealed_ms }
     }
 
     pub(super) fn open_file(&self) -> Option<FileId> {
@@ -86,6 +90,7 @@ pub enum FileName {
     Snapshot(Offset),
     Checkpoint,
     MustReach,
+    Bounds,
 }
 
 impl FileName {
@@ -94,6 +99,9 @@ impl FileName {
             "checkpoint" => return Some(FileName::Checkpoint),
             "must-reach" => return Some(FileName::MustReach),
             _ => {}
+        }
+        if name == BOUNDS_NAME {
+            return Some(FileName::Bounds);
         }
         let (digits, kind) = name.split_once('.')?;
         if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -115,6 +123,7 @@ impl FileName {
             FileName::Snapshot(base) => dir.join(format!("{:020}.snapshot", base.0)),
             FileName::Checkpoint => dir.join("checkpoint"),
             FileName::MustReach => dir.join("must-reach"),
+            FileName::Bounds => dir.join(BOUNDS_NAME),
         }
     }
 }
@@ -211,6 +220,7 @@ mod tests {
             FileName::Snapshot(Offset(i64::MAX)),
             FileName::Checkpoint,
             FileName::MustReach,
+            FileName::Bounds,
         ] {
             let path = name.path(Path::new("t-0"));
             let text = path.file_name().and_then(|text| text.to_str()).unwrap();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use crate::base::bounds::Bounds;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::base::time::{Instant, Now};
@@ -115,12 +116,26 @@ impl TestJournal {
         let mut must_reach = Offset(0);
         for piece in self.live.drain(..) {
             let path = FileName::Segment(piece.segment).path(&dir());
-            disk.restore(&path, piece.position as usize, &piece.slices.concat());
             must_reach = piece.next;
+            if is_retired(disk, piece.segment) {
+                continue;
+            }
+            disk.restore(&path, piece.position as usize, &piece.slices.concat());
         }
         self.flushed = Offset(0);
         must_reach
     }
+}
+
+/// As a replay knows it: the segment was removed or rewritten.
+fn is_retired(disk: &mut TestDisk<LogOp>, segment: Offset) -> bool {
+    let names = disk.names(&dir());
+    let has = |wanted: FileName| names.iter().any(|(name, _)| FileName::parse(name) == Some(wanted));
+    let path = FileName::Bounds.path(&dir());
+    let bounds = if has(FileName::Bounds) { Bounds::from_file(disk.bytes(&path)).unwrap() } else { Bounds::default() };
+    let later = |name: &str| matches!(FileName::parse(name), Some(FileName::Segment(base)) if base > segment);
+    let is_removed = segment < bounds.start || names.iter().any(|(name, _)| later(name));
+    segment < bounds.rewritten || (is_removed && !has(FileName::Segment(segment)))
 }
 
 pub(super) fn dir() -> PathBuf {
@@ -242,6 +257,17 @@ impl Rig {
         appended
     }
 
+    pub(super) fn move_start(&mut self, to: Offset) {
+        self.log.move_start(to, self.now, &mut self.out);
+        self.send();
+    }
+
+    /// Lets so much time go by, on both clocks.
+    pub(super) fn pass_ms(&mut self, ms: u64) {
+        self.now = Now { mono: self.now.mono.after_ms(ms), wall_ms: self.now.wall_ms + ms as i64 };
+        self.timeout();
+    }
+
     pub(super) fn timeout(&mut self) {
         self.log.on_timeout(self.now, &mut self.cache, &mut self.out);
         self.send();
@@ -254,6 +280,12 @@ impl Rig {
         assert_eq!(self.events.pop(), Some(LogEvent::Closed));
         assert_eq!(self.disk.open_files(), 0);
         assert!(self.journal.live.iter().all(|piece| piece.next <= self.journal.flushed));
+    }
+
+    /// The same after a crash.
+    pub(super) fn reopen_at(mut self, how: Crash) -> Rig {
+        self.crash(how);
+        self.reopen()
     }
 
     /// The same disk under a new log, with an empty cache, run until it says how opening ended.
@@ -341,16 +373,21 @@ impl Rig {
         all
     }
 
-    /// The log holds exactly the first batches of the model, up to its end, and at least up to `end`.
+    /// The log holds exactly the batches of the model from its start to its end, and at least up to `end`.
     pub(super) fn check_holds(&mut self, end: Offset) {
         assert!(self.log.end() >= end, "safe up to {end}, and only {} is left", self.log.end());
         let log_end = self.log.end();
         let at = self.model.partition_point(|(_, next, _)| *next <= log_end);
         assert!(at == 0 || self.model[at - 1].1 == log_end);
         self.model.truncate(at);
-        let expect: Vec<u8> = self.model.iter().flat_map(|(_, _, bytes)| bytes.clone()).collect();
+        let from = |start: Offset| {
+            let from = self.model.partition_point(|(_, next, _)| *next <= start);
+            self.model[from..].iter().flat_map(|(_, _, bytes)| bytes.clone()).collect::<Vec<u8>>()
+        };
+        let expect = from(self.log.start());
+        let first = self.log.segments.front().map_or(log_end, |segment| segment.base);
+        assert_eq!(self.log.size_bytes(), from(first).len() as u64);
         assert_eq!(self.read_all(), expect);
-        assert_eq!(self.log.size_bytes(), expect.len() as u64);
     }
 }
 

@@ -672,8 +672,14 @@ impl Log {
         }
     }
 
-    /// The active segment is full: the next batch begins another.
-    fn roll(&mut self, out: &mut LogOut) {
+    /// All of the active segment is safe in it, and nothing more is on its way.
+    pub(super) fn can_roll(&self) -> bool {
+        let writer = &self.writer;
+        writer.is_idle() && !writer.must_cut && !self.seals.are_many() && self.offline.is_none()
+    }
+
+    /// The active segment is full, or has expired: the next batch begins another.
+    pub(super) fn roll(&mut self, out: &mut LogOut) {
         let writer = &mut self.writer;
         assert!(writer.safe.next == writer.written.next, "a segment is sealed when all of it is safe");
         assert!(writer.ahead == Ahead::Nothing && !writer.must_cut);

@@ -76,6 +76,10 @@ pub enum Refusal {
         full: bool,
         message: String,
     },
+    /// Records of a topic that is only compacted are not deleted.
+    NotDeletable,
+    /// The offset is not one of the log's.
+    OffsetOutOfRange,
     /// The partition is opening, closing, or its log cannot be read.
     Unavailable,
     /// The topic was deleted meanwhile.
@@ -101,6 +105,19 @@ pub struct Watch {
     pub follower: Follower,
 }
 
+/// Ties a deletion of records to its end. Unique within a partition.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct DeletionTicket(u64);
+
+/// Where a deletion of records stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deletion {
+    /// The log begins here.
+    Done(Offset),
+    /// It will; then [`PartitionOut::deleted`] says so.
+    Later(DeletionTicket),
+}
+
 /// What a call left to be done, filled by every `&mut` method and emptied by the caller.
 #[derive(Debug, Default)]
 pub struct PartitionOut {
@@ -117,6 +134,10 @@ pub struct PartitionOut {
     pub notes: Vec<String>,
     /// Bytes of record batches that were taken.
     pub appended_bytes: u64,
+    /// Segments that were removed, and bytes of batches in them.
+    pub removed: (u64, u64),
+    /// The ends of [`Partition::delete_records`]: where the log begins then.
+    pub deleted: Vec<(DeletionTicket, Result<Offset, Refusal>)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +151,9 @@ pub enum StateChange {
     Closed,
     Deleted,
 }
+
+/// DeleteRecords' offset for everything that consumers can see.
+const HIGH_WATERMARK: i64 = -1;
 
 #[derive(Debug)]
 pub struct Partition {
@@ -147,6 +171,9 @@ pub struct Partition {
     changes: u64,
     /// As of the last change.
     log_start: Offset,
+    /// Deletions that wait for the log's start to be durable, and what it must reach.
+    deletions: Vec<(DeletionTicket, Offset)>,
+    deletion_count: u64,
     /// Of the write that moved the high watermark last.
     write_times: WriteTimes,
     log_out: LogOut,
@@ -191,6 +218,8 @@ impl Partition {
             watches: Vec::new(),
             changes: 0,
             log_start: Offset(0),
+            deletions: Vec::new(),
+            deletion_count: 0,
             write_times: WriteTimes::default(),
             log_out,
         };
@@ -269,6 +298,31 @@ impl Partition {
         let found = self.log.max_timestamp(self.high_watermark, now, &mut self.log_out);
         self.settle(out);
         found
+    }
+
+    /// Lets the log begin at `before`, or at the high watermark for −1, unless it begins there already (DeleteRecords;
+    /// Kafka's Partition.deleteRecordsOnLeader). A crash does not bring back what was deleted.
+    pub fn delete_records(&mut self, before: i64, now: Now, out: &mut PartitionOut) -> Result<Deletion, Refusal> {
+        if self.state != State::Online {
+            return Err(Refusal::Unavailable);
+        }
+        let policy = self.settings.cleanup_policy;
+        if policy.compact && !policy.delete {
+            return Err(Refusal::NotDeletable);
+        }
+        let before = if before == HIGH_WATERMARK { self.high_watermark } else { Offset(before) };
+        if before < Offset(0) || before > self.high_watermark {
+            return Err(Refusal::OffsetOutOfRange);
+        }
+        if before <= self.log.start() {
+            return Ok(Deletion::Done(self.log.start()));
+        }
+        self.deletion_count += 1;
+        let ticket = DeletionTicket(self.deletion_count);
+        self.deletions.push((ticket, before));
+        self.log.move_start(before, now, &mut self.log_out);
+        self.settle(out);
+        Ok(Deletion::Later(ticket))
     }
 
     /// The largest epoch ≤ `epoch` this log knows and where it ends (KIP-320). None: nothing that old.
@@ -353,6 +407,7 @@ impl Partition {
     pub fn close(&mut self, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
         self.state = State::Leaving;
         self.on_change(out);
+        self.refuse_deletions(&Refusal::Unavailable, out);
         self.log.close(cache, now, &mut self.log_out);
         self.settle(out);
     }
@@ -363,6 +418,7 @@ impl Partition {
         for ack in self.acks.drain(..) {
             out.acked.push(ack.refused(Refusal::Deleted));
         }
+        self.refuse_deletions(&Refusal::Deleted, out);
         self.on_change(out);
         self.log.delete(cache, &mut self.log_out);
         self.settle(out);
@@ -434,6 +490,7 @@ impl Partition {
         if self.log_start != self.log.start() {
             self.log_start = self.log.start();
             self.on_change(out);
+            self.end_deletions(out);
         }
         if self.state == State::Online || self.state == State::Leaving {
             self.release_acks(out);
@@ -466,6 +523,13 @@ impl Partition {
                 self.fail_acks(from, full, &message, out);
             }
             LogEvent::Flushed { upto } => out.flushed = Some(upto),
+            LogEvent::Removed { bytes } => {
+                out.removed.0 += 1;
+                out.removed.1 += bytes;
+            }
+            LogEvent::StartFailed { message } => {
+                self.refuse_deletions(&Refusal::NotWritten { full: false, message }, out);
+            }
             LogEvent::Read { ticket, result } => out.read.push((ticket, result)),
             LogEvent::Found { ticket, result } => out.found.push((ticket, result)),
             LogEvent::Closed => out.changed = Some(StateChange::Closed),
@@ -491,6 +555,16 @@ impl Partition {
             let Some(ack) = self.acks.pop_back() else { break };
             out.acked.push(ack.refused(Refusal::NotWritten { full, message: message.to_owned() }));
         }
+    }
+
+    fn end_deletions(&mut self, out: &mut PartitionOut) {
+        let start = self.log_start;
+        let ended = self.deletions.extract_if(.., |(_, before)| *before <= start);
+        out.deleted.extend(ended.map(|(ticket, _)| (ticket, Ok(start))));
+    }
+
+    fn refuse_deletions(&mut self, refusal: &Refusal, out: &mut PartitionOut) {
+        out.deleted.extend(self.deletions.drain(..).map(|(ticket, _)| (ticket, Err(refusal.clone()))));
     }
 
     fn on_change(&mut self, out: &mut PartitionOut) {

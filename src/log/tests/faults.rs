@@ -154,7 +154,7 @@ fn space_is_written_ahead_for_small_writes_once_there_are_many() {
 
 #[test]
 fn flush_ms_syncs_when_it_is_due_and_not_again() {
-    let mut rig = Rig::new(1, TopicSettings { flush_ms: 50, ..written() });
+    let mut rig = Rig::new(1, TopicSettings { flush_ms: 50, retention_ms: -1, ..written() });
     assert_eq!(rig.log.next_deadline(), None);
     rig.append(&batch(1, 10, 0)).unwrap();
     rig.run();

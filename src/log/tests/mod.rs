@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod reach;
 mod reads;
+mod retention;
 
 use super::testing::{Rig, batch, small_segments, small_synced_segments};
 use crate::base::ids::Offset;
