@@ -22,6 +22,8 @@ macro_rules! every_message {
         $check!(produce::ProduceResponse, ProduceResponse, [responses, partition_responses, record_errors]);
         $check!(fetch::FetchRequest, FetchRequest, [topics, partitions]);
         $check!(fetch::FetchResponse, FetchResponse, [responses, partitions]);
+        $check!(delete_records::DeleteRecordsRequest, DeleteRecordsRequest, [topics, partitions]);
+        $check!(delete_records::DeleteRecordsResponse, DeleteRecordsResponse, [topics, partitions]);
         $check!(list_offsets::ListOffsetsRequest, ListOffsetsRequest, [topics, partitions]);
         $check!(list_offsets::ListOffsetsResponse, ListOffsetsResponse, [topics, partitions]);
         $check!(metadata::MetadataRequest, MetadataRequest, []);

@@ -4,7 +4,8 @@
 //! *Runs on*: the core whose client asked.
 
 use crate::broker::api::{
-    create_partitions, create_topics, delete_topics, epoch_ends, fetch, group_work, list_offsets, produce,
+    create_partitions, create_topics, delete_records, delete_topics, epoch_ends, fetch, group_work, list_offsets,
+    produce,
 };
 use crate::broker::effect::ListenerKind;
 use crate::broker::session::ReplyTo;
@@ -32,6 +33,7 @@ pub enum Work {
     Fetch(Box<fetch::FetchWork>),
     ListOffsets(list_offsets::ListOffsetsWork),
     EpochEnds(epoch_ends::EpochEndsWork),
+    DeleteRecords(delete_records::DeleteRecordsWork),
     CreateTopics(create_topics::CreateTopicsWork),
     DeleteTopics(delete_topics::DeleteTopicsWork),
     CreatePartitions(create_partitions::CreatePartitionsWork),

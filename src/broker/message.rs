@@ -163,6 +163,10 @@ pub enum Question {
         epoch: LeaderEpoch,
         current_leader_epoch: LeaderEpoch,
     },
+    /// DeleteRecords: everything below the offset; −1 for the high watermark.
+    Delete {
+        before: i64,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -178,6 +182,10 @@ pub enum Answer {
     EpochEnd {
         epoch: LeaderEpoch,
         end: Offset,
+    },
+    /// Where the log begins after a deletion.
+    LogStart {
+        start: Offset,
     },
 }
 

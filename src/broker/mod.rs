@@ -6,6 +6,7 @@
 pub mod api;
 pub mod commits;
 mod control;
+pub mod deletions;
 pub mod directory;
 pub mod effect;
 pub mod errors;

@@ -320,6 +320,9 @@ impl Shard {
 
     fn settle_partition(&mut self, owner: u32, out: &mut PartitionOut, now: Now, effects: &mut Effects) {
         self.metrics.add(Metric::AppendedBytes, mem::take(&mut out.appended_bytes));
+        let (segments, bytes) = mem::take(&mut out.removed);
+        self.metrics.add(Metric::SegmentsDeleted, segments);
+        self.metrics.add(Metric::SegmentsDeletedBytes, bytes);
         for (op, disk_op) in out.disk.drain(..) {
             if matches!(disk_op, DiskOp::Write { .. }) {
                 self.metrics.add(Metric::SegmentWriteBytes, disk_op.write_bytes());
@@ -350,6 +353,9 @@ impl Shard {
         }
         for (ticket, result) in out.found.drain(..) {
             self.todo.push_back(Todo::LateFind { owner, ticket, result });
+        }
+        for (ticket, result) in out.deleted.drain(..) {
+            self.todo.push_back(Todo::LateDeletion { owner, ticket, result });
         }
         for note in out.notes.drain(..) {
             tracing::warn!("{}: {note}", self.partition_title(owner));

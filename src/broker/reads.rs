@@ -9,6 +9,7 @@ use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex};
 use crate::base::slab::{Key, Slab};
 use crate::base::stage::{Stage, Trace};
 use crate::base::time::{Instant, Now};
+use crate::broker::deletions::AnswerTo;
 use crate::broker::effect::Effects;
 use crate::broker::errors;
 use crate::broker::message::{Answer, Question, ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition};
@@ -250,6 +251,9 @@ impl Shard {
             }
             Question::Offset { timestamp, current_leader_epoch } => {
                 self.offset_here(for_core, job, at, of, timestamp, current_leader_epoch, now, effects)
+            }
+            Question::Delete { before } => {
+                self.delete_records_here(AnswerTo { core: for_core, job, at }, of, before, now, effects)
             }
         };
         if let Some(answer) = answer {

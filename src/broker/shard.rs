@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::deadlines::Deadlines;
-use crate::base::ids::{ConnId, CoreId, PartitionIndex};
+use crate::base::ids::{ConnId, CoreId, Offset, PartitionIndex};
 use crate::base::metric::{Metric, Metrics};
 use crate::base::rng::Rng;
 use crate::base::slab::{Key, Slab};
@@ -22,6 +22,7 @@ use crate::base::time::{Instant, Now};
 use crate::broker::api;
 use crate::broker::commits::Commits;
 use crate::broker::control::Control;
+use crate::broker::deletions::Deletions;
 use crate::broker::effect::{Admission, Effect, Effects, Input};
 use crate::broker::groups::{GroupAsk, Groups};
 use crate::broker::job::{Asker, Job, Work};
@@ -36,7 +37,7 @@ use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::cache::TailCache;
 use crate::log::log::{FoundOffset, LogSlices, ReadError, ReadTicket};
 use crate::meta::Image;
-use crate::replica::partition::{AckTo, Acked, Follower, Watch};
+use crate::replica::partition::{AckTo, Acked, DeletionTicket, Follower, Refusal, Watch};
 use crate::wire::codec::Message;
 use crate::wire::frame;
 use crate::wire::reader::Reader;
@@ -71,6 +72,7 @@ pub struct Shard {
     pub(in crate::broker) cache: TailCache,
     pub(in crate::broker) reads: Reads,
     pub(in crate::broker) groups: Groups,
+    pub(in crate::broker) deletions: Deletions,
     pub(in crate::broker) fetch_sessions: api::fetch_session::FetchSessions,
     pub(in crate::broker) producer_ids: api::init_producer_id::ProducerIds,
     pub(in crate::broker) deadlines: Deadlines<DeadlineKey>,
@@ -108,6 +110,7 @@ pub enum Todo {
     LateRead { owner: u32, ticket: ReadTicket, result: Result<LogSlices, ReadError> },
     LateFind { owner: u32, ticket: ReadTicket, result: Result<Option<FoundOffset>, ReadError> },
     GroupAnswer(Ticket, GroupAnswer),
+    LateDeletion { owner: u32, ticket: DeletionTicket, result: Result<Offset, Refusal> },
     Message { from: CoreId, message: ShardMessage },
 }
 
@@ -148,6 +151,7 @@ impl Shard {
             cache: TailCache::new(share(settings.tail_cache_bytes)),
             reads: Reads::default(),
             groups: Groups::default(),
+            deletions: Deletions::default(),
             fetch_sessions: api::fetch_session::FetchSessions::new(
                 settings.max_incremental_fetch_session_cache_slots as usize,
             ),
@@ -356,6 +360,7 @@ impl Shard {
             }
             ShardMessage::Answer { job, at, answer } => match self.jobs.get(job).map(|job| &job.work) {
                 Some(Work::ListOffsets(_)) => api::list_offsets::on_answer(self, job, at, answer, effects),
+                Some(Work::DeleteRecords(_)) => api::delete_records::on_answer(self, job, at, answer, effects),
                 Some(Work::EpochEnds(_)) => api::epoch_ends::on_answer(self, job, at, answer, effects),
                 _ => {}
             },
@@ -407,6 +412,7 @@ impl Shard {
                 Todo::LateRead { owner, ticket, result } => {
                     self.on_late_read(owner, ticket, result, now, effects);
                 }
+                Todo::LateDeletion { owner, ticket, result } => self.on_late_deletion(owner, ticket, result, effects),
                 Todo::LateFind { owner, ticket, result } => self.on_late_find(owner, ticket, result, now, effects),
                 Todo::GroupAnswer(ticket, answer) => self.on_group_answer(ticket, answer, effects),
                 Todo::Message { from, message } => self.on_message(from, message, now, effects),

@@ -79,7 +79,7 @@ pub(in crate::broker) fn on_answer(shard: &mut Shard, job: Key, at: u32, answer:
             row.leader_epoch = epoch.0;
             row.end_offset = end.0;
         }
-        Answer::Offset { .. } => unreachable!("OffsetForLeaderEpoch asks for epoch ends"),
+        Answer::Offset { .. } | Answer::LogStart { .. } => unreachable!("OffsetForLeaderEpoch asks for epoch ends"),
     }
     work.waiting -= 1;
     if work.waiting > 0 {

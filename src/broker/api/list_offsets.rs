@@ -72,7 +72,7 @@ pub(in crate::broker) fn on_answer(shard: &mut Shard, job: Key, at: u32, answer:
             row.timestamp = timestamp;
             row.leader_epoch = leader_epoch;
         }
-        Answer::EpochEnd { .. } => unreachable!("ListOffsets asks for offsets"),
+        Answer::EpochEnd { .. } | Answer::LogStart { .. } => unreachable!("ListOffsets asks for offsets"),
     }
     work.waiting -= 1;
     if work.waiting > 0 {

@@ -6,6 +6,7 @@ pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
+pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
@@ -80,6 +81,7 @@ apis! {
     18 ApiVersions 0..=4 => api_versions::handle,
     19 CreateTopics 2..=7 => create_topics::handle,
     20 DeleteTopics 1..=6 => delete_topics::handle,
+    21 DeleteRecords 0..=2 => delete_records::handle,
     22 InitProducerId 0..=5 => init_producer_id::handle,
     23 OffsetForLeaderEpoch 2..=4 => epoch_ends::handle,
     32 DescribeConfigs 1..=4 => describe_configs::handle,
@@ -108,6 +110,7 @@ pub mod key {
     pub const API_VERSIONS: i16 = 18;
     pub const CREATE_TOPICS: i16 = 19;
     pub const DELETE_TOPICS: i16 = 20;
+    pub const DELETE_RECORDS: i16 = 21;
     pub const INIT_PRODUCER_ID: i16 = 22;
     pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
     pub const DESCRIBE_CONFIGS: i16 = 32;
@@ -180,6 +183,7 @@ pub(in crate::broker) fn on_controlled(
         | Work::Fetch(_)
         | Work::ListOffsets(_)
         | Work::EpochEnds(_)
+        | Work::DeleteRecords(_)
         | Work::InitProducerId
         | Work::Group(_) => {
             unreachable!("only changes of metadata are ordered under a job's own key")

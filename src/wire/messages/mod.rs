@@ -14,6 +14,7 @@ pub mod consumer_group_heartbeat;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
+pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
@@ -52,6 +53,7 @@ pub const APIS: &[Api] = &[
     list_groups::API,
     api_versions::API,
     create_topics::API,
+    delete_records::API,
     delete_topics::API,
     init_producer_id::API,
     offset_for_leader_epoch::API,
