@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -170,11 +171,16 @@ pub fn directory() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
 
-/// The first of `count` ports in a row that nobody listens on.
+/// The first of `count` ports in a row that nobody listens on, and that this process was not given before.
 pub fn free_ports(count: u16) -> u16 {
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
     let taken = |port| TcpListener::bind(("127.0.0.1", port)).is_err();
     // Below the ports that the kernel gives to outgoing connections, spread by process so that test binaries which
     // run at the same time do not meet.
-    let start = 20_000 + (std::process::id() % 500) as u16 * 20;
-    (start..32_000).step_by(usize::from(count)).find(|&base| !(base..base + count).any(taken)).expect("free ports")
+    let mut next = NEXT.lock().expect("no panic holds it");
+    let start = next.unwrap_or(20_000 + (std::process::id() % 500) as u16 * 20);
+    let mut bases = (start..32_000).step_by(usize::from(count));
+    let base = bases.find(|&base| !(base..base + count).any(taken)).expect("free ports");
+    *next = Some(base + count);
+    base
 }

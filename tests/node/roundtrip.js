@@ -1,5 +1,4 @@
-// kafkajs against a broker: writes, reads offsets, and administers topics. Its consumer works in groups only, so that
-// what was written is counted here and read by other clients.
+// kafkajs against a broker: writes, reads as a group, reads offsets, and administers topics and groups.
 //
 // node roundtrip.js HOST:PORT, by tests/interop.sh. Topics are named after the port, and deleted at the end.
 "use strict";
@@ -35,6 +34,48 @@ async function produce(kafka, settings, compression, firstOffset) {
   await producer.disconnect();
 }
 
+// Two members read everything; one leaves, and the other goes on with what comes.
+async function consume(kafka, admin) {
+  const groupId = `${topic}-group`;
+  const seen = new Set();
+  const wait = async (what, done) => {
+    const deadline = Date.now() + 60_000;
+    while (!done()) {
+      assert.ok(Date.now() < deadline, `not in 60 s: ${what}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  const start = async () => {
+    const member = { assigned: [] };
+    member.consumer = kafka.consumer({ groupId, heartbeatInterval: 200, sessionTimeout: 10_000 });
+    member.consumer.on(member.consumer.events.GROUP_JOIN, ({ payload }) => {
+      member.assigned = payload.memberAssignment[topic] ?? [];
+    });
+    await member.consumer.connect();
+    await member.consumer.subscribe({ topic, fromBeginning: true });
+    await member.consumer.run({
+      eachMessage: async ({ partition, message }) => seen.add(`${partition} ${message.offset}`),
+    });
+    return member;
+  };
+  const [first, second] = [await start(), await start()];
+  await wait("two members share", () => first.assigned.length === 2 && second.assigned.length === 2);
+  await wait("everything is read", () => seen.size === 2 * perPartition * partitions);
+  await second.consumer.disconnect();
+  await wait("the one left has everything", () => first.assigned.length === partitions);
+  await first.consumer.disconnect();
+  const [{ partitions: offsets }] = await admin.fetchOffsets({ groupId, topics: [topic] });
+  assert.deepEqual(offsets.map((row) => row.offset), Array(partitions).fill(String(2 * perPartition)));
+  await admin.setOffsets({ groupId, topic, partitions: [{ partition: 0, offset: "7" }] });
+  const [{ partitions: reset }] = await admin.fetchOffsets({ groupId, topics: [topic] });
+  assert.equal(reset.find((row) => row.partition === 0).offset, "7");
+  assert.ok((await admin.listGroups()).groups.some((group) => group.groupId === groupId));
+  const described = await admin.describeGroups([groupId]);
+  assert.equal(described.groups[0].state, "Empty");
+  const [deleted] = await admin.deleteGroups([groupId]);
+  assert.deepEqual([deleted.groupId, deleted.errorCode], [groupId, 0]);
+}
+
 async function main() {
   // Errors that are wanted would be printed too; the others are thrown.
   const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING });
@@ -47,6 +88,7 @@ async function main() {
   await produce(kafka, {}, CompressionTypes.None, 0);
   await produce(kafka, { idempotent: true, maxInFlightRequests: 1 }, CompressionTypes.GZIP, perPartition);
 
+  await consume(kafka, admin);
   for (const row of await admin.fetchTopicOffsets(topic)) {
     assert.deepEqual([row.low, row.high], ["0", String(2 * perPartition)]);
   }

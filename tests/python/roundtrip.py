@@ -1,16 +1,21 @@
-"""kafka-python against a broker: writes with each codec, reads back, finds by time, and administers topics.
+"""kafka-python against a broker: writes with each codec, reads back, finds by time, reads as a group, and administers
+topics and groups.
 
 python roundtrip.py HOST:PORT, by tests/interop.sh. Topics are named after the port, and deleted at the end.
 """
 
 import sys
+import threading
+import time
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 from kafka.errors import TopicAlreadyExistsError
+from kafka.structs import OffsetAndMetadata
 
 BOOTSTRAP = sys.argv[1]
 TOPIC = "kafka-python-" + BOOTSTRAP.rpartition(":")[2]
+GROUP = TOPIC + "-group"
 CODECS = [None, "gzip", "snappy", "lz4", "zstd"]
 PARTITIONS = 4
 BEGIN_MS = 1_700_000_000_000
@@ -75,6 +80,72 @@ def check_times(consumer):
         assert offset == expect, f"{offset}, not {expect}, {after_ms} ms after the beginning"
 
 
+class Member(threading.Thread):
+    """Reads the topic as a member of a group, commits what it has read, and leaves when it is told."""
+
+    def __init__(self, seen):
+        super().__init__(daemon=True)
+        self.seen, self.assigned, self.leaving = seen, set(), threading.Event()
+        self.consumer = KafkaConsumer(
+            TOPIC,
+            bootstrap_servers=BOOTSTRAP,
+            group_id=GROUP,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            heartbeat_interval_ms=200,
+            session_timeout_ms=10_000,
+        )
+        self.start()
+
+    def run(self):
+        while not self.leaving.is_set():
+            polled = self.consumer.poll(timeout_ms=1_000)
+            for rows in polled.values():
+                self.seen.extend((row.partition, row.offset) for row in rows)
+            if polled:
+                self.consumer.commit()
+            self.assigned = {partition.partition for partition in self.consumer.assignment()}
+        self.consumer.close()
+
+    def leave(self):
+        self.leaving.set()
+        self.join(60)
+
+
+def wait(what, condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"not in 60 s: {what}"
+        time.sleep(0.02)
+
+
+def check_group(admin):
+    """Two members share the partitions, one leaves and the other goes on; together they read everything once."""
+    total = len(CODECS) * PER_PARTITION * PARTITIONS
+    seen = []
+    first, second = Member(seen), Member(seen)
+    wait("two members share", lambda: len(first.assigned) == len(second.assigned) == PARTITIONS // 2)
+    wait("everything is read", lambda: len(set(seen)) == total)
+    second.leave()
+    wait("the one left has everything", lambda: len(first.assigned) == PARTITIONS)
+    [described] = admin.describe_groups([GROUP]).values()
+    assert described["group_state"] == "Stable" and len(described["members"]) == 1, described
+    first.leave()
+    assert len(seen) == total, f"{len(seen)} records are read, {total} are there"
+    offsets = admin.list_group_offsets(GROUP)[GROUP]
+    assert [row.offset for row in offsets.values()] == [len(CODECS) * PER_PARTITION] * PARTITIONS, offsets
+    partition = TopicPartition(TOPIC, 0)
+    admin.alter_group_offsets(GROUP, {partition: OffsetAndMetadata(7, "seven", -1)})
+    found = admin.list_group_offsets(GROUP)[GROUP][partition]
+    assert (found.offset, found.metadata) == (7, "seven"), found
+    admin.delete_group_offsets(GROUP, [partition])
+    assert partition not in admin.list_group_offsets(GROUP)[GROUP]
+    listed = admin.list_groups(states_filter=["Empty"], types_filter=["classic"])
+    assert GROUP in [group["group_id"] for group in listed], listed
+    admin.delete_groups([GROUP])
+    assert GROUP not in [group["group_id"] for group in admin.list_groups()]
+
+
 def check_admin(admin):
     try:
         admin.create_topics([NewTopic(TOPIC, 1, 1)])
@@ -95,6 +166,7 @@ def main():
     check_records(consumer)
     check_times(consumer)
     consumer.close()
+    check_group(admin)
     check_admin(admin)
     admin.close()
 
