@@ -20,4 +20,4 @@ pub use manual::{manual_json, manual_text};
 pub use row::{Notation, Origin, Row, SettingError, nearest};
 pub use table::{Settings, TABLE, row};
 pub use topic::TopicSettings;
-pub use values::{Address, CleanupPolicy, Cores, Durability, Kind, TimestampType, Unit};
+pub use values::{Address, Assignor, CleanupPolicy, Cores, Durability, Kind, MigrationPolicy, TimestampType, Unit};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::row::{Notation, Origin, Row, SettingError, boolean, int, list, long, names, short, string, unknown};
-use super::values::{Address, CleanupPolicy, Cores, Durability, TimestampType, Unit, Value};
+use super::values::{Address, Assignor, CleanupPolicy, Cores, Durability, MigrationPolicy, TimestampType, Unit, Value};
 use crate::base::limits::{
     FETCH_SESSIONS_PER_CORE_MAX, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, PARTITIONS_PER_TOPIC_MAX,
 };
@@ -175,6 +175,38 @@ settings! {
         /// Longest text that may go with a committed offset.
         offset_metadata_max_bytes: u32 = 4096 => int("offset.metadata.max.bytes", Unit::Bytes).within(0, 32_767);
     }
+    "Groups of the consumer protocol (KIP-848)" {
+        /// How long a member may be silent.
+        group_consumer_session_timeout_ms: u32 = 45_000 => int("group.consumer.session.timeout.ms", Unit::Ms)
+            .within(1, i32::MAX as i64);
+        /// Shortest session timeout that may be set, for the broker or for one group.
+        group_consumer_min_session_timeout_ms: u32 = 45_000 => int("group.consumer.min.session.timeout.ms", Unit::Ms)
+            .within(1, i32::MAX as i64);
+        /// Longest session timeout that may be set, for the broker or for one group.
+        group_consumer_max_session_timeout_ms: u32 = 60_000 => int("group.consumer.max.session.timeout.ms", Unit::Ms)
+            .within(1, i32::MAX as i64);
+        /// How often members are told to send a heartbeat. Members learn with one what was assigned to them, so this
+        /// is also about how long a step of a rebalance takes.
+        group_consumer_heartbeat_interval_ms: u32 = 5_000 => int("group.consumer.heartbeat.interval.ms", Unit::Ms)
+            .within(1, i32::MAX as i64);
+        /// Shortest heartbeat interval that may be set, for the broker or for one group.
+        group_consumer_min_heartbeat_interval_ms: u32 = 5_000
+            => int("group.consumer.min.heartbeat.interval.ms", Unit::Ms).within(1, i32::MAX as i64);
+        /// Longest heartbeat interval that may be set, for the broker or for one group.
+        group_consumer_max_heartbeat_interval_ms: u32 = 15_000
+            => int("group.consumer.max.heartbeat.interval.ms", Unit::Ms).within(1, i32::MAX as i64);
+        /// Members of one group.
+        group_consumer_max_size: u32 = i32::MAX as u32 => int("group.consumer.max.size", Unit::Count)
+            .within(1, i32::MAX as i64);
+        /// The assignors that members may wish for: uniform, range. The first is taken where nobody wishes.
+        group_consumer_assignors: Vec<Assignor> = vec![Assignor::Uniform, Assignor::Range]
+            => list("group.consumer.assignors");
+        /// Which groups may change their protocol while they have members. `upgrade`: a group of the classic protocol,
+        /// when a member of the consumer protocol joins. `downgrade`: back, when the last such member has left.
+        /// `bidirectional`: both. `disabled`: none.
+        group_consumer_migration_policy: MigrationPolicy = MigrationPolicy { upgrade: true, downgrade: true }
+            => string("group.consumer.migration.policy");
+    }
     "Connections and memory" {
         /// Largest request.
         socket_request_max_bytes: u32 = 100 << 20 => int("socket.request.max.bytes", Unit::Bytes).within(1024, i32::MAX as i64);
@@ -260,6 +292,34 @@ impl Settings {
         if request > self.queued_max_request_bytes {
             let queued = self.queued_max_request_bytes;
             return Err(too_large("socket.request.max.bytes", request, "queued.max.request.bytes", queued));
+        }
+        self.check_consumer_groups()
+    }
+
+    fn check_consumer_groups(&self) -> Result<(), SettingError> {
+        let session = ("group.consumer.session.timeout.ms", self.group_consumer_session_timeout_ms);
+        let session_min = ("group.consumer.min.session.timeout.ms", self.group_consumer_min_session_timeout_ms);
+        let session_max = ("group.consumer.max.session.timeout.ms", self.group_consumer_max_session_timeout_ms);
+        let beat = ("group.consumer.heartbeat.interval.ms", self.group_consumer_heartbeat_interval_ms);
+        let beat_min = ("group.consumer.min.heartbeat.interval.ms", self.group_consumer_min_heartbeat_interval_ms);
+        let beat_max = ("group.consumer.max.heartbeat.interval.ms", self.group_consumer_max_heartbeat_interval_ms);
+        let ordered = [
+            (session_min, session_max),
+            (session_min, session),
+            (session, session_max),
+            (beat_min, beat_max),
+            (beat_min, beat),
+            (beat, beat_max),
+        ];
+        for ((small, less), (large, more)) in ordered {
+            if less > more {
+                let message = format!("is {less}, more than {large}, which is {more}");
+                return Err(SettingError { name: small.to_owned(), message });
+            }
+        }
+        if beat.1 >= session.1 {
+            let message = format!("is {}, not less than {}, which is {}", beat.1, session.0, session.1);
+            return Err(SettingError { name: beat.0.to_owned(), message });
         }
         Ok(())
     }
@@ -374,6 +434,18 @@ mod tests {
         check("journal.bytes", "17GiB", Typed, Err("0 to 17179869184 (16 GiB)"));
         check("journal.direct.bytes", "-1", Kafka, Ok("-1"));
         check("journal.direct.bytes", "-2", Kafka, Err("must be -1 or more"));
+        check("group.consumer.assignors", "range, uniform", Kafka, Ok("range,uniform"));
+        check("group.consumer.assignors", "range,range", Kafka, Err("must be uniform, range, or both"));
+        check("group.consumer.migration.policy", "UPGRADE", Kafka, Ok("upgrade"));
+        check("group.consumer.migration.policy", "sideways", Kafka, Err("must be disabled, upgrade, downgrade or"));
+        check(
+            "group.consumer.session.timeout.ms",
+            "9s",
+            Typed,
+            Err("more than group.consumer.session.timeout.ms, which"),
+        );
+        check("group.consumer.heartbeat.interval.ms", "16s", Typed, Err("more than group.consumer.max.heartbeat."));
+        check("group.consumer.max.heartbeat.interval.ms", "4s", Typed, Err("more than group.consumer.max.heartbeat."));
         check("queued.max.request.bytes", "2000000", Kafka, Err("queued.max.request.bytes, which is 2000000"));
     }
 }

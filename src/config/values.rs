@@ -96,6 +96,37 @@ pub enum Durability {
     Write,
 }
 
+/// How the broker deals out partitions to the members of a consumer group (KIP-848).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Assignor {
+    /// Every member as many as every other, as far as subscriptions allow, and each keeps what it had.
+    Uniform,
+    /// The partitions of each topic as consecutive ranges, the same for topics with equally many.
+    Range,
+}
+
+impl Assignor {
+    const ALL: &[Assignor] = &[Assignor::Uniform, Assignor::Range];
+
+    /// Kafka's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Assignor::Uniform => "uniform",
+            Assignor::Range => "range",
+        }
+    }
+}
+
+/// Which groups with members change their protocol when a member of the other one joins or the last member of their
+/// own leaves (`group.consumer.migration.policy`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MigrationPolicy {
+    /// From the classic to the consumer protocol.
+    pub upgrade: bool,
+    /// Back.
+    pub downgrade: bool,
+}
+
 /// One value's text form, exact: what `show` gives, `parse` takes.
 pub(super) trait Value: Sized {
     /// Errors say what is allowed: "must be …".
@@ -295,6 +326,47 @@ impl Value for CleanupPolicy {
             (true, true) => "compact,delete".into(),
             (true, false) => "compact".into(),
             (false, _) => "delete".into(),
+        }
+    }
+}
+
+/// The first is taken where members wish for none.
+impl Value for Vec<Assignor> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut assignors = Vec::new();
+        for part in text.split(',') {
+            let assignor = Assignor::ALL.iter().find(|assignor| assignor.name() == part.trim());
+            match assignor {
+                Some(assignor) if !assignors.contains(assignor) => assignors.push(*assignor),
+                _ => return Err("must be uniform, range, or both with a comma between".into()),
+            }
+        }
+        Ok(assignors)
+    }
+
+    fn show(&self) -> String {
+        self.iter().map(|assignor| assignor.name()).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Value for MigrationPolicy {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (upgrade, downgrade) = match text.to_ascii_lowercase().as_str() {
+            "disabled" => (false, false),
+            "upgrade" => (true, false),
+            "downgrade" => (false, true),
+            "bidirectional" => (true, true),
+            _ => return Err("must be disabled, upgrade, downgrade or bidirectional".into()),
+        };
+        Ok(MigrationPolicy { upgrade, downgrade })
+    }
+
+    fn show(&self) -> String {
+        match (self.upgrade, self.downgrade) {
+            (false, false) => "disabled".into(),
+            (true, false) => "upgrade".into(),
+            (false, true) => "downgrade".into(),
+            (true, true) => "bidirectional".into(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The assignors of the broker: who of a consumer group's members is to have which partition (KIP-848).
 //!
-//! *Owns*: the list of assignors, and what they are told. *Never*: knows who owns a partition at the moment: that is
+//! *Owns*: the way to each assignor, and what they are told. *Never*: knows who owns a partition at the moment: that is
 //! reconciled later. *Runs on*: the core that coordinates the group.
 
 mod range;
@@ -9,16 +9,8 @@ mod uniform;
 use std::collections::BTreeMap;
 
 use crate::base::ids::TopicId;
+use crate::config::Assignor;
 use crate::group::assignment::Assignment;
-
-/// How partitions are dealt out.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Assignor {
-    /// Every member as many as every other, as far as subscriptions allow, and each keeps what it had.
-    Uniform,
-    /// The partitions of each topic as consecutive ranges, the same for topics with equally many.
-    Range,
-}
 
 /// What an assignor decides on.
 #[derive(Clone, Default, Debug)]
@@ -41,31 +33,15 @@ pub struct Subscriber<'a> {
     pub previous: &'a Assignment,
 }
 
-impl Assignor {
-    pub const ALL: &[Assignor] = &[Assignor::Uniform, Assignor::Range];
-
-    /// Kafka's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Assignor::Uniform => "uniform",
-            Assignor::Range => "range",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Assignor> {
-        Assignor::ALL.iter().copied().find(|assignor| assignor.name() == name)
-    }
-
-    /// What each member is to have, in the order of `spec.members`. No partition is given twice, and none is left if
-    /// somebody subscribes to its topic. The same for the same `spec`.
-    pub fn assign(self, spec: &Spec) -> Vec<Assignment> {
-        let assignments = match self {
-            Assignor::Uniform => uniform::assign(spec),
-            Assignor::Range => range::assign(spec),
-        };
-        assert_eq!(assignments.len(), spec.members.len());
-        assignments
-    }
+/// What each member is to have, in the order of `spec.members`. No partition is given twice, and none is left if
+/// somebody subscribes to its topic. The same for the same `spec`.
+pub fn assign(assignor: Assignor, spec: &Spec) -> Vec<Assignment> {
+    let assignments = match assignor {
+        Assignor::Uniform => uniform::assign(spec),
+        Assignor::Range => range::assign(spec),
+    };
+    assert_eq!(assignments.len(), spec.members.len());
+    assignments
 }
 
 #[cfg(test)]
