@@ -123,6 +123,16 @@ pub const JOURNAL_BYTES_MAX: u64 = 16 << 30;
 /// How often the uniform assignor goes through the topics of one group. What it has then is valid, if not balanced.
 pub const ASSIGNOR_PASSES_MAX: usize = 100;
 
+/// A regular expression that a consumer subscribes with, and the tables made of it. They bound what it costs: some tens
+/// of milliseconds once, and one step for each byte of a topic's name.
+pub const TOPIC_PATTERN_BYTES_MAX: usize = 4096;
+pub const TOPIC_PATTERN_TABLE_BYTES_MAX: usize = 1 << 20;
+pub const TOPIC_PATTERN_STEPS_BYTES_MAX: usize = 256 << 10;
+
+/// Least time between two looks at which topics match the patterns of a group (Kafka:
+/// `GroupMetadataManager.REGEX_BATCH_REFRESH_MIN_INTERVAL_MS`).
+pub const TOPIC_PATTERN_REFRESH_MS: u64 = 10_000;
+
 const _: () = assert!(DISK_READ_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () = assert!(DISK_WRITE_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () =

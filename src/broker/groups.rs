@@ -24,8 +24,9 @@ use crate::broker::shard::{DeadlineKey, Shard};
 use crate::broker::shutdown::Life;
 use crate::config::Settings;
 use crate::group::ask::{Answer, Ask, Caller, Ticket};
-use crate::group::coordinator::{Context, Coordinator, GroupOut, KnownTopic, Topics, record_bytes_max};
+use crate::group::coordinator::{Context, Coordinator, GroupOut, record_bytes_max};
 use crate::group::records::GroupRecord;
+use crate::group::topics::{KnownTopic, Topics};
 use crate::log::log::{LogSlices, Read, ReadError};
 use crate::meta::Image;
 use crate::replica::partition::{AckResult, AckTo, Acked, Brought, Refusal};
@@ -103,6 +104,10 @@ struct Running {
 struct ImageTopics<'a>(&'a Image);
 
 impl Topics for ImageTopics<'_> {
+    fn version(&self) -> u64 {
+        self.0.offset()
+    }
+
     fn by_name(&self, name: &str) -> Option<KnownTopic> {
         self.0.topic(name).map(|topic| KnownTopic { id: topic.id, partitions: topic.partitions })
     }

@@ -5,6 +5,8 @@
 use crate::base::ids::CoreId;
 use crate::base::slab::Key;
 use crate::wire::errors::ErrorCode;
+use crate::wire::messages::consumer_group_describe::DescribedGroup as DescribedConsumerGroup;
+use crate::wire::messages::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use crate::wire::messages::describe_groups::DescribedGroup;
 use crate::wire::messages::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use crate::wire::messages::join_group::{JoinGroupRequest, JoinGroupResponse};
@@ -42,12 +44,14 @@ pub enum Ask {
     SyncGroup(SyncGroupRequest),
     Heartbeat(HeartbeatRequest),
     LeaveGroup(LeaveGroupRequest),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
     /// Topics are named, whatever the version.
     OffsetCommit(OffsetCommitRequest),
     /// Topics are named, whatever the version.
     OffsetFetch(OffsetFetchRequestGroup),
     OffsetDelete(OffsetDeleteRequest),
     DescribeGroup(Text),
+    DescribeConsumerGroup(Text),
     DeleteGroup(Text),
     /// Of every coordinator: what it has.
     ListGroups(ListFilter),
@@ -66,10 +70,12 @@ pub enum Answer {
     SyncGroup(SyncGroupResponse),
     Heartbeat(HeartbeatResponse),
     LeaveGroup(LeaveGroupResponse),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
     OffsetCommit(OffsetCommitResponse),
     OffsetFetch(OffsetFetchResponseGroup),
     OffsetDelete(OffsetDeleteResponse),
     DescribeGroup(DescribedGroup),
+    DescribeConsumerGroup(DescribedConsumerGroup),
     DeleteGroup(ErrorCode),
     ListGroups(Result<Vec<ListedGroup>, ErrorCode>),
 }
@@ -82,10 +88,11 @@ impl Ask {
             Ask::SyncGroup(ask) => Some(&ask.group_id),
             Ask::Heartbeat(ask) => Some(&ask.group_id),
             Ask::LeaveGroup(ask) => Some(&ask.group_id),
+            Ask::ConsumerGroupHeartbeat(ask) => Some(&ask.group_id),
             Ask::OffsetCommit(ask) => Some(&ask.group_id),
             Ask::OffsetFetch(ask) => Some(&ask.group_id),
             Ask::OffsetDelete(ask) => Some(&ask.group_id),
-            Ask::DescribeGroup(group) | Ask::DeleteGroup(group) => Some(group),
+            Ask::DescribeGroup(group) | Ask::DescribeConsumerGroup(group) | Ask::DeleteGroup(group) => Some(group),
             Ask::ListGroups(_) => None,
         }
     }
@@ -100,6 +107,7 @@ impl Ask {
             Ask::LeaveGroup(_) => {
                 Answer::LeaveGroup(LeaveGroupResponse { error_code: code, ..LeaveGroupResponse::default() })
             }
+            Ask::ConsumerGroupHeartbeat(_) => consumer_heartbeat(error),
             Ask::OffsetCommit(ask) => Answer::OffsetCommit(commit_refused(ask, error)),
             Ask::OffsetFetch(ask) => Answer::OffsetFetch(OffsetFetchResponseGroup {
                 group_id: ask.group_id.clone(),
@@ -114,6 +122,7 @@ impl Ask {
                 group_id: group.clone(),
                 ..DescribedGroup::default()
             }),
+            Ask::DescribeConsumerGroup(group) => Answer::DescribeConsumerGroup(describe_refused(group.clone(), error)),
             Ask::DeleteGroup(_) => Answer::DeleteGroup(error),
             Ask::ListGroups(_) => Answer::ListGroups(Err(error)),
         }
@@ -147,6 +156,7 @@ impl Answer {
             Answer::LeaveGroup(_) => {
                 Answer::LeaveGroup(LeaveGroupResponse { error_code: code, ..LeaveGroupResponse::default() })
             }
+            Answer::ConsumerGroupHeartbeat(_) => consumer_heartbeat(error),
             Answer::OffsetCommit(mut answer) => {
                 let rows = answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
                 rows.filter(|row| row.error_code == 0).for_each(|row| row.error_code = code);
@@ -165,6 +175,9 @@ impl Answer {
                 group_id: answer.group_id,
                 ..DescribedGroup::default()
             }),
+            Answer::DescribeConsumerGroup(answer) => {
+                Answer::DescribeConsumerGroup(describe_refused(answer.group_id, error))
+            }
             Answer::DeleteGroup(_) => Answer::DeleteGroup(error),
             Answer::ListGroups(_) => Answer::ListGroups(Err(error)),
         }
@@ -173,6 +186,14 @@ impl Answer {
 
 pub fn heartbeat(error: ErrorCode) -> Answer {
     Answer::Heartbeat(HeartbeatResponse { error_code: error.code(), ..HeartbeatResponse::default() })
+}
+
+fn consumer_heartbeat(error: ErrorCode) -> Answer {
+    Answer::ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse { error_code: error.code(), ..Default::default() })
+}
+
+pub fn describe_refused(group_id: Text, error: ErrorCode) -> DescribedConsumerGroup {
+    DescribedConsumerGroup { error_code: error.code(), group_id, ..DescribedConsumerGroup::default() }
 }
 
 pub fn join_refused(member_id: &str, error: ErrorCode) -> JoinGroupResponse {

@@ -186,6 +186,8 @@ impl ClassicGroup {
             Alarm::ClassicMember(number) => self.on_silence(number, turn),
             Alarm::ClassicJoin => self.on_join_alarm(turn),
             Alarm::ClassicSync => self.on_sync_alarm(turn),
+            // Of the group it was before.
+            Alarm::Consumer => {}
         }
     }
 

@@ -12,24 +12,30 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::ask::{Answer, Ask, Caller, Ticket, commit_refused, heartbeat};
+use super::ask::{Answer, Ask, Caller, Ticket, commit_refused, describe_refused, heartbeat};
 use super::classic::ClassicGroup;
+use super::consumer::ConsumerGroup;
+use super::consumer_heartbeat;
+use super::consumer_record::ConsumerRecord;
 use super::offsets::{GroupOffsets, RetainedSince};
 use super::records::{self, GroupRecord, StoredRecord};
+use super::topics::Topics;
 use crate::base::deadlines::Deadlines;
-use crate::base::ids::TopicId;
+use crate::base::ids::GroupEpoch;
 use crate::base::limits;
 use crate::base::rng::Rng;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Instant, Now};
 use crate::config::Settings;
 use crate::wire::errors::ErrorCode;
+use crate::wire::messages::consumer_group_describe::DescribedGroup as DescribedConsumerGroup;
+use crate::wire::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use crate::wire::messages::describe_groups::DescribedGroup;
 use crate::wire::messages::join_group::JoinGroupRequest;
 use crate::wire::messages::leave_group::{LeaveGroupResponse, MemberResponse};
 use crate::wire::messages::list_groups::ListedGroup;
 use crate::wire::messages::offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
-use crate::wire::messages::offset_fetch::OffsetFetchResponseGroup;
+use crate::wire::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchResponseGroup};
 use crate::wire::reader::DecodeError;
 
 /// The state of a group that is not there (Kafka: `ClassicGroupState`).
@@ -45,20 +51,6 @@ pub struct GroupOut {
     pub records: Vec<GroupRecord>,
     /// To be given when the records above and all before them are safe.
     pub answers: Vec<(Ticket, Answer)>,
-}
-
-/// The topics there are, as far as groups care.
-pub trait Topics {
-    fn by_name(&self, name: &str) -> Option<KnownTopic>;
-    fn name_of(&self, id: TopicId) -> Option<&str>;
-    /// In order.
-    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KnownTopic {
-    pub id: TopicId,
-    pub partitions: i32,
 }
 
 /// What a coordinator is given with every call.
@@ -92,6 +84,8 @@ pub enum Alarm {
     ClassicJoin,
     /// A classic group has waited long enough for members to sync.
     ClassicSync,
+    /// A member of a consumer group has been silent, or has kept partitions, for its time.
+    Consumer,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -119,6 +113,7 @@ struct Row {
 #[derive(Debug)]
 pub enum Group {
     Classic(ClassicGroup),
+    Consumer(ConsumerGroup),
 }
 
 impl Turn<'_> {
@@ -157,9 +152,36 @@ impl Coordinator {
                 let group = Group::Classic(ClassicGroup::from_record(&value));
                 self.get_or_create(&key.group).group = group;
             }
-            Some(StoredRecord::Group { key, value: None }) => self.remove_if_without_offsets(&key.group),
+            // One that was migrated goes on under the other protocol.
+            Some(StoredRecord::Group { key, value: None }) if !self.is_consumer(&key.group) => {
+                self.remove_if_without_offsets(&key.group);
+            }
+            Some(StoredRecord::Group { .. }) => {}
+            Some(StoredRecord::Consumer { group, record }) => self.on_consumer_record(&group, &record),
         }
         Ok(())
+    }
+
+    fn is_consumer(&self, name: &str) -> bool {
+        self.row(name).is_some_and(|row| matches!(row.group, Group::Consumer(_)))
+    }
+
+    fn on_consumer_record(&mut self, name: &str, record: &ConsumerRecord) {
+        let row = if record.is_tombstone() { self.row_mut(name) } else { Some(self.get_or_create(name)) };
+        let Some(row) = row else { return };
+        match &mut row.group {
+            Group::Consumer(group) => group.apply(record),
+            // The group changed its protocol: this is what is left of before.
+            Group::Classic(_) if record.is_tombstone() => return,
+            Group::Classic(_) => {
+                let mut group = ConsumerGroup::default();
+                group.apply(record);
+                row.group = Group::Consumer(group);
+            }
+        }
+        if matches!(record, ConsumerRecord::Group(None)) {
+            self.remove_if_without_offsets(name);
+        }
     }
 
     /// Every record was read: from now on it is asked.
@@ -168,6 +190,7 @@ impl Coordinator {
         for key in keys {
             self.on_group(key, context, |group, _, turn| match group {
                 Group::Classic(group) => group.on_loaded(turn),
+                Group::Consumer(group) => group.on_loaded(turn),
             });
         }
         self.set_expiry(context);
@@ -181,14 +204,21 @@ impl Coordinator {
             Ask::JoinGroup(_) | Ask::SyncGroup(_) | Ask::Heartbeat(_) | Ask::LeaveGroup(_) => {
                 return self.on_membership(ticket, ask, caller, context);
             }
+            Ask::ConsumerGroupHeartbeat(ask) => return self.on_consumer_heartbeat(ticket, &ask, caller, context),
             Ask::OffsetCommit(ask) => Answer::OffsetCommit(self.on_commit(&ask, caller, context)),
             Ask::OffsetFetch(ask) => {
-                let topics = match self.row(&ask.group_id) {
-                    Some(row) => row.offsets.fetch(&ask),
-                    None => GroupOffsets::default().fetch(&ask),
-                };
-                let group_id = ask.group_id;
-                Answer::OffsetFetch(OffsetFetchResponseGroup { group_id, topics, error_code: 0 })
+                let row = self.row(&ask.group_id);
+                match row.map_or(Ok(()), |row| row.group.check_fetch(&ask)) {
+                    Err(error) => Ask::OffsetFetch(ask).refused(error),
+                    Ok(()) => {
+                        let topics = match row {
+                            Some(row) => row.offsets.fetch(&ask),
+                            None => GroupOffsets::default().fetch(&ask),
+                        };
+                        let group_id = ask.group_id;
+                        Answer::OffsetFetch(OffsetFetchResponseGroup { group_id, topics, error_code: 0 })
+                    }
+                }
             }
             Ask::OffsetDelete(delete) => match self.row_mut(&delete.group_id) {
                 None => Ask::OffsetDelete(delete).refused(ErrorCode::GroupIdNotFound),
@@ -201,6 +231,7 @@ impl Coordinator {
                 },
             },
             Ask::DescribeGroup(name) => Answer::DescribeGroup(self.describe(&name, caller)),
+            Ask::DescribeConsumerGroup(name) => Answer::DescribeConsumerGroup(self.describe_consumer(&name, context)),
             Ask::DeleteGroup(name) => Answer::DeleteGroup(self.delete(&name, context.out)),
             Ask::ListGroups(filter) => {
                 let rows = self.names.values().filter_map(|key| self.groups.get(*key));
@@ -224,8 +255,11 @@ impl Coordinator {
     pub fn on_timeout(&mut self, context: &mut Context<'_>) {
         while let Some(due) = self.deadlines.pop_due(context.now.mono) {
             match due {
-                Due::Group(key, alarm) => self.on_group(key, context, |group, _, turn| match group {
-                    Group::Classic(group) => group.on_alarm(alarm, turn),
+                Due::Group(key, alarm) => self.on_group(key, context, |group, _, turn| match (group, alarm) {
+                    (Group::Classic(group), alarm) => group.on_alarm(alarm, turn),
+                    (Group::Consumer(group), Alarm::Consumer) => group.on_alarm(turn),
+                    // Of the classic group it was before.
+                    (Group::Consumer(_), _) => {}
                 }),
                 Due::Expiry => {
                     self.expire(context);
@@ -244,7 +278,8 @@ impl Coordinator {
         for key in self.names.values() {
             match self.groups.get_mut(*key).map(|row| &mut row.group) {
                 Some(Group::Classic(group)) => group.unload(error, out),
-                None => {}
+                // Nobody waits in a consumer group.
+                Some(Group::Consumer(_)) | None => {}
             }
         }
     }
@@ -271,8 +306,56 @@ impl Coordinator {
             (Group::Classic(group), Ask::SyncGroup(ask)) => group.on_sync(ticket, &ask, caller, turn),
             (Group::Classic(group), Ask::Heartbeat(ask)) => group.on_heartbeat(ticket, &ask, turn),
             (Group::Classic(group), Ask::LeaveGroup(ask)) => group.on_leave(ticket, &ask, caller, turn),
+            (Group::Consumer(_), ask @ Ask::JoinGroup(_)) => {
+                turn.answer(ticket, ask.refused(ErrorCode::InconsistentGroupProtocol));
+            }
+            (Group::Consumer(_), ask) => turn.answer(ticket, not_a_member(&ask, caller)),
             (_, ask) => turn.answer(ticket, ask.refused(ErrorCode::UnknownServerError)),
         });
+    }
+
+    fn on_consumer_heartbeat(
+        &mut self,
+        ticket: Ticket,
+        ask: &ConsumerGroupHeartbeatRequest,
+        caller: &Caller,
+        context: &mut Context<'_>,
+    ) {
+        if let Err(refusal) = consumer_heartbeat::check(ask, caller.version, context.settings) {
+            return context.out.answers.push((ticket, Answer::ConsumerGroupHeartbeat(refusal.into())));
+        }
+        let joins = GroupEpoch(ask.member_epoch) == GroupEpoch::JOIN;
+        let known = self.names.get(&*ask.group_id).copied();
+        let refused = |error| Ask::ConsumerGroupHeartbeat(ask.clone()).refused(error);
+        let key = match known {
+            Some(key) => key,
+            None if joins && self.is_full() => {
+                return context.out.answers.push((ticket, refused(ErrorCode::CoordinatorNotAvailable)));
+            }
+            None if joins => self.create(&ask.group_id),
+            None => return context.out.answers.push((ticket, refused(ErrorCode::GroupIdNotFound))),
+        };
+        self.on_group(key, context, |group, _, turn| match group {
+            Group::Consumer(group) => group.on_heartbeat(ticket, ask, caller, turn),
+            Group::Classic(classic) if joins && classic.is_empty() => {
+                let records_before = turn.out.records.len();
+                if known.is_some() {
+                    classic.forget(turn.name, turn.out);
+                }
+                let mut consumer = ConsumerGroup::default();
+                consumer.on_heartbeat(ticket, ask, caller, turn);
+                if consumer.is_empty() {
+                    // Refused: nothing becomes of it.
+                    turn.out.records.truncate(records_before);
+                } else {
+                    *group = Group::Consumer(consumer);
+                }
+            }
+            Group::Classic(_) => turn.answer(ticket, refused(ErrorCode::GroupIdNotFound)),
+        });
+        if known.is_none() && self.groups.get(key).is_some_and(|row| row.group.is_empty()) {
+            self.remove_if_without_offsets(&ask.group_id);
+        }
     }
 
     fn on_commit(
@@ -299,6 +382,7 @@ impl Coordinator {
         self.on_group(key, context, |group, offsets, turn| {
             let checked = match group {
                 Group::Classic(group) => group.on_commit(ask, turn),
+                Group::Consumer(group) => group.on_commit(ask, caller),
             };
             reply = Some(match checked {
                 Ok(()) => offsets.commit(ask, turn.settings, turn.now.wall_ms, turn.out),
@@ -309,18 +393,32 @@ impl Coordinator {
     }
 
     fn describe(&self, name: &str, caller: &Caller) -> DescribedGroup {
-        match self.row(name).map(|row| &row.group) {
-            Some(Group::Classic(group)) => group.described(name),
-            None => {
-                let not_found = caller.version >= DESCRIBE_SAYS_NOT_FOUND_VERSION;
-                DescribedGroup {
-                    error_code: if not_found { ErrorCode::GroupIdNotFound.code() } else { 0 },
-                    error_message: not_found.then(|| format!("Group {name} not found.").into()),
-                    group_id: name.into(),
-                    group_state: DEAD.into(),
-                    ..DescribedGroup::default()
-                }
+        let why = match self.row(name).map(|row| &row.group) {
+            Some(Group::Classic(group)) => return group.described(name),
+            Some(Group::Consumer(_)) => format!("Group {name} is not a classic group."),
+            None => format!("Group {name} not found."),
+        };
+        let not_found = caller.version >= DESCRIBE_SAYS_NOT_FOUND_VERSION;
+        DescribedGroup {
+            error_code: if not_found { ErrorCode::GroupIdNotFound.code() } else { 0 },
+            error_message: not_found.then(|| why.into()),
+            group_id: name.into(),
+            group_state: DEAD.into(),
+            ..DescribedGroup::default()
+        }
+    }
+
+    fn describe_consumer(&self, name: &str, context: &Context<'_>) -> DescribedConsumerGroup {
+        let why = match self.row(name).map(|row| &row.group) {
+            Some(Group::Consumer(group)) => {
+                return group.described(name, &context.settings.group_consumer_assignors, context.topics);
             }
+            Some(Group::Classic(_)) => format!("Group {name} is not a consumer group."),
+            None => format!("Group {name} not found."),
+        };
+        DescribedConsumerGroup {
+            error_message: Some(why.into()),
+            ..describe_refused(name.into(), ErrorCode::GroupIdNotFound)
         }
     }
 
@@ -367,6 +465,14 @@ impl Coordinator {
         if row.offsets.is_empty() {
             self.groups.remove(key);
             self.names.remove(name);
+        }
+    }
+
+    #[cfg(test)]
+    pub(in crate::group) fn consumer(&self, name: &str) -> Option<&ConsumerGroup> {
+        match &self.row(name)?.group {
+            Group::Consumer(group) => Some(group),
+            Group::Classic(_) => None,
         }
     }
 
@@ -426,30 +532,43 @@ impl Group {
     fn is_empty(&self) -> bool {
         match self {
             Group::Classic(group) => group.is_empty(),
+            Group::Consumer(group) => group.is_empty(),
         }
     }
 
     fn is_subscribed(&self, topic: &str) -> bool {
         match self {
             Group::Classic(group) => group.is_subscribed(topic),
+            Group::Consumer(group) => group.is_subscribed(topic),
         }
     }
 
     fn check_offset_delete(&self) -> Result<(), ErrorCode> {
         match self {
             Group::Classic(group) => group.check_offset_delete(),
+            Group::Consumer(_) => Ok(()),
+        }
+    }
+
+    /// Whether offsets may be fetched in the name of a member; of a classic group's members nothing is said.
+    fn check_fetch(&self, ask: &OffsetFetchRequestGroup) -> Result<(), ErrorCode> {
+        match self {
+            Group::Classic(_) => Ok(()),
+            Group::Consumer(group) => group.on_fetch(ask),
         }
     }
 
     fn retained_since(&self) -> RetainedSince {
         match self {
             Group::Classic(group) => group.retained_since(),
+            Group::Consumer(_) => RetainedSince::Commit,
         }
     }
 
     fn listed(&self, name: &str) -> ListedGroup {
         match self {
             Group::Classic(group) => group.listed(name),
+            Group::Consumer(group) => group.listed(name),
         }
     }
 
@@ -457,6 +576,7 @@ impl Group {
     fn forget(&self, name: &str, out: &mut GroupOut) {
         match self {
             Group::Classic(group) => group.forget(name, out),
+            Group::Consumer(group) => group.forget(name, out),
         }
     }
 }

@@ -14,6 +14,24 @@ pub mod assignment;
 pub mod classic;
 mod classic_member;
 mod classic_rebalance;
+pub mod consumer;
+pub mod consumer_describe;
+pub mod consumer_heartbeat;
+pub mod consumer_member;
+mod consumer_rebalance;
+pub mod consumer_record;
+mod consumer_turn;
 pub mod coordinator;
 pub mod offsets;
+mod reconcile;
 pub mod records;
+mod topic_pattern;
+pub mod topics;
+mod topics_hash;
+
+#[cfg(test)]
+mod consumer_tests;
+#[cfg(test)]
+mod transcript;
+#[cfg(test)]
+mod transcript_tests;

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::consumer_record::ConsumerRecord;
 use crate::base::ids::TopicId;
 use crate::wire::codec::Stored;
 use crate::wire::reader::DecodeError;
@@ -24,6 +25,7 @@ pub struct GroupRecord {
 pub enum StoredRecord {
     Offset { key: OffsetCommitKey, value: Option<OffsetCommitValue> },
     Group { key: GroupMetadataKey, value: Option<GroupMetadataValue> },
+    Consumer { group: Text, record: ConsumerRecord },
 }
 
 stored! {
@@ -90,6 +92,10 @@ pub fn read(key: &Bytes, value: Option<&Bytes>) -> Result<Option<StoredRecord>, 
             key: GroupMetadataKey::from_record(key)?,
             value: value.map(GroupMetadataValue::from_record).transpose()?,
         }),
+        kind if ConsumerRecord::KINDS.contains(&kind) => {
+            let (group, record) = ConsumerRecord::read(key, value)?;
+            Some(StoredRecord::Consumer { group, record })
+        }
         _ => None,
     })
 }

@@ -58,7 +58,9 @@ macro_rules! stored_kind {
             const FLEXIBLE_FROM: i16 = $flexible;
         }
     };
-    (part $struct:ident) => {};
+    ($kind:ident $struct:ident) => {
+        $crate::wire::table::kind! { $kind $struct }
+    };
 }
 
 /// Puts each row of one table into the same form, with an empty bracket for what it leaves out.
@@ -331,7 +333,7 @@ macro_rules! sample {
     };
 }
 
-pub(super) use {api, kind};
+pub(super) use api;
 pub(crate) use {
-    bytes_min, count, decode, default, encode, fields, has, rows, sample, sampled, stored, stored_kind, versions,
+    bytes_min, count, decode, default, encode, fields, has, kind, rows, sample, sampled, stored, stored_kind, versions,
 };

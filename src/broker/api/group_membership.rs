@@ -1,5 +1,5 @@
-//! JoinGroup, SyncGroup, Heartbeat and LeaveGroup (APIs 11, 14, 12, 13): what members of a classic group send. Each
-//! goes to the coordinator of its group, and its answer is the reply.
+//! JoinGroup, SyncGroup, Heartbeat and LeaveGroup (APIs 11, 14, 12, 13), and ConsumerGroupHeartbeat (68): what members
+//! of groups send. Each goes to the coordinator of its group, and its answer is the reply.
 //!
 //! *Owns*: the form of asking and answering. *Never*: decides about a group. *Runs on*: the core whose client asked.
 
@@ -27,12 +27,19 @@ pub(in crate::broker) fn handle_leave(shard: &mut Shard, request: Request, effec
     handle(shard, request, "LeaveGroup", Ask::LeaveGroup, effects);
 }
 
+pub(in crate::broker) fn handle_consumer_heartbeat(shard: &mut Shard, request: Request, effects: &mut Effects) {
+    handle(shard, request, "ConsumerGroupHeartbeat", Ask::ConsumerGroupHeartbeat, effects);
+}
+
 pub(in crate::broker) fn reply(shard: &mut Shard, asker: Asker, answer: Answer, effects: &mut Effects) {
     match answer {
         Answer::JoinGroup(body) => send(shard, key::JOIN_GROUP, asker, body.error_code, &body, effects),
         Answer::SyncGroup(body) => send(shard, key::SYNC_GROUP, asker, body.error_code, &body, effects),
         Answer::Heartbeat(body) => send(shard, key::HEARTBEAT, asker, body.error_code, &body, effects),
         Answer::LeaveGroup(body) => send(shard, key::LEAVE_GROUP, asker, body.error_code, &body, effects),
+        Answer::ConsumerGroupHeartbeat(body) => {
+            send(shard, key::CONSUMER_GROUP_HEARTBEAT, asker, body.error_code, &body, effects);
+        }
         other => unreachable!("members do not ask for {other:?}"),
     }
 }

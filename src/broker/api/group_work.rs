@@ -5,7 +5,8 @@
 
 use crate::base::slab::Key;
 use crate::broker::api::{
-    delete_groups, describe_groups, group_membership, list_groups, offset_commit, offset_delete, offset_fetch,
+    consumer_group_describe, delete_groups, describe_groups, group_membership, list_groups, offset_commit,
+    offset_delete, offset_fetch,
 };
 use crate::broker::effect::Effects;
 use crate::broker::groups::GroupAsk;
@@ -26,12 +27,15 @@ pub struct GroupWork {
 /// Which reply the answers become, with what is in it already.
 #[derive(Debug)]
 pub enum GroupReply {
-    /// JoinGroup, SyncGroup, Heartbeat or LeaveGroup: the answer is the reply.
+    /// JoinGroup, SyncGroup, Heartbeat, LeaveGroup or ConsumerGroupHeartbeat: the answer is the reply.
     Membership,
     OffsetCommit(offset_commit::Refused),
     OffsetFetch(offset_fetch::Refused),
     OffsetDelete(offset_delete::Refused),
     DescribeGroups {
+        with_operations: bool,
+    },
+    DescribeConsumerGroups {
         with_operations: bool,
     },
     DeleteGroups(delete_groups::Names),
@@ -103,6 +107,9 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
         GroupReply::OffsetDelete(refused) => offset_delete::reply(shard, asker, refused, answers, effects),
         GroupReply::DescribeGroups { with_operations } => {
             describe_groups::reply(shard, asker, with_operations, answers, effects);
+        }
+        GroupReply::DescribeConsumerGroups { with_operations } => {
+            consumer_group_describe::reply(shard, asker, with_operations, answers, effects);
         }
         GroupReply::DeleteGroups(names) => delete_groups::reply(shard, asker, names, answers, effects),
         GroupReply::ListGroups => list_groups::reply(shard, asker, answers, effects),

@@ -3,6 +3,7 @@
 //! *Owns*: the rows. *Never*: handles a request itself. *Runs on*: every core.
 
 pub mod api_versions;
+pub mod consumer_group_describe;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
@@ -89,6 +90,8 @@ apis! {
     42 DeleteGroups 0..=2 => delete_groups::handle,
     47 OffsetDelete 0..=0 => offset_delete::handle,
     60 DescribeCluster 0..=2 => describe_cluster::handle,
+    68 ConsumerGroupHeartbeat 0..=1 => group_membership::handle_consumer_heartbeat,
+    69 ConsumerGroupDescribe 0..=1 => consumer_group_describe::handle,
     75 DescribeTopicPartitions 0..=0 => describe_topic_partitions::handle,
 }
 
@@ -118,6 +121,8 @@ pub mod key {
     pub const DELETE_GROUPS: i16 = 42;
     pub const OFFSET_DELETE: i16 = 47;
     pub const DESCRIBE_CLUSTER: i16 = 60;
+    pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
+    pub const CONSUMER_GROUP_DESCRIBE: i16 = 69;
     pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
 }
 
