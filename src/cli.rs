@@ -58,6 +58,7 @@ const TOOLS: &[Tool] = &[
     Tool { command: report::command, run: report::run },
     Tool { command: admin::log::command, run: admin::log::run },
     Tool { command: admin::topic::command, run: admin::topic::run },
+    Tool { command: admin::group::command, run: admin::group::run },
     Tool { command: admin::config::command, run: admin::config::run },
 ];
 

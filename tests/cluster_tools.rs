@@ -3,60 +3,18 @@
 #![cfg(feature = "shell")]
 
 mod binary;
+mod command;
 #[allow(dead_code)]
 mod fake;
 mod raw;
 
 use std::net::TcpListener;
-use std::process::{Command, Output};
 
 use binary::{Broker, directory, free_ports};
+use command::{DONE, NO_ANSWER, NOT_DONE, WRONG, json_of, keys, said, says, started};
 use fake::{FakeBroker, Script};
 use raw::Client;
-use serde_json::{Value, json};
-
-/// Exit codes.
-const DONE: i32 = 0;
-const NOT_DONE: i32 = 1;
-const WRONG: i32 = 2;
-const NO_ANSWER: i32 = 3;
-
-fn tool(bootstrap: &str, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
-    command.args(arguments).args(["--bootstrap", bootstrap]).output().expect("the binary runs")
-}
-
-/// What it says to people, on both outputs, after checking how it ends.
-fn said(bootstrap: &str, arguments: &[&str], code: i32) -> String {
-    let output = tool(bootstrap, arguments);
-    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-    assert!(!text.contains('\x1b'), "colours are for terminals: {text:?}");
-    text
-}
-
-fn says(bootstrap: &str, arguments: &[&str], code: i32, parts: &[&str]) {
-    let text = said(bootstrap, arguments, code);
-    parts.iter().for_each(|part| assert!(text.contains(part), "{arguments:?}: no `{part}` in\n{text}"));
-}
-
-fn json_of(bootstrap: &str, arguments: &[&str], code: i32) -> Value {
-    let output = tool(bootstrap, &[arguments, &["--json"]].concat());
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
-}
-
-/// The names of an object's members, which programs rely on.
-fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().expect("an object").keys().map(String::as_str).collect()
-}
-
-fn started(dir: &std::path::Path, arguments: &[&str]) -> (Broker, String) {
-    let broker = Broker::start(dir, arguments);
-    let bootstrap = broker.address.to_string();
-    (broker, bootstrap)
-}
+use serde_json::json;
 
 #[test]
 fn topics_are_created_shown_changed_and_deleted() {

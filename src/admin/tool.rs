@@ -41,6 +41,8 @@ pub struct Asked<'a> {
     pub client: Client,
     pub matches: &'a ArgMatches,
     pub paint: Paint,
+    /// Says on a terminal what is waited for; taken away by what shows more itself.
+    pub waiting: Option<Waiting>,
 }
 
 /// What a command has to say, for people and for programs.
@@ -74,7 +76,7 @@ impl Failure {
         }
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self {
             Failure::NotDone(message) => message.clone(),
             Failure::Client(error) => match error.kind {
@@ -129,9 +131,8 @@ pub fn run(verbs: &[Verb], matches: &ArgMatches) -> ExitCode {
     let waiting = Waiting::start(format!("for {bootstrap}"));
     let said = Client::connect(bootstrap, CLIENT_ID, *wait).map_err(Failure::from).and_then(|client| {
         let paint = Paint { is_coloured: printed::is_coloured() };
-        (verb.run)(&mut Asked { client, matches, paint })
+        (verb.run)(&mut Asked { client, matches, paint, waiting: Some(waiting) })
     });
-    drop(waiting);
     let (code, printed) = match said {
         Ok(said) => {
             let text = if matches.get_flag("json") { format!("{:#}\n", said.json) } else { said.text };

@@ -100,7 +100,9 @@ impl Client {
         let mut attempts = Attempts::new(self.wait);
         loop {
             let left = attempts.left();
-            let reply: A = self.connection(to)?.ask_as(last, left, request)?;
+            let connection = self.connection(to)?;
+            // Who does not answer may not be who should be asked any more.
+            let reply: A = connection.ask_as(last, left, request).inspect_err(|_| self.forget(to))?;
             if !codes(&reply).into_iter().any(passes) || !attempts.pause() {
                 return Ok(reply);
             }

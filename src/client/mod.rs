@@ -5,6 +5,8 @@
 
 #[allow(clippy::module_inception)]
 pub mod client;
+pub mod committed;
 pub mod connection;
 pub mod error;
+pub mod groups;
 pub mod offsets;

@@ -69,35 +69,19 @@ impl Client {
 
     fn offsets_once(&mut self, wanted: &BTreeSet<TopicPartition>, moment: Moment) -> Result<Offsets, ClientError> {
         let mut offsets = Offsets::new();
-        let names: BTreeSet<&String> = wanted.iter().map(|partition| &partition.topic).collect();
-        let names: Vec<String> = names.into_iter().cloned().collect();
-        let mut leaders: BTreeMap<TopicPartition, Result<i32, Refusal>> = BTreeMap::new();
-        let unknown = ErrorCode::UnknownTopicOrPartition.code();
-        for topic in self.topics(Some(&names))? {
-            let name = topic.name.as_deref().unwrap_or_default();
-            for row in &topic.partitions {
-                let place = TopicPartition { topic: name.to_owned(), partition: row.partition_index };
-                let led = if row.leader_id >= 0 { 0 } else { ErrorCode::LeaderNotAvailable.code() };
-                leaders.insert(place, Refusal::of(led, None).map_or(Ok(row.leader_id), Err));
-            }
-            for place in wanted.iter().filter(|place| place.topic == name) {
-                let code = if topic.error_code == 0 { unknown } else { topic.error_code };
-                let refusal = Refusal::of(code, None).expect("a code that says no");
-                leaders.entry(place.clone()).or_insert(Err(refusal));
-            }
-        }
+        let leaders = self.leaders(wanted)?;
         let mut by_leader: BTreeMap<i32, Vec<&TopicPartition>> = BTreeMap::new();
         for place in wanted {
-            match leaders.remove(place) {
-                Some(Ok(leader)) => by_leader.entry(leader).or_default().push(place),
-                Some(Err(refusal)) => drop(offsets.insert(place.clone(), Err(refusal))),
-                None => drop(offsets.insert(place.clone(), Err(Refusal::of(unknown, None).expect("it says no")))),
+            match leaders.get(place).cloned().unwrap_or(Err(refusal(ErrorCode::UnknownTopicOrPartition.code()))) {
+                Ok(leader) => by_leader.entry(leader).or_default().push(place),
+                Err(refusal) => drop(offsets.insert(place.clone(), Err(refusal))),
             }
         }
         for (leader, places) in by_leader {
+            let rows = by_topic(places.into_iter().map(|place| (place, moment.timestamp())));
             let request = ListOffsetsRequest {
                 replica_id: -1,
-                topics: rows(&places, moment.timestamp()),
+                topics: rows.into_iter().map(asked).collect(),
                 timeout_ms: self.wait_ms(),
                 ..Default::default()
             };
@@ -112,17 +96,47 @@ impl Client {
         }
         Ok(offsets)
     }
+
+    /// Who leads them. Those that are not there are left out, unless the broker says why.
+    fn leaders(
+        &mut self,
+        wanted: &BTreeSet<TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, Result<i32, Refusal>>, ClientError> {
+        let names: BTreeSet<&String> = wanted.iter().map(|place| &place.topic).collect();
+        let names: Vec<String> = names.into_iter().cloned().collect();
+        let mut leaders = BTreeMap::new();
+        for topic in self.topics(Some(&names))? {
+            let name = topic.name.as_deref().unwrap_or_default();
+            for place in wanted.iter().filter(|place| topic.error_code != 0 && place.topic == name) {
+                leaders.insert(place.clone(), Err(refusal(topic.error_code)));
+            }
+            for row in &topic.partitions {
+                let place = TopicPartition { topic: name.to_owned(), partition: row.partition_index };
+                let led = row.leader_id >= 0;
+                let leader = if led { Ok(row.leader_id) } else { Err(refusal(ErrorCode::LeaderNotAvailable.code())) };
+                leaders.insert(place, leader);
+            }
+        }
+        Ok(leaders)
+    }
 }
 
-/// Sorted by topic already.
-fn rows(places: &[&TopicPartition], timestamp: i64) -> Vec<ListOffsetsTopic> {
-    let mut topics: Vec<ListOffsetsTopic> = Vec::new();
-    for place in places {
-        if topics.last().is_none_or(|topic| *topic.name != place.topic) {
-            topics.push(ListOffsetsTopic { name: place.topic.as_str().into(), partitions: Vec::new() });
-        }
-        let row = ListOffsetsPartition { partition_index: place.partition, timestamp, ..Default::default() };
-        topics.last_mut().expect("one was pushed").partitions.push(row);
+/// Values of partitions, by topic.
+pub(super) fn by_topic<'a, T>(
+    rows: impl IntoIterator<Item = (&'a TopicPartition, T)>,
+) -> BTreeMap<&'a str, Vec<(i32, T)>> {
+    let mut topics: BTreeMap<&str, Vec<(i32, T)>> = BTreeMap::new();
+    for (place, value) in rows {
+        topics.entry(&place.topic).or_default().push((place.partition, value));
     }
     topics
+}
+
+fn asked((name, rows): (&str, Vec<(i32, i64)>)) -> ListOffsetsTopic {
+    let row = |(partition_index, timestamp)| ListOffsetsPartition { partition_index, timestamp, ..Default::default() };
+    ListOffsetsTopic { name: name.into(), partitions: rows.into_iter().map(row).collect() }
+}
+
+fn refusal(code: i16) -> Refusal {
+    Refusal::of(code, None).expect("a code that says no")
 }

@@ -136,9 +136,10 @@ pub fn consumer(bootstrap: &str) -> BaseConsumer {
 }
 
 pub fn consumer_with(bootstrap: &str, settings: &[(&str, &str)]) -> BaseConsumer {
-    let mut config = config(bootstrap, settings);
-    config.set("group.id", "none").set("enable.auto.commit", "false").set("socket.timeout.ms", "70000");
-    config.set("check.crcs", "true").set("fetch.message.max.bytes", "2000000");
+    let mut all = vec![("group.id", "none"), ("enable.auto.commit", "false"), ("socket.timeout.ms", "70000")];
+    all.extend([("check.crcs", "true"), ("fetch.message.max.bytes", "2000000")]);
+    all.extend(settings);
+    let config = config(bootstrap, &all);
     config.create().expect("a consumer")
 }
 
