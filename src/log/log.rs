@@ -31,6 +31,7 @@ use super::retention;
 use super::seal::Seals;
 use super::segment::{FileIds, FileName, FileState, Segment};
 use super::start::Bounding;
+use super::settings::Stricter;
 use super::write::{Pending, Writer};
 
 /// Names a disk operation of a log; goes back with its result.
@@ -199,6 +200,8 @@ pub(super) enum Life {
 pub struct Log {
     pub(super) dir: PathBuf,
     pub(super) settings: TopicSettings,
+    /// What of the settings does not count yet.
+    pub(super) stricter: Option<Stricter>,
     pub(super) life: Life,
     pub(super) files: FileIds,
     /// Disk operations asked for and not answered yet.
@@ -243,6 +246,7 @@ impl Log {
         let mut log = Log {
             dir,
             settings,
+            stricter: None,
             life: Life::Opening(Box::new(recovery)),
             files: FileIds::new(owner),
             in_flight: 0,
@@ -352,11 +356,6 @@ impl Log {
     /// (Kafka's OffsetForLeaderEpoch answers −1 and −1).
     pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         self.epochs.end_of(epoch, self.end)
-    }
-
-    /// Applies from the next append on.
-    pub fn change_settings(&mut self, settings: TopicSettings) {
-        self.settings = settings;
     }
 
     /// When [`Log::on_timeout`] has something to do.

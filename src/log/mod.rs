@@ -28,6 +28,7 @@ mod scan;
 mod seal;
 mod segment;
 mod start;
+mod settings;
 mod state;
 #[cfg(test)]
 mod testing;

@@ -196,6 +196,14 @@ impl Writer {
         self.sync_due
     }
 
+    /// What is written and not synced is synced within so much time.
+    pub(super) fn sync_within(&mut self, ms: u64, now: Now) {
+        if self.unsynced_messages > 0 {
+            let due = now.mono.after_ms(ms);
+            self.sync_due = Some(self.sync_due.map_or(due, |earlier| earlier.min(due)));
+        }
+    }
+
     pub(super) fn is_dirty(&self) -> bool {
         self.dirty
     }
@@ -324,6 +332,9 @@ impl Log {
         }
         if self.writer.sync_due.is_some_and(|due| due <= now.mono) && self.sync(out) {
             return self.hand_over_beside(out);
+        }
+        if self.is_becoming_stricter(out) {
+            return;
         }
         if self.finish_flush(out) {
             return self.hand_over_beside(out);
@@ -521,6 +532,7 @@ impl Log {
                 self.writer.sync_due = None;
                 self.writer.commits.synced = self.writer.written.next;
                 self.become_safe(now, out);
+                self.become_stricter();
                 self.tell_flushed(out);
                 self.pump(now, out);
                 self.drive_reads(out);

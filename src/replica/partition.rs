@@ -243,6 +243,13 @@ impl Partition {
         self.log.set_direct_bytes(bytes.min(self.settings.journal_direct_bytes));
     }
 
+    /// What holds from the next append on.
+    pub fn set_settings(&mut self, settings: TopicSettings, now: Now, out: &mut PartitionOut) {
+        self.settings = settings.clone();
+        self.log.set_settings(settings, now, &mut self.log_out);
+        self.settle(out);
+    }
+
     /// The journal wants its space back.
     pub fn flush(&mut self, now: Now, out: &mut PartitionOut) {
         self.log.flush(now, &mut self.log_out);

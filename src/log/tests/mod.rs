@@ -9,6 +9,7 @@ mod faults;
 mod reach;
 mod reads;
 mod retention;
+mod settings;
 
 use super::testing::{Rig, batch, small_segments, small_synced_segments};
 use crate::base::ids::Offset;
