@@ -66,6 +66,20 @@ macro_rules! every_message {
         );
         $check!(describe_configs::DescribeConfigsRequest, DescribeConfigsRequest, [resources]);
         $check!(describe_configs::DescribeConfigsResponse, DescribeConfigsResponse, [results, configs, synonyms]);
+        $check!(alter_configs::AlterConfigsRequest, AlterConfigsRequest, [resources, configs]);
+        $check!(alter_configs::AlterConfigsResponse, AlterConfigsResponse, [responses]);
+        $check!(
+            incremental_alter_configs::IncrementalAlterConfigsRequest,
+            IncrementalAlterConfigsRequest,
+            [resources, configs]
+        );
+        $check!(
+            incremental_alter_configs::IncrementalAlterConfigsResponse,
+            IncrementalAlterConfigsResponse,
+            [responses]
+        );
+        $check!(list_config_resources::ListConfigResourcesRequest, ListConfigResourcesRequest, []);
+        $check!(list_config_resources::ListConfigResourcesResponse, ListConfigResourcesResponse, [config_resources]);
         $check!(create_partitions::CreatePartitionsRequest, CreatePartitionsRequest, [topics]);
         $check!(create_partitions::CreatePartitionsResponse, CreatePartitionsResponse, [results]);
         $check!(delete_groups::DeleteGroupsRequest, DeleteGroupsRequest, []);

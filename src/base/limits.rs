@@ -59,6 +59,15 @@ pub const SMALL_FILE_BYTES_MAX: usize = 64 << 20;
 /// Topic records of the whole broker, as a metadata snapshot holds them.
 pub const META_TOPICS_BYTES_MAX: usize = 48 << 20;
 
+/// What was set of brokers and groups, as a metadata snapshot holds it.
+pub const META_CONFIGS_BYTES_MAX: usize = 2 << 20;
+
+/// Longest value of one setting.
+pub const SETTING_BYTES_MAX: usize = 1024;
+
+/// Longest name of a group with settings of its own.
+pub const CONFIG_NAME_BYTES_MAX: usize = 1024;
+
 /// Log part of a metadata file at which the next snapshot is due.
 pub const META_LOG_BYTES_MAX: usize = 4 << 20;
 
@@ -139,6 +148,7 @@ const _: () =
     assert!(JOURNAL_COMMIT_BYTES_MAX <= DISK_WRITE_BYTES_MAX && JOURNAL_COMMIT_BYTES_MAX <= DISK_READ_BYTES_MAX);
 // A metadata file is read in one piece: snapshot, log part, the write that passes its bound, and the frames around.
 const _: () = assert!(
-    META_TOPICS_BYTES_MAX + META_LOG_BYTES_MAX + 2 * DISK_WRITE_BYTES_MAX < SMALL_FILE_BYTES_MAX,
+    META_TOPICS_BYTES_MAX + META_CONFIGS_BYTES_MAX + META_LOG_BYTES_MAX + 2 * DISK_WRITE_BYTES_MAX
+        < SMALL_FILE_BYTES_MAX,
     "a metadata file must be a small file"
 );

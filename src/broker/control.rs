@@ -24,6 +24,7 @@ use crate::broker::route::CORE_IDS_PER_NODE;
 use crate::broker::shard::{DeadlineKey, Shard, ShardConfig};
 use crate::config::Settings;
 use crate::meta::MetaRecord;
+use crate::meta::configs;
 use crate::meta::controller::{self, MetaError};
 use crate::meta::{MetaEvent, MetaOp, MetaOut, Store};
 use crate::wire::errors::ErrorCode;
@@ -309,7 +310,7 @@ fn next_group(shard: &mut Shard, now: Now, effects: &mut Effects) {
     let mut last_seq = None;
     while let Some(Order { from, job, order }) = control.queue.pop_front() {
         let deletes = matches!(order, ControlOrder::DeleteTopics { .. });
-        let (outcome, seq) = decide(control, &shard.config, &mut shard.rng, order);
+        let (outcome, seq) = decide(control, &shard.config, &shard.at_start, &mut shard.rng, order);
         last_seq = seq.or(last_seq);
         group.outcomes.push((from, job, outcome));
         if deletes && seq.is_some() {
@@ -329,6 +330,7 @@ fn next_group(shard: &mut Shard, now: Now, effects: &mut Effects) {
 fn decide(
     control: &mut Control,
     config: &ShardConfig,
+    at_start: &Settings,
     rng: &mut Rng,
     order: ControlOrder,
 ) -> (ControlOutcome, Option<u64>) {
@@ -342,6 +344,13 @@ fn decide(
             let seq = control.store.append(records, &mut control.out);
             let outcome = ControlOutcome::ProducerIds { first: ProducerId(ids.start), count: ids.end - ids.start };
             return (outcome, Some(seq));
+        }
+        ControlOrder::AlterConfigs { wishes, validate_only } => {
+            let results = wishes.iter().map(|wish| {
+                let planned = configs::plan_config_change(control.store.planned(), wish, at_start);
+                control.commit_unless(validate_only, planned, &mut last_seq)
+            });
+            return (ControlOutcome::Results(results.collect()), last_seq);
         }
         ControlOrder::CreateTopics { topics, validate_only } => {
             for topic in &topics {
@@ -394,6 +403,20 @@ impl Control {
                 TopicOutcome { name, id, error, message: None }
             }
         }
+    }
+
+    /// Appends what was planned, unless it was only to be checked.
+    fn commit_unless(
+        &mut self,
+        validate_only: bool,
+        planned: Result<Vec<MetaRecord>, MetaError>,
+        last_seq: &mut Option<u64>,
+    ) -> Result<(), MetaError> {
+        let records = planned?;
+        if !validate_only && !records.is_empty() {
+            *last_seq = Some(self.store.append(records, &mut self.out));
+        }
+        Ok(())
     }
 
     /// Appends what was planned for a topic, or keeps the refusal.

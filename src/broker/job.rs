@@ -4,8 +4,8 @@
 //! *Runs on*: the core whose client asked.
 
 use crate::broker::api::{
-    create_partitions, create_topics, delete_records, delete_topics, epoch_ends, fetch, group_work, list_offsets,
-    produce,
+    alter_configs, create_partitions, create_topics, delete_records, delete_topics, epoch_ends, fetch, group_work,
+    list_offsets, produce,
 };
 use crate::broker::effect::ListenerKind;
 use crate::broker::session::ReplyTo;
@@ -41,6 +41,7 @@ pub enum Work {
     Group(Box<group_work::GroupWork>),
     /// Waits for `__consumer_offsets` to be made.
     FindCoordinator(FindCoordinatorRequest),
+    AlterConfigs(alter_configs::AlterConfigsWork),
     /// Waits for topics to be created on first use, then is answered as if it had just come.
     Metadata(MetadataRequest),
     /// Waits for a block of producer ids.

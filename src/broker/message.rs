@@ -11,7 +11,8 @@ use crate::broker::groups::GroupAsk;
 use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::reach::MustReach;
 use crate::meta::MetaRecord;
-use crate::meta::controller::NewTopic;
+use crate::meta::configs::ConfigChange;
+use crate::meta::controller::{MetaError, NewTopic};
 use crate::replica::partition::{Acked, Brought, Follower};
 use crate::wire::errors::ErrorCode;
 
@@ -195,6 +196,7 @@ pub enum ControlOrder {
     DeleteTopics { topics: Vec<TopicName> },
     CreatePartitions { topics: Vec<NewPartitions>, validate_only: bool },
     TakeProducerIds,
+    AlterConfigs { wishes: Vec<ConfigChange>, validate_only: bool },
 }
 
 /// A topic somebody wants to grow.
@@ -213,10 +215,11 @@ pub enum TopicName {
     Id(TopicId),
 }
 
-/// How a control order ended; one result for each topic of the order, in its order.
+/// How a control order ended; one result for each topic, or other thing, of the order, in its order.
 #[derive(Debug)]
 pub enum ControlOutcome {
     Topics(Vec<TopicOutcome>),
+    Results(Vec<Result<(), MetaError>>),
     ProducerIds { first: ProducerId, count: i64 },
     Failed(ErrorCode),
 }

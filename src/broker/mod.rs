@@ -20,5 +20,6 @@ pub mod report;
 pub mod route;
 pub mod sending;
 pub mod session;
+mod settings;
 pub mod shard;
 pub mod shutdown;

@@ -223,6 +223,9 @@ impl Shard {
         for record in records {
             self.image.apply(record).expect("committed records fit each other");
         }
+        if records.iter().any(|record| matches!(record, MetaRecord::ConfigChanged { .. })) {
+            self.refresh_settings(now, effects);
+        }
         let mut deleted = Vec::new();
         for record in records {
             match record {
@@ -231,9 +234,10 @@ impl Shard {
                     deleted.extend(self.image.deleting().find(|topic| topic.id == *id).map(|topic| topic.name.clone()));
                     self.delete_topic_here(*id, effects);
                 }
-                MetaRecord::TopicSettingsChanged { .. }
-                | MetaRecord::TopicRemoved { .. }
+                MetaRecord::TopicSettingsChanged { id, .. } => self.refresh_topic(*id, now, effects),
+                MetaRecord::TopicRemoved { .. }
                 | MetaRecord::ClusterCreated { .. }
+                | MetaRecord::ConfigChanged { .. }
                 | MetaRecord::ProducerIdsTaken { .. } => {}
             }
         }
@@ -261,8 +265,7 @@ impl Shard {
     fn queue_opens(&mut self, id: TopicId) {
         // A topic that was deleted further on in the same records is in the image no more.
         let Some(topic) = self.image.topic_by_id(id).cloned() else { return };
-        let settings = TopicSettings::resolve(&self.config.settings, &topic.settings)
-            .expect("a topic's settings were checked before they were committed");
+        let settings = TopicSettings::in_force(&self.config.settings, &topic.settings);
         for partition in 0..topic.partitions {
             let name = TopicPartition { topic: id, partition: PartitionIndex(partition) };
             let is_mine = self.owner(id, name.partition) == self.core();
@@ -272,6 +275,30 @@ impl Shard {
             let dir = PathBuf::from(format!("{}-{partition}", topic.name));
             self.partitions.to_open.push_back(ToOpen { name, dir, settings: settings.clone() });
             self.count_to_apply();
+        }
+    }
+
+    /// Puts settings of a topic into effect, in the partitions of it that are open here or about to be.
+    pub(in crate::broker) fn refresh_topic(&mut self, id: TopicId, now: Now, effects: &mut Effects) {
+        let Some(topic) = self.image.topic_by_id(id) else { return };
+        let settings = TopicSettings::in_force(&self.config.settings, &topic.settings);
+        for to_open in self.partitions.to_open.iter_mut().filter(|to_open| to_open.name.topic == id) {
+            to_open.settings = settings.clone();
+        }
+        let first = TopicPartition { topic: id, partition: PartitionIndex(0) };
+        let last = TopicPartition { topic: id, partition: PartitionIndex(i32::MAX) };
+        let owners: Vec<u32> = self.partitions.by_name.range(first..=last).map(|(_, owner)| *owner).collect();
+        if !owners.is_empty() {
+            self.prepare_commits(&settings);
+        }
+        let direct_bytes = self.commits.direct_bytes();
+        for owner in owners {
+            self.on_partition(owner, now, effects, |partition, _, out| {
+                partition.set_settings(settings.clone(), now, out);
+                if let Some(bytes) = direct_bytes {
+                    partition.set_direct_bytes(bytes);
+                }
+            });
         }
     }
 

@@ -61,7 +61,9 @@ pub struct ShardConfig {
 
 #[derive(Debug)]
 pub struct Shard {
+    /// With the settings in force: those at the start, and what was changed since.
     pub(in crate::broker) config: ShardConfig,
+    pub(in crate::broker) at_start: Arc<Settings>,
     pub(in crate::broker) rng: Rng,
     pub(in crate::broker) life: Life,
     pub(in crate::broker) image: Image,
@@ -141,6 +143,7 @@ impl Shard {
         let share = |total: u64| usize::try_from(total / u64::from(config.cores)).unwrap_or(usize::MAX).max(1);
         let frame_bytes_max = settings.socket_request_max_bytes as usize;
         Shard {
+            at_start: config.settings.clone(),
             rng: Rng::new(config.seed ^ u64::from(config.core.0) << 48),
             life: Life::Starting,
             image: Image::default(),

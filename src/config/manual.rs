@@ -14,8 +14,9 @@ const INDENT: &str = "    ";
 pub fn manual_text() -> String {
     let mut out = String::from(
         "Settings of corelog. Each can be given in the file of --config as `name=value`, in the environment, or as\n\
-         a flag; a flag beats the environment, which beats the file, which beats the default. A topic's own setting\n\
-         beats the broker's. Flags and variables also take sizes as 64MiB and times as 7d.\n",
+         a flag; a flag beats the environment, which beats the file, which beats the default. What is changed while the\n\
+         broker runs (AlterConfigs) beats them all, and is kept. A topic's or a group's own setting beats the\n\
+         broker's. Flags and variables also take sizes as 64MiB and times as 7d.\n",
     );
     let mut heading = "";
     for row in TABLE {
@@ -45,6 +46,10 @@ pub fn manual_json() -> String {
         if let Some(name) = row.topic_name {
             fields.push(("topic_name", quoted(name)));
         }
+        if let Some(name) = row.group_name {
+            fields.push(("group_name", quoted(name)));
+        }
+        fields.push(("dynamic", row.dynamic.to_string()));
         let aliases: Vec<String> = row.aliases.iter().map(|(name, _)| quoted(name)).collect();
         fields.push(("aliases", format!("[{}]", aliases.join(", "))));
         fields.push(("flag", quoted(&format!("--{}", row.flag()))));
@@ -60,6 +65,9 @@ pub fn manual_json() -> String {
 
 fn entry(out: &mut String, row: &Row) {
     let mut facts = format!("{}, default {}", row.kind.name(), row.default_text());
+    if row.dynamic {
+        facts.push_str("; can change while the broker runs");
+    }
     if !row.range().is_empty() {
         write!(facts, "; {}", row.range()).expect("writing to a string");
     }
@@ -69,6 +77,9 @@ fn entry(out: &mut String, row: &Row) {
     let mut names = format!("--{}, {}", row.flag(), row.variable());
     if let Some(name) = row.topic_name {
         write!(names, "; in a topic: {name}").expect("writing to a string");
+    }
+    if let Some(name) = row.group_name {
+        write!(names, "; in a group: {name}").expect("writing to a string");
     }
     if !row.aliases.is_empty() {
         let aliases: Vec<&str> = row.aliases.iter().map(|(name, _)| *name).collect();

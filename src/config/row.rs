@@ -20,6 +20,10 @@ pub struct Row {
     pub choices: &'static [&'static str],
     /// The name a topic overrides it by.
     pub topic_name: Option<&'static str>,
+    /// The name a group overrides it by.
+    pub group_name: Option<&'static str>,
+    /// Whether it can be changed while the broker runs, for this broker or for all of the cluster.
+    pub dynamic: bool,
     /// Other names of the same setting in Kafka's files, with the factor that brings their value into our unit.
     pub aliases: &'static [(&'static str, i64)],
     /// Why the setting is taken although nothing depends on it yet.
@@ -37,6 +41,10 @@ pub enum Origin {
     File,
     Environment,
     Flag,
+    /// Changed while running, for all brokers of the cluster.
+    ClusterDefault,
+    /// Changed while running, for this broker.
+    Broker,
 }
 
 /// How a value is written.
@@ -75,6 +83,8 @@ impl Row {
             max,
             choices: &[],
             topic_name: None,
+            group_name: None,
+            dynamic: false,
             aliases: &[],
             inert: None,
             heading: "",
@@ -84,8 +94,19 @@ impl Row {
         }
     }
 
+    /// What topics override is read at every use, so that it can change at any time.
     pub(super) const fn topic(mut self, name: &'static str) -> Row {
         self.topic_name = Some(name);
+        self.dynamic()
+    }
+
+    pub(super) const fn group(mut self, name: &'static str) -> Row {
+        self.group_name = Some(name);
+        self
+    }
+
+    pub(super) const fn dynamic(mut self) -> Row {
+        self.dynamic = true;
         self
     }
 

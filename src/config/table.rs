@@ -76,13 +76,13 @@ settings! {
     }
     "Topics" {
         /// Partitions of a topic whose creator does not say.
-        num_partitions: i32 = 1 => int("num.partitions", Unit::Count).within(1, PARTITIONS_PER_TOPIC_MAX as i64);
+        num_partitions: i32 = 1 => int("num.partitions", Unit::Count).within(1, PARTITIONS_PER_TOPIC_MAX as i64).dynamic();
         /// Replicas of a topic whose creator does not say. One broker has one.
         default_replication_factor: i16 = 1 => short("default.replication.factor").within(1, 1);
         /// Whether a topic that a client asks for is made when it is missing.
-        auto_create_topics_enable: bool = true => boolean("auto.create.topics.enable");
+        auto_create_topics_enable: bool = true => boolean("auto.create.topics.enable").dynamic();
         /// Whether topics may be deleted.
-        delete_topic_enable: bool = true => boolean("delete.topic.enable");
+        delete_topic_enable: bool = true => boolean("delete.topic.enable").dynamic();
         /// In-sync replicas that must have a record before acks=all is answered.
         min_insync_replicas: i32 = 1 => int("min.insync.replicas", Unit::Count).within(1, i32::MAX as i64)
             .topic("min.insync.replicas").inert("One broker's partitions have one replica, so only 1 can be met.");
@@ -145,7 +145,7 @@ settings! {
         log_retention_check_interval_ms: u64 = 300_000 => long("log.retention.check.interval.ms", Unit::Ms)
             .within(1, i64::MAX);
         /// Time after its last batch at which an idempotent producer is forgotten.
-        producer_id_expiration_ms: u64 = 86_400_000 => int("producer.id.expiration.ms", Unit::Ms).within(1, i32::MAX as i64);
+        producer_id_expiration_ms: u64 = 86_400_000 => int("producer.id.expiration.ms", Unit::Ms).within(1, i32::MAX as i64).dynamic();
     }
     "Groups" {
         /// Shortest session timeout that a member of a classic group may ask for.
@@ -178,7 +178,7 @@ settings! {
     "Groups of the consumer protocol (KIP-848)" {
         /// How long a member may be silent.
         group_consumer_session_timeout_ms: u32 = 45_000 => int("group.consumer.session.timeout.ms", Unit::Ms)
-            .within(1, i32::MAX as i64);
+            .within(1, i32::MAX as i64).group("consumer.session.timeout.ms");
         /// Shortest session timeout that may be set, for the broker or for one group.
         group_consumer_min_session_timeout_ms: u32 = 45_000 => int("group.consumer.min.session.timeout.ms", Unit::Ms)
             .within(1, i32::MAX as i64);
@@ -188,7 +188,7 @@ settings! {
         /// How often members are told to send a heartbeat. Members learn with one what was assigned to them, so this
         /// is also about how long a step of a rebalance takes.
         group_consumer_heartbeat_interval_ms: u32 = 5_000 => int("group.consumer.heartbeat.interval.ms", Unit::Ms)
-            .within(1, i32::MAX as i64);
+            .within(1, i32::MAX as i64).group("consumer.heartbeat.interval.ms");
         /// Shortest heartbeat interval that may be set, for the broker or for one group.
         group_consumer_min_heartbeat_interval_ms: u32 = 5_000
             => int("group.consumer.min.heartbeat.interval.ms", Unit::Ms).within(1, i32::MAX as i64);
@@ -223,7 +223,7 @@ settings! {
         /// Time without a request after which a connection is closed.
         connections_max_idle_ms: u64 = 600_000 => long("connections.max.idle.ms", Unit::Ms).within(1, i64::MAX);
         /// Most record bytes in one Fetch reply, whatever the client asks for.
-        fetch_max_bytes: u32 = 55 << 20 => int("fetch.max.bytes", Unit::Bytes).within(1024, i32::MAX as i64);
+        fetch_max_bytes: u32 = 55 << 20 => int("fetch.max.bytes", Unit::Bytes).within(1024, i32::MAX as i64).dynamic();
         /// Incremental fetch sessions (KIP-227) of the whole broker.
         max_incremental_fetch_session_cache_slots: u32 = FETCH_SESSIONS_PER_CORE_MAX as u32
             => int("max.incremental.fetch.session.cache.slots", Unit::Count);
@@ -233,11 +233,6 @@ settings! {
 /// The row of a broker setting, by its name or an alias.
 pub fn row(name: &str) -> Option<&'static Row> {
     row_and_factor(name).map(|(row, _)| row)
-}
-
-/// The row that a topic overrides by `name`.
-pub(super) fn topic_row(name: &str) -> Option<&'static Row> {
-    TABLE.iter().find(|row| row.topic_name == Some(name))
 }
 
 fn row_and_factor(name: &str) -> Option<(&'static Row, i64)> {

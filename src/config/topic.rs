@@ -2,12 +2,11 @@
 //!
 //! *Owns*: which settings a topic may have, and their resolution. *Never*: keeps them. *Runs on*: every core.
 
-use std::collections::BTreeMap;
-
 use crate::base::limits::JOURNAL_ENTRY_BYTES_MAX;
 
-use super::row::{Notation, SettingError, unknown};
-use super::table::{Settings, TABLE, topic_row};
+use super::level::{Level, Overrides};
+use super::row::SettingError;
+use super::table::Settings;
 use super::values::{CleanupPolicy, Durability, TimestampType};
 
 /// What a partition's log is set to. The fields carry Kafka's topic-level names.
@@ -51,15 +50,14 @@ impl Default for TopicSettings {
 impl TopicSettings {
     /// The topic's settings, by their topic-level names, over the broker's. Errors are Kafka's INVALID_CONFIG: an
     /// unknown name or a value out of range.
-    pub fn resolve(settings: &Settings, overrides: &BTreeMap<String, String>) -> Result<TopicSettings, SettingError> {
-        let mut with = settings.clone();
-        for (name, text) in overrides {
-            let Some(row) = topic_row(name) else {
-                return Err(unknown(name, TABLE.iter().filter_map(|row| row.topic_name)));
-            };
-            row.assign_as(name, 1, &mut with, text, Notation::Kafka)?;
-        }
-        Ok(TopicSettings::from_broker(&with))
+    pub fn resolve(settings: &Settings, overrides: &Overrides) -> Result<TopicSettings, SettingError> {
+        Level::Topic.over(settings, overrides).map(|with| TopicSettings::from_broker(&with))
+    }
+
+    /// As [`TopicSettings::resolve`], of overrides that were checked when they were made. One that does not hold any
+    /// more, in a later version or under other settings of the broker, is left out, with a line in the log.
+    pub fn in_force(settings: &Settings, overrides: &Overrides) -> TopicSettings {
+        TopicSettings::from_broker(&Level::Topic.over_leniently(settings, overrides))
     }
 
     fn from_broker(settings: &Settings) -> TopicSettings {
@@ -90,6 +88,9 @@ impl TopicSettings {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::table::TABLE;
     use super::*;
 
     #[test]

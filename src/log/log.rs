@@ -30,8 +30,8 @@ use super::recovery::{Next, Recovered, Recovery};
 use super::retention;
 use super::seal::Seals;
 use super::segment::{FileIds, FileName, FileState, Segment};
-use super::start::Bounding;
 use super::settings::Stricter;
+use super::start::Bounding;
 use super::write::{Pending, Writer};
 
 /// Names a disk operation of a log; goes back with its result.

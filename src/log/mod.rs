@@ -27,8 +27,8 @@ mod retention;
 mod scan;
 mod seal;
 mod segment;
-mod start;
 mod settings;
+mod start;
 mod state;
 #[cfg(test)]
 mod testing;

@@ -12,15 +12,13 @@ use super::image::{Image, Topic};
 use super::record::MetaRecord;
 use crate::base::ids::{BrokerId, TopicId};
 use crate::base::limits::{
-    META_TOPICS_BYTES_MAX, PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, TOPIC_NAME_BYTES_MAX,
+    META_TOPICS_BYTES_MAX, PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, SETTING_BYTES_MAX,
+    TOPIC_NAME_BYTES_MAX,
 };
 use crate::base::names::CONSUMER_OFFSETS;
 use crate::base::rng::Rng;
 use crate::config::{Settings, TopicSettings};
 use crate::wire::errors::ErrorCode;
-
-/// Longest text of one setting of a topic.
-const SETTING_BYTES_MAX: usize = 255;
 
 /// A topic somebody wants.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,7 +51,7 @@ impl fmt::Display for MetaError {
 
 impl std::error::Error for MetaError {}
 
-fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, MetaError> {
+pub(super) fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, MetaError> {
     Err(MetaError { code, message: message.into() })
 }
 
@@ -362,7 +360,7 @@ mod tests {
         check(setting("flush.message", Some("1")), Err((InvalidConfig, "did you mean `flush.messages`")));
         check(setting("flush.messages", Some("0")), Err((InvalidConfig, "must be 1 or more")));
         check(setting("flush.messages", None), Err((InvalidConfig, "no value")));
-        check(setting("cleanup.policy", Some(&"delete,".repeat(50))), Err((InvalidConfig, "longer than")));
+        check(setting("cleanup.policy", Some(&"delete,".repeat(200))), Err((InvalidConfig, "longer than")));
         check(NewTopic { replication_factor: 1, partitions: 9, ..topic("t") }, Ok(()));
         check(NewTopic { replication_factor: 0, ..topic("t") }, Err((InvalidReplicationFactor, "larger than 0")));
         check(NewTopic { replication_factor: 3, ..topic("t") }, Err((InvalidReplicationFactor, "1 broker")));

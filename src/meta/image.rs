@@ -1,6 +1,6 @@
 //! The metadata as it stands: what the records applied so far add up to.
 //!
-//! *Owns*: topics by id and by name, the cluster's id, the next producer id. *Never*: changes but by a record.
+//! *Owns*: topics by id and by name, what was set of anything, the cluster's id, the next producer id. *Never*: changes but by a record.
 //! *Runs on*: every core, one each; they are equal after the same records.
 
 use std::collections::BTreeMap;
@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::record::MetaRecord;
 use crate::base::ids::TopicId;
+use crate::config::{ConfigResource, NOTHING_SET, Overrides};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Topic {
@@ -15,7 +16,7 @@ pub struct Topic {
     pub id: TopicId,
     pub partitions: i32,
     /// The topic's own settings, by their topic-level names.
-    pub settings: BTreeMap<String, String>,
+    pub settings: Overrides,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -31,6 +32,10 @@ pub struct Image {
     partitions: usize,
     /// Bytes of the records of `topics`, as a snapshot holds them.
     topics_bytes: usize,
+    /// What was changed while running, where it was. Invariant: no topics, and nothing empty.
+    configs: BTreeMap<ConfigResource, Overrides>,
+    /// Bytes of the records of `configs`.
+    configs_bytes: usize,
     cluster_id: String,
     next_producer_id: i64,
     offset: u64,
@@ -89,6 +94,24 @@ impl Image {
         self.partitions
     }
 
+    /// What was set of a broker, of all brokers, of a group or of a topic, by the names it has there.
+    pub fn overrides(&self, resource: &ConfigResource) -> &Overrides {
+        match resource {
+            ConfigResource::Topic(name) => self.topic(name).map_or(&NOTHING_SET, |topic| &topic.settings),
+            other => self.configs.get(other).unwrap_or(&NOTHING_SET),
+        }
+    }
+
+    /// What has settings of its own, but for topics.
+    pub fn configured(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.keys()
+    }
+
+    /// Bytes in a snapshot of what was set of brokers and groups.
+    pub fn configs_bytes(&self) -> usize {
+        self.configs_bytes
+    }
+
     /// Empty before the first record.
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
@@ -110,7 +133,7 @@ impl Image {
 
     /// The fewest records that make this image out of an empty one, but for `offset`.
     pub fn to_records(&self) -> Vec<MetaRecord> {
-        let mut records = Vec::with_capacity(self.topics.len() + 2);
+        let mut records = Vec::with_capacity(self.topics.len() + self.configs.len() + 2);
         if !self.cluster_id.is_empty() {
             records.push(MetaRecord::ClusterCreated { cluster_id: self.cluster_id.clone() });
         }
@@ -123,6 +146,10 @@ impl Image {
             records.push(MetaRecord::TopicDeleted { id: topic.id });
         }
         records.extend(self.topics.values().map(Topic::to_record));
+        records.extend(self.configs.iter().map(|(resource, settings)| MetaRecord::ConfigChanged {
+            resource: resource.clone(),
+            settings: settings.clone(),
+        }));
         records
     }
 
@@ -164,6 +191,18 @@ impl Image {
                 let before = self.next_producer_id;
                 refuse_if(*next <= before, || format!("producer ids below {before} are taken already"))?;
                 self.next_producer_id = *next;
+            }
+            MetaRecord::ConfigChanged { resource, settings } => {
+                let of_topic = matches!(resource, ConfigResource::Topic(_));
+                refuse_if(of_topic, || "the settings of a topic stand with the topic".into())?;
+                let bytes = |settings: &Overrides| 4 + resource.name().len() + settings_bytes(settings);
+                if let Some(before) = self.configs.remove(resource) {
+                    self.configs_bytes -= bytes(&before);
+                }
+                if !settings.is_empty() {
+                    self.configs_bytes += bytes(settings);
+                    self.configs.insert(resource.clone(), settings.clone());
+                }
             }
         }
         self.offset += 1;
@@ -208,9 +247,13 @@ impl Topic {
     }
 
     fn record_bytes(&self) -> usize {
-        let settings: usize = self.settings.iter().map(|(name, value)| 4 + name.len() + value.len()).sum();
-        1 + 2 + self.name.len() + 16 + 4 + 2 + settings
+        1 + 2 + self.name.len() + 16 + 4 + settings_bytes(&self.settings)
     }
+}
+
+/// Of settings within a record.
+fn settings_bytes(settings: &Overrides) -> usize {
+    2 + settings.iter().map(|(name, value)| 4 + name.len() + value.len()).sum::<usize>()
 }
 
 fn fold(name: &str) -> Option<String> {
@@ -263,13 +306,41 @@ mod tests {
 
     #[test]
     fn a_snapshots_records_make_the_same_image() {
-        let records = [created("b", 1, 2), created("a.x", 2, 3), MetaRecord::ProducerIdsTaken { next: 7 }];
+        let records = [
+            created("b", 1, 2),
+            created("a.x", 2, 3),
+            MetaRecord::ProducerIdsTaken { next: 7 },
+            configured(ConfigResource::Broker(1), "log.roll.ms", "5"),
+            configured(ConfigResource::ClusterDefault, "log.roll.ms", "6"),
+            configured(ConfigResource::Group("g".into()), "consumer.session.timeout.ms", "50000"),
+        ];
         let image = after(&records);
         let mut bytes = Vec::new();
         image.topics().for_each(|topic| topic.to_record().encode(&mut bytes));
         assert_eq!(image.topics_bytes(), bytes.len());
+        bytes.clear();
+        records[3..].iter().for_each(|record| record.encode(&mut bytes));
+        assert_eq!(image.configs_bytes(), bytes.len());
         assert_eq!(after(&image.to_records()), image);
         assert_eq!(after(&Image::default().to_records()), Image::default());
+    }
+
+    fn configured(resource: ConfigResource, name: &str, value: &str) -> MetaRecord {
+        MetaRecord::ConfigChanged { resource, settings: Overrides::from([(name.to_owned(), value.to_owned())]) }
+    }
+
+    #[test]
+    fn what_was_set_stands_until_all_of_it_is_taken_back() {
+        let broker = ConfigResource::Broker(1);
+        let mut image = after(&[created("t", 1, 1), configured(broker.clone(), "log.roll.ms", "5")]);
+        assert_eq!(image.overrides(&broker)["log.roll.ms"], "5");
+        assert_eq!(image.overrides(&ConfigResource::Topic("t".into()))["flush.messages"], "1");
+        for none in [ConfigResource::ClusterDefault, ConfigResource::Topic("x".into()), ConfigResource::Broker(2)] {
+            assert!(image.overrides(&none).is_empty());
+        }
+        assert_eq!(image.configured().collect::<Vec<_>>(), [&broker]);
+        image.apply(&MetaRecord::ConfigChanged { resource: broker, settings: Overrides::new() }).expect("fits");
+        assert_eq!((image.configured().count(), image.configs_bytes()), (0, 0));
     }
 
     #[test]
@@ -286,6 +357,7 @@ mod tests {
             MetaRecord::PartitionsAdded { id: TopicId([1; 16]), partitions_total: 2 },
             MetaRecord::TopicSettingsChanged { id, settings: BTreeMap::new() },
             MetaRecord::ProducerIdsTaken { next: 0 },
+            configured(ConfigResource::Topic("a".into()), "flush.messages", "2"),
         ] {
             let mut changed = image.clone();
             changed.apply(&record).expect_err("does not fit");

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::base::ids::TopicId;
+use crate::config::{ConfigResource, Overrides};
 
 /// One change of the metadata.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,7 +23,7 @@ pub enum MetaRecord {
         name: String,
         id: TopicId,
         partitions: i32,
-        settings: BTreeMap<String, String>,
+        settings: Overrides,
     },
     TopicDeleted {
         id: TopicId,
@@ -39,11 +40,17 @@ pub enum MetaRecord {
     /// The topic's own settings are these now, all of them.
     TopicSettingsChanged {
         id: TopicId,
-        settings: BTreeMap<String, String>,
+        settings: Overrides,
     },
     /// Producer ids below `next` are given out.
     ProducerIdsTaken {
         next: i64,
+    },
+    /// What was changed while running of a broker, of all brokers or of a group is this now, all of it. Never of a
+    /// topic: that is `TopicSettingsChanged`.
+    ConfigChanged {
+        resource: ConfigResource,
+        settings: Overrides,
     },
 }
 
@@ -97,6 +104,12 @@ impl MetaRecord {
                 out.push(7);
                 out.extend_from_slice(&id.0);
             }
+            MetaRecord::ConfigChanged { resource, settings } => {
+                out.push(8);
+                out.extend_from_slice(&resource.code().to_be_bytes());
+                put_text(out, &resource.name());
+                put_settings(out, settings);
+            }
         }
     }
 
@@ -118,6 +131,12 @@ impl MetaRecord {
             [5] => MetaRecord::TopicSettingsChanged { id: TopicId(take(bytes)?), settings: take_settings(bytes)? },
             [6] => MetaRecord::ProducerIdsTaken { next: i64::from_be_bytes(take(bytes)?) },
             [7] => MetaRecord::TopicRemoved { id: TopicId(take(bytes)?) },
+            [8] => {
+                let (code, name) = (i8::from_be_bytes(take(bytes)?), take_text(bytes)?);
+                let resource = ConfigResource::from_parts(code, &name)
+                    .ok_or(RecordError { message: "settings of a thing that this version does not know" })?;
+                MetaRecord::ConfigChanged { resource, settings: take_settings(bytes)? }
+            }
             [_] => return Err(RecordError { message: "a record of a kind that this version does not know" }),
         };
         Ok(record)
@@ -130,8 +149,8 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn put_settings(out: &mut Vec<u8>, settings: &BTreeMap<String, String>) {
-    let count = u16::try_from(settings.len()).expect("a topic has at most one value per row of the table");
+fn put_settings(out: &mut Vec<u8>, settings: &Overrides) {
+    let count = u16::try_from(settings.len()).expect("nothing has more than one value per row of a table");
     out.extend_from_slice(&count.to_be_bytes());
     for (name, value) in settings {
         put_text(out, name);
@@ -153,7 +172,7 @@ fn take_text(bytes: &mut &[u8]) -> Result<String, RecordError> {
     Ok(text.to_owned())
 }
 
-fn take_settings(bytes: &mut &[u8]) -> Result<BTreeMap<String, String>, RecordError> {
+fn take_settings(bytes: &mut &[u8]) -> Result<Overrides, RecordError> {
     let count = u16::from_be_bytes(take(bytes)?);
     let mut settings = BTreeMap::new();
     for _ in 0..count {
@@ -177,8 +196,11 @@ mod tests {
             MetaRecord::TopicDeleted { id },
             MetaRecord::TopicRemoved { id },
             MetaRecord::PartitionsAdded { id, partitions_total: 9 },
-            MetaRecord::TopicSettingsChanged { id, settings },
+            MetaRecord::TopicSettingsChanged { id, settings: settings.clone() },
             MetaRecord::ProducerIdsTaken { next: i64::MAX },
+            MetaRecord::ConfigChanged { resource: ConfigResource::ClusterDefault, settings: settings.clone() },
+            MetaRecord::ConfigChanged { resource: ConfigResource::Broker(-7), settings: BTreeMap::new() },
+            MetaRecord::ConfigChanged { resource: ConfigResource::Group("größe".into()), settings },
         ]
     }
 
@@ -203,7 +225,7 @@ mod tests {
             let len = rng.below(40) as usize;
             let mut bytes: Vec<u8> = (0..len).map(|_| rng.next_u64() as u8).collect();
             if let Some(kind) = bytes.first_mut() {
-                *kind %= 8;
+                *kind %= 9;
             }
             let mut rest = &bytes[..];
             if let Ok(record) = MetaRecord::decode(&mut rest) {

@@ -58,7 +58,7 @@ pub(in crate::broker) fn on_outcome(
             .map(|outcome| row(&outcome.name, outcome.error.code(), outcome.message.as_deref()))
             .collect(),
         ControlOutcome::Failed(error) => work.names.iter().map(|name| row(name, error.code(), None)).collect(),
-        ControlOutcome::ProducerIds { .. } => unreachable!("the order was for partitions"),
+        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => unreachable!("the order was for partitions"),
     };
     let reply = CreatePartitionsResponse { results, ..CreatePartitionsResponse::default() };
     shard.reply(key::CREATE_PARTITIONS, asker, &reply, effects);

@@ -46,7 +46,7 @@ pub(in crate::broker) fn on_outcome(
             work.refused = Some(error);
             Vec::new()
         }
-        ControlOutcome::ProducerIds { .. } => unreachable!("the order was for topics"),
+        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => unreachable!("the order was for topics"),
     };
     let rows = work.names.iter().enumerate().map(|(index, name)| match outcomes.get(index) {
         Some(outcome) => result_row(shard, outcome),
@@ -92,7 +92,7 @@ fn result_row(shard: &Shard, outcome: &TopicOutcome) -> CreatableTopicResult {
     let Some(topic) = shard.image.topic_by_id(outcome.id) else { return row };
     row.num_partitions = topic.partitions;
     row.replication_factor = 1;
-    let described = config::describe_topic(&shard.config.settings, &topic.settings).into_iter();
+    let described = config::describe_topic(shard.layers(), &topic.settings).into_iter();
     let configs = described.map(|row| CreatableTopicConfigs {
         name: row.name.into(),
         value: Some(row.value.into()),

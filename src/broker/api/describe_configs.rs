@@ -1,20 +1,20 @@
-//! DescribeConfigs (API 32, versions 1–4): the settings table as it applies to a topic or to this broker.
+//! DescribeConfigs (API 32, versions 1–4): the settings table as it applies to a topic, a group or
+//! this broker.
 //!
 //! *Owns*: the form of the answer. *Never*: knows a setting by name. *Runs on*: the core whose client asked.
+
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
 use crate::broker::api::{self, key};
 use crate::broker::effect::{Effects, ListenerKind};
 use crate::broker::shard::{Request, Shard};
-use crate::config::{self, Described};
+use crate::config::{self, ConfigResource, ConfigSource, Described, Kind};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym,
 };
-
-/// Kafka's `ConfigResource.Type`.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
 
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let asker = request.asker;
@@ -49,26 +49,46 @@ fn describe(
     listener: ListenerKind,
     resource: &DescribeConfigsResource,
 ) -> Result<Vec<Described>, (ErrorCode, String)> {
-    let (settings, name) = (&shard.config.settings, resource.resource_name.as_str());
+    let (layers, name) = (shard.layers(), resource.resource_name.as_str());
+    let check_broker = || shard.check_broker(listener, name).map_err(|message| (ErrorCode::InvalidRequest, message));
     match resource.resource_type {
-        TOPIC => match shard.image.topic(name) {
-            Some(topic) => Ok(config::describe_topic(settings, &topic.settings)),
+        ConfigResource::TOPIC => match shard.image.topic(name) {
+            Some(topic) => Ok(config::describe_topic(layers, &topic.settings)),
             None => Err((ErrorCode::UnknownTopicOrPartition, format!("there is no topic {name:?}"))),
         },
-        BROKER => {
-            let shown = shard.shown_brokers(listener);
-            // The empty name asks for the defaults of all brokers.
-            if name.is_empty() || shown.iter().any(|broker| broker.id.to_string() == name) {
-                return Ok(config::describe_broker(settings));
-            }
-            let ids: Vec<String> = shown.iter().map(|broker| broker.id.to_string()).collect();
-            let message = format!("there is no broker {name:?} on this listener, only {}", ids.join(", "));
-            Err((ErrorCode::InvalidRequest, message))
+        ConfigResource::BROKER if name.is_empty() => Ok(config::describe_cluster_default(layers)),
+        ConfigResource::BROKER => check_broker().map(|()| config::describe_broker(layers)),
+        ConfigResource::BROKER_LOGGER => check_broker().map(|()| vec![root_logger()]),
+        ConfigResource::GROUP if name.is_empty() => {
+            Err((ErrorCode::InvalidRequest, "a group must be named: there are no settings of all groups".into()))
         }
-        other => {
-            let message = format!("resource type {other} has no settings here: 2 (topic) and 4 (broker) have");
-            Err((ErrorCode::InvalidRequest, message))
+        ConfigResource::GROUP => {
+            let own = shard.image.overrides(&ConfigResource::Group(name.to_owned()));
+            Ok(config::describe_group(layers, own))
         }
+        other => Err((ErrorCode::InvalidRequest, format!("there are no resources of type {other}"))),
+    }
+}
+
+/// What goes to the log, as the level that the root logger has in Kafka.
+fn root_logger() -> Described {
+    let level = match LevelFilter::current().into_level() {
+        Some(Level::ERROR) => "ERROR",
+        Some(Level::WARN) => "WARN",
+        Some(Level::INFO) => "INFO",
+        Some(Level::DEBUG) => "DEBUG",
+        Some(Level::TRACE) => "TRACE",
+        None => "OFF",
+    };
+    Described {
+        name: "root",
+        value: level.to_owned(),
+        read_only: true,
+        source: ConfigSource::DynamicBrokerLoggerConfig,
+        sensitive: false,
+        config_type: Kind::String,
+        doc: "The level that some lines of the log have at the least. RUST_LOG sets it at the start.".into(),
+        synonyms: Vec::new(),
     }
 }
 

@@ -53,7 +53,7 @@ pub(in crate::broker) fn on_outcome(
 ) {
     let outcomes = match outcome {
         ControlOutcome::Topics(outcomes) => outcomes,
-        ControlOutcome::Failed(_) | ControlOutcome::ProducerIds { .. } => Vec::new(),
+        ControlOutcome::Failed(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => Vec::new(),
     };
     answer(shard, asker, asked, &outcomes, effects);
 }

@@ -2,6 +2,7 @@
 //!
 //! *Owns*: the rows. *Never*: handles a request itself. *Runs on*: every core.
 
+pub mod alter_configs;
 pub mod api_versions;
 pub mod consumer_group_describe;
 pub mod create_partitions;
@@ -21,6 +22,7 @@ pub mod find_coordinator;
 pub mod group_membership;
 pub mod group_work;
 pub mod init_producer_id;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
@@ -86,12 +88,15 @@ apis! {
     22 InitProducerId 0..=5 => init_producer_id::handle,
     23 OffsetForLeaderEpoch 2..=4 => epoch_ends::handle,
     32 DescribeConfigs 1..=4 => describe_configs::handle,
+    33 AlterConfigs 0..=2 => alter_configs::handle,
     37 CreatePartitions 0..=3 => create_partitions::handle,
     42 DeleteGroups 0..=2 => delete_groups::handle,
+    44 IncrementalAlterConfigs 0..=1 => alter_configs::handle_incremental,
     47 OffsetDelete 0..=0 => offset_delete::handle,
     60 DescribeCluster 0..=2 => describe_cluster::handle,
     68 ConsumerGroupHeartbeat 0..=1 => group_membership::handle_consumer_heartbeat,
     69 ConsumerGroupDescribe 0..=1 => consumer_group_describe::handle,
+    74 ListConfigResources 0..=1 => list_config_resources::handle,
     75 DescribeTopicPartitions 0..=0 => describe_topic_partitions::handle,
 }
 
@@ -117,12 +122,15 @@ pub mod key {
     pub const INIT_PRODUCER_ID: i16 = 22;
     pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
     pub const DESCRIBE_CONFIGS: i16 = 32;
+    pub const ALTER_CONFIGS: i16 = 33;
     pub const CREATE_PARTITIONS: i16 = 37;
     pub const DELETE_GROUPS: i16 = 42;
+    pub const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
     pub const OFFSET_DELETE: i16 = 47;
     pub const DESCRIBE_CLUSTER: i16 = 60;
     pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
     pub const CONSUMER_GROUP_DESCRIBE: i16 = 69;
+    pub const LIST_CONFIG_RESOURCES: i16 = 74;
     pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
 }
 
@@ -181,6 +189,7 @@ pub(in crate::broker) fn on_controlled(
     match work {
         Work::CreateTopics(work) => create_topics::on_outcome(shard, asker, work, outcome, effects),
         Work::DeleteTopics(work) => delete_topics::on_outcome(shard, asker, work, outcome, effects),
+        Work::AlterConfigs(work) => alter_configs::on_outcome(shard, asker, work, outcome, effects),
         Work::CreatePartitions(work) => create_partitions::on_outcome(shard, asker, work, outcome, effects),
         Work::FindCoordinator(request) => find_coordinator::on_outcome(shard, asker, request, effects),
         Work::Metadata(request) => metadata::on_outcome(shard, asker, &request, outcome, now, effects),

@@ -15,7 +15,7 @@ api! {
     }
 
     part DescribeConfigsResource {
-        /// 2: topic. 4: broker.
+        /// 2: topic. 4: broker. 8: loggers of a broker. 32: group.
         resource_type: i8, 0+;
         resource_name: Text, 0+;
         /// `None` or none: all settings.
@@ -39,7 +39,8 @@ api! {
         name: Text, 0+;
         value: Option<Text>, 0+, null 0+;
         read_only: bool, 0+;
-        /// 1: of the topic. 4: static, of the broker. 5: default.
+        /// 1: of the topic. 2, 3: changed while running, of the broker, of all. 4: static, of the broker. 5: default.
+        /// 6: of a logger. 8: of the group.
         config_source: i8, 1+, default -1;
         is_sensitive: bool, 0+;
         synonyms: Vec<DescribeConfigsSynonym>, 1+;

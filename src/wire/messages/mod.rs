@@ -8,6 +8,7 @@
 
 use super::codec::Api;
 
+pub mod alter_configs;
 pub mod api_versions;
 pub mod consumer_group_describe;
 pub mod consumer_group_heartbeat;
@@ -23,9 +24,11 @@ pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
@@ -53,17 +56,20 @@ pub const APIS: &[Api] = &[
     list_groups::API,
     api_versions::API,
     create_topics::API,
-    delete_records::API,
     delete_topics::API,
+    delete_records::API,
     init_producer_id::API,
     offset_for_leader_epoch::API,
     describe_configs::API,
+    alter_configs::API,
     create_partitions::API,
     delete_groups::API,
+    incremental_alter_configs::API,
     offset_delete::API,
     describe_cluster::API,
     consumer_group_heartbeat::API,
     consumer_group_describe::API,
+    list_config_resources::API,
     describe_topic_partitions::API,
 ];
 
