@@ -48,6 +48,9 @@ const NAMES: [&str; 14] = [
     "naïve\0",
 ];
 
+/// Of things with settings.
+const RESOURCE_TYPES: [i8; 9] = [2, 2, 4, 4, 0, 8, 16, 32, -1];
+
 struct Attacker<'a> {
     broker: &'a Broker,
     client: Client,
@@ -315,7 +318,7 @@ fn describe(attacker: &mut Attacker<'_>) {
             let (topic, other) = (attacker.name(), attacker.pick(&["", "1", "2", "x", "1000", "1001"]));
             let keys = attacker.some(|attacker| attacker.pick(&["segment.bytes", "", "nothing"]).into());
             describe_configs::DescribeConfigsResource {
-                resource_type: attacker.pick(&[2, 2, 4, 4, 0, 8, 16, -1]),
+                resource_type: attacker.pick(&RESOURCE_TYPES),
                 resource_name: if attacker.one_in(2) { topic } else { other.into() },
                 configuration_keys: if attacker.one_in(2) { None } else { Some(keys) },
             }
@@ -327,6 +330,51 @@ fn describe(attacker: &mut Attacker<'_>) {
     for row in &reply.results {
         attacker.note("DescribeConfigs", row.error_code);
     }
+}
+
+/// Changes settings of what is served, in ways that it must bear, and many that are refused.
+fn alter_configs(attacker: &mut Attacker<'_>) {
+    use incremental_alter_configs::*;
+    let settings = [
+        ("durability", "sync"),
+        ("durability", "write"),
+        ("flush.messages", "1"),
+        ("flush.messages", "100000"),
+        ("flush.ms", "1"),
+        ("segment.bytes", "65536"),
+        ("segment.bytes", "262144"),
+        ("segment.bytes", "-1"),
+        ("log.flush.interval.ms", "5"),
+        ("durability", "maybe"),
+        ("node.id", "3"),
+        ("", ""),
+        ("consumer.session.timeout.ms", "50000"),
+    ];
+    let resources = attacker.some(|attacker| {
+        let (topic, other) = (attacker.name(), attacker.pick(&["", "1", "2", "x", "1000", "1001"]));
+        AlterConfigsResource {
+            resource_type: attacker.pick(&RESOURCE_TYPES),
+            resource_name: if attacker.one_in(2) { topic } else { other.into() },
+            configs: attacker.some(|attacker| {
+                let (name, value) = attacker.pick(&settings);
+                AlterableConfig {
+                    name: name.into(),
+                    config_operation: attacker.pick(&[0, 0, 0, 1, 2, 3, 4, -1]),
+                    value: if attacker.one_in(8) { None } else { Some(value.into()) },
+                }
+            }),
+        }
+    });
+    let request = IncrementalAlterConfigsRequest { resources, validate_only: attacker.one_in(4) };
+    let (_, reply): (_, IncrementalAlterConfigsResponse) = attacker.ask(&request);
+    for row in &reply.responses {
+        attacker.note("IncrementalAlterConfigs", row.error_code);
+    }
+    let request = list_config_resources::ListConfigResourcesRequest {
+        resource_types: attacker.some(|attacker| attacker.pick(&RESOURCE_TYPES)),
+    };
+    let (_, reply): (_, list_config_resources::ListConfigResourcesResponse) = attacker.ask(&request);
+    attacker.note("ListConfigResources", reply.error_code);
 }
 
 fn administer(attacker: &mut Attacker<'_>) {
@@ -441,7 +489,8 @@ fn nonsense_in_good_order_is_answered_with_a_code() {
             0..4 => produce(&mut attacker),
             4..7 => fetch(&mut attacker),
             7 | 8 => find(&mut attacker),
-            9 | 10 => describe(&mut attacker),
+            9 => describe(&mut attacker),
+            10 => alter_configs(&mut attacker),
             _ => administer(&mut attacker),
         }
         if round % 100 == 99 {
@@ -457,7 +506,16 @@ fn nonsense_in_good_order_is_answered_with_a_code() {
         }
     }
     eprintln!("{:#?}", attacker.seen);
-    for api in ["Produce", "Fetch", "ListOffsets", "OffsetForLeaderEpoch", "Metadata", "CreateTopics", "DeleteTopics"] {
+    for api in [
+        "Produce",
+        "Fetch",
+        "ListOffsets",
+        "OffsetForLeaderEpoch",
+        "Metadata",
+        "CreateTopics",
+        "DeleteTopics",
+        "IncrementalAlterConfigs",
+    ] {
         let kinds = attacker.seen.keys().filter(|(name, _)| *name == api).count();
         assert!(kinds > 1 && attacker.seen.contains_key(&(api, 0)), "{api} succeeds and fails");
     }
