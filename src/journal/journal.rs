@@ -74,6 +74,7 @@ enum Op {
     Open,
     ReadHeaders,
     Empty,
+    SyncEmpty,
     Allocate,
     /// Up to this byte of the file.
     Zero(u64),
@@ -375,9 +376,12 @@ impl Journal {
                 let len = RING_START as usize;
                 self.ask(Op::ReadHeaders, DiskOp::Read { file, position: 0, len }, out);
             }
+            (Op::Open, DiskDone::Opened { len: 0 }) => self.allocate(out),
             (Op::Open, _) => self.ask(Op::Empty, DiskOp::Truncate { file, len: 0 }, out),
             (Op::ReadHeaders, DiskDone::Read(bytes)) => self.on_headers(&bytes, out),
-            (Op::Empty, _) => self.ask(Op::Allocate, DiskOp::Allocate { file, len: self.file_bytes() }, out),
+            // Else a loss of power could leave the commits of old without the header that says they are not needed.
+            (Op::Empty, _) => self.ask(Op::SyncEmpty, DiskOp::Sync { file }, out),
+            (Op::SyncEmpty, _) => self.allocate(out),
             (Op::Allocate, _) => self.zero(0, out),
             (Op::Zero(upto), _) if upto < self.file_bytes() => self.zero(upto, out),
             (Op::Zero(_), _) => self.begin_run(out),
@@ -403,6 +407,10 @@ impl Journal {
                 self.fail(Op::ReadHeaders, &format!("its format version {version} is not known here"), out);
             }
         }
+    }
+
+    fn allocate(&mut self, out: &mut JournalOut) {
+        self.ask(Op::Allocate, DiskOp::Allocate { file: self.file, len: self.file_bytes() }, out);
     }
 
     /// Space that was only reserved would be slow to write to (tuning.md).
@@ -678,7 +686,7 @@ fn doing(op: Op) -> &'static str {
     match op {
         Op::MakeDir | Op::Open => "opening",
         Op::ReadHeaders => "reading",
-        Op::Empty | Op::Allocate | Op::Zero(_) => "making",
+        Op::Empty | Op::SyncEmpty | Op::Allocate | Op::Zero(_) => "making",
         Op::Write(_) | Op::WriteHeader => "writing",
         Op::Close => "closing",
     }

@@ -1,6 +1,6 @@
 //! Tests of the journal's state machine on a test disk.
 
-use super::format::{Commit, Header, HeaderError, RING_START, newest_header, read_commit};
+use super::format::{Commit, Header, HeaderError, RING_START, is_written, newest_header, read_commit};
 use super::journal::JournalEvent;
 use super::testing::{RING_BYTES, Rig, Tag, entry, path};
 use crate::base::disk::BLOCK_BYTES;
@@ -287,4 +287,31 @@ fn closing_at_any_moment_ends_in_closed() {
         assert_eq!(rig.events.last(), Some(&JournalEvent::Closed), "after {steps} steps");
         assert_eq!(rig.disk.open_files(), 0);
     }
+}
+
+#[test]
+fn a_file_that_is_made_anew_never_shows_old_commits_without_a_header() {
+    let mut cut_short = 0;
+    for seed in 0..60 {
+        let mut rig = Rig::new(seed);
+        for base in 0..20 {
+            rig.journal.append(entry(0, base, 1, 3000));
+            rig.run();
+        }
+        rig.disk.crash(Crash::Power);
+        let mut longer = rig.disk.bytes(&path()).clone();
+        longer.push(0);
+        rig.disk.put(&path(), longer);
+        let mut rig = Rig::start(rig.disk, 2);
+        for _ in 0..seed % 6 {
+            rig.step();
+        }
+        rig.disk.crash(Crash::Power);
+        let file = rig.disk.bytes(&path());
+        let (headers, ring) = file.split_at(file.len().min(RING_START as usize));
+        let has_header = newest_header(headers).is_ok_and(|header| header.is_some());
+        cut_short += u32::from(!has_header);
+        assert!(has_header || !is_written(ring), "seed {seed}");
+    }
+    assert!(cut_short > 10);
 }
