@@ -35,6 +35,8 @@ pub enum Bug {
     FlushBeforeSync,
     /// The journal writes over what is not needed before a header says so.
     ReuseJournalSpace,
+    /// A log that lacks what the journal knew of does not write that down.
+    ForgetMustReach,
 }
 
 impl Bug {
@@ -53,6 +55,7 @@ impl Bug {
         Bug::SkipRedoSync,
         Bug::FlushBeforeSync,
         Bug::ReuseJournalSpace,
+        Bug::ForgetMustReach,
     ];
 }
 

@@ -256,7 +256,9 @@ impl Recovery {
             Kept::Nothing => (!self.asked.is_within(&nothing)).then(|| self.asked.clone()),
             Kept::Unknown => return Next::Failed { message, close, kept: self.asked.is_within(&nothing) },
         };
-        let Some(keep) = keep else { return Next::Failed { message, close, kept: true } };
+        let Some(keep) = keep.filter(|_| !bug::on(Bug::ForgetMustReach)) else {
+            return Next::Failed { message, close, kept: true };
+        };
         self.refusal = Some((message, close));
         self.stage = Stage::Keeping;
         Next::Ask(DiskOp::WriteFile { path: FileName::MustReach.path(&self.dir), data: keep.to_file() })

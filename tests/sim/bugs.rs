@@ -5,7 +5,8 @@ use std::panic::{self, AssertUnwindSafe};
 use corelog::base::bug::{self, Bug};
 
 use crate::plan::{Kind, Plan, Promise};
-use crate::run::run;
+use crate::rot;
+use crate::run::{run, run_and_rot};
 
 const SEEDS_MAX: u64 = 300;
 
@@ -22,6 +23,8 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         Bug::SkipSealSync => (Kind::Rolls, Some(Promise::Written)),
         Bug::SkipRedoSync | Bug::FlushBeforeSync | Bug::ReuseJournalSpace => (Kind::Rolls, Some(Promise::Synced)),
         Bug::ReuseOffset | Bug::StoreDuplicates => (Kind::Net, None),
+        // Those in which a journal is damaged and the broker was killed.
+        Bug::ForgetMustReach => return rot::plan(6 * seed + 5),
     };
     let mut plan = Plan::draw_of(kind, seed);
     for topic in &mut plan.topics {
@@ -35,7 +38,8 @@ fn seeds_to_find(bug: Bug) -> Option<(u64, String)> {
     bug::set(Some(bug));
     let found = (0..SEEDS_MAX).find_map(|seed| {
         let plan = plan_for(bug, seed);
-        let end = panic::catch_unwind(AssertUnwindSafe(|| run(plan, false)));
+        let play = if bug == Bug::ForgetMustReach { run_and_rot } else { run };
+        let end = panic::catch_unwind(AssertUnwindSafe(|| play(plan, false)));
         let words = end.err()?;
         let words = words.downcast_ref::<String>().cloned().or(words.downcast_ref::<&str>().map(|&text| text.into()));
         Some((seed + 1, words.unwrap_or_default()))

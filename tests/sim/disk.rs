@@ -72,8 +72,6 @@ pub struct SimDisk {
     files_made: u64,
     ops: u64,
     pub faults: DiskFaults,
-    /// Faults happen to a broker that serves: what it does about them at a start is for tests of their own.
-    pub serving: bool,
     /// Bytes all files together may have.
     pub space_bytes: Option<usize>,
     /// Operations carried out, by name.
@@ -95,7 +93,6 @@ impl SimDisk {
             files_made: 0,
             ops: 0,
             faults: DiskFaults::default(),
-            serving: false,
             space_bytes: None,
             counts: BTreeMap::new(),
         }
@@ -159,10 +156,11 @@ impl SimDisk {
         self.names.values().map(|file| self.files[file].now.len()).sum()
     }
 
-    /// The files whose names `wanted` takes, with their lengths.
+    /// The files whose names `wanted` takes, with their lengths up to the last byte that is not zero.
     pub fn files(&self, wanted: impl Fn(&Path) -> bool) -> Vec<(PathBuf, usize)> {
         let wanted = self.names.iter().filter(|(path, _)| wanted(path));
-        wanted.map(|(path, file)| (path.clone(), self.files[file].now.len())).collect()
+        let written = |file: &u64| self.files[file].now.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        wanted.map(|(path, file)| (path.clone(), written(file))).collect()
     }
 
     /// The device gives other bytes than it was given, for good.
@@ -280,6 +278,7 @@ impl SimDisk {
                 Ok(DiskDone::Done)
             }
             DiskOp::ReadFile { path } => {
+                self.maybe_fail(self.faults.failing_reads, "read")?;
                 let file = self.names.get(&path).ok_or_else(|| error(DiskErrorKind::NotFound, "read"))?;
                 let bytes = Bytes::copy_from_slice(&self.files[file].now);
                 assert!(bytes.len() <= SMALL_FILE_BYTES_MAX);
@@ -404,7 +403,7 @@ impl SimDisk {
     }
 
     fn maybe_fail(&mut self, of_1000: u64, what: &str) -> DiskResult {
-        if self.serving && of_1000 > 0 && self.rng.below(1000) < of_1000 {
+        if of_1000 > 0 && self.rng.below(1000) < of_1000 {
             return Err(error(DiskErrorKind::Failed, what));
         }
         Ok(DiskDone::Done)

@@ -1,8 +1,10 @@
 //! A device that gives back other bytes than it was given: one sector of one file, while the broker is down.
 //!
 //! Expected: the broker starts, every other partition is whole, and of the one concerned nothing wrong is ever shown.
-//! What is missing from it is named in the log. A damaged file that others can replace does no harm at all.
+//! What is missing from it is named in the log, at this start and at the next. A damaged file that others can replace
+//! does no harm at all. Of a journal that tells nothing any more the broker may say that it does not start without it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::check::Part;
@@ -51,17 +53,29 @@ pub fn damage(world: &mut World) {
     let concerned: Vec<Part> =
         world.plan.parts().into_iter().filter(|part| touches(world, what, &path, *part)).collect();
     world.model.rotten.extend(&concerned);
+    world.may_refuse = (what == Damaged::Journal).then(|| path.display().to_string());
 
+    let mut told = BTreeMap::new();
+    look(world, &concerned, &mut told);
+    world.crash(Crash::Power);
+    look(world, &concerned, &mut told);
+}
+
+/// What the next process makes of it. It has `told` of the ends that are too low before.
+fn look(world: &mut World, concerned: &[Part], told: &mut BTreeMap<Part, i64>) {
     world.auditing = true;
-    let serving = world.run_until(READ_WITHIN_NS, |world| world.process == Process::Serving);
+    let serving = world.run_until(READ_WITHIN_NS, |world| world.process == Process::Serving || world.refused);
+    if world.refused {
+        return;
+    }
     assert!(serving, "the broker starts: {:?}", world.said);
     let parts = world.plan.parts();
     world.call(AUDITOR, |client, context| auditor(client).start(parts.iter().copied(), context));
     world.run_until(READ_WITHIN_NS, |world| auditor(&mut world.clients[AUDITOR]).is_done());
-    check(world, &concerned);
+    check(world, concerned, told);
 }
 
-fn check(world: &mut World, concerned: &[Part]) {
+fn check(world: &mut World, concerned: &[Part], told: &mut BTreeMap<Part, i64>) {
     let Client::Auditor(auditor) = &world.clients[AUDITOR] else { unreachable!("the second client is the auditor") };
     for (part, from) in auditor.left() {
         assert!(concerned.contains(part), "{part:?} cannot be read from {from} on, and nothing of it is damaged");
@@ -69,9 +83,10 @@ fn check(world: &mut World, concerned: &[Part]) {
     for (part, end) in auditor.ends().clone() {
         if end >= world.model.end(part) {
             world.model.on_audit(part, end, false);
-        } else {
+        } else if told.get(&part).is_none_or(|told| end < *told) {
             assert!(concerned.contains(&part), "{part:?} ends at {end}, and nothing of it is damaged");
             assert!(!world.said.is_empty(), "{part:?} ends at {end} and ended at {}, silently", world.model.end(part));
+            told.insert(part, end);
         }
     }
 }

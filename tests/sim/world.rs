@@ -130,6 +130,9 @@ pub struct World {
     pub calm: bool,
     pub trace: Trace,
     pub steps: u64,
+    /// A file without which the broker may refuse to start; and whether it did.
+    pub may_refuse: Option<String>,
+    pub refused: bool,
     /// What the broker said since it was started, warnings and worse.
     pub said: Vec<String>,
 }
@@ -165,6 +168,8 @@ impl World {
             calm: false,
             trace,
             steps: 0,
+            may_refuse: None,
+            refused: false,
             said: Vec::new(),
             plan,
         };
@@ -344,7 +349,6 @@ impl World {
     /// Forgets everything that was in memory. It is started again after a while.
     fn end_process(&mut self, cut_replies: bool) {
         self.process = Process::Down;
-        self.disk.serving = false;
         self.life += 1;
         self.shards.clear();
         self.ready.clear();
@@ -444,7 +448,6 @@ impl World {
                 assert!(self.ready.insert(core), "a core is ready once");
                 if self.ready.len() == self.shards.len() {
                     self.process = Process::Serving;
-                    self.disk.serving = true;
                 }
             }
             Effect::Stopped => {
@@ -457,6 +460,10 @@ impl World {
             }
             Effect::Fatal { message } => {
                 self.trace.say(self.now, || format!("fatal: {message}"));
+                self.refused |= self.may_refuse.as_ref().is_some_and(|path| message.contains(path));
+                if self.refused {
+                    return self.process = Process::Down;
+                }
                 assert!(self.plan.may_end_itself(), "fatal: {message}");
                 self.disk.crash(Crash::Kill);
                 self.end_process(false);
