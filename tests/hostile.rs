@@ -58,6 +58,8 @@ fn requests() -> Vec<(Api, Sample)> {
         row::<delete_groups::DeleteGroupsRequest>(),
         row::<incremental_alter_configs::IncrementalAlterConfigsRequest>(),
         row::<offset_delete::OffsetDeleteRequest>(),
+        row::<describe_client_quotas::DescribeClientQuotasRequest>(),
+        row::<alter_client_quotas::AlterClientQuotasRequest>(),
         row::<describe_cluster::DescribeClusterRequest>(),
         row::<consumer_group_heartbeat::ConsumerGroupHeartbeatRequest>(),
         row::<consumer_group_describe::ConsumerGroupDescribeRequest>(),

@@ -2,6 +2,8 @@
 //!
 //! *Owns*: the meaning of a field type, null included. *Never*: knows a message. *Runs on*: every core.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::reader::{DecodeError, Fault, Reader};
@@ -66,6 +68,26 @@ impl Versions {
 pub struct Version {
     pub number: i16,
     pub flexible: bool,
+}
+
+/// A number with a fraction (Kafka's `float64`), told apart from others by its bits, so that messages can be compared.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Float64(u64);
+
+impl Float64 {
+    pub fn new(value: f64) -> Float64 {
+        Float64(value.to_bits())
+    }
+
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+impl fmt::Debug for Float64 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
 }
 
 /// Record bytes: one or more slices that are one value on the wire. Reading gives one slice, or none for no bytes.
@@ -188,6 +210,27 @@ numbers! {
     i32, i32, 4, |rng| rng.next_u64() as i32;
     i64, i64, 8, |rng| rng.next_u64() as i64;
     TopicId, topic_id, 16, |rng| TopicId::random(rng);
+}
+
+impl Value for Float64 {
+    #[inline]
+    fn bytes_min(_: Version) -> usize {
+        8
+    }
+
+    #[inline]
+    fn decode(reader: &mut Reader, _: Version) -> Result<Self, DecodeError> {
+        Ok(Float64(reader.i64()? as u64))
+    }
+
+    #[inline]
+    fn encode(&self, writer: &mut Writer, _: Version) {
+        writer.i64(self.0 as i64);
+    }
+
+    fn sample(rng: &mut Rng, _: Version) -> Self {
+        Float64::new(f64::from(rng.next_u64() as i32) / 8.0)
+    }
 }
 
 /// Implements `Value` by way of `Nullable`, for the types whose null is a special length.

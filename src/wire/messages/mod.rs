@@ -8,6 +8,7 @@
 
 use super::codec::Api;
 
+pub mod alter_client_quotas;
 pub mod alter_configs;
 pub mod api_versions;
 pub mod consumer_group_describe;
@@ -17,6 +18,7 @@ pub mod create_topics;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
@@ -66,6 +68,8 @@ pub const APIS: &[Api] = &[
     delete_groups::API,
     incremental_alter_configs::API,
     offset_delete::API,
+    describe_client_quotas::API,
+    alter_client_quotas::API,
     describe_cluster::API,
     consumer_group_heartbeat::API,
     consumer_group_describe::API,
