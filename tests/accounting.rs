@@ -124,7 +124,7 @@ fn a_produce_is_accounted_for_on_its_way_through_cores_writes_and_syncs() {
         (3, written, 0..PARTITIONS, 1000, &across),
         (1, every, 0..1, 1000, &synced),
     ] {
-        let (mut world, client) = world(cores, Settings::default(), configs);
+        let (mut world, client) = world(cores, Settings { journal_bytes: 1 << 20, ..Settings::default() }, configs);
         // The first write of a partition waits for its file to be given space.
         let _: ProduceResponse = world.call(client, key::PRODUCE, 9, &produce(-1, 0..PARTITIONS, 100));
         let before = stages(&world);

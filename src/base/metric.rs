@@ -74,7 +74,7 @@ metrics! {
     SegmentWriteBytes "segment_write_bytes" Counter;
     /// Of these, bytes of commits to the core's journal, with its headers.
     JournalWriteBytes "journal_write_bytes" Counter;
-    /// Of the bytes handed to devices, zeros written once when the core's journal was made.
+    /// Of the bytes handed to devices, zeros written once before the core's journal had that space.
     JournalPrewrittenBytes "journal_prewritten_bytes" Counter;
     /// Commits to the core's journal: one write and one sync each.
     JournalCommits "journal_commits" Counter;

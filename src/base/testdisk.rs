@@ -51,6 +51,8 @@ pub(crate) struct TestDisk<T> {
     pub(crate) fail_syncs: bool,
     /// Bytes of files that cannot be read.
     pub(crate) unreadable: Vec<(PathBuf, u64)>,
+    /// Bytes of files that there is no space for, reserved or not.
+    pub(crate) spaceless: Vec<(PathBuf, u64)>,
     /// Operations carried out.
     pub(crate) done: u64,
     /// Of those, by name.
@@ -70,6 +72,7 @@ impl<T: Copy> TestDisk<T> {
             capacity: usize::MAX,
             fail_syncs: false,
             unreadable: Vec::new(),
+            spaceless: Vec::new(),
             done: 0,
             counts: BTreeMap::new(),
         }
@@ -298,7 +301,9 @@ impl<T: Copy> TestDisk<T> {
                 let path = self.open[&file].clone();
                 let bytes = padded(&data);
                 let grows = (position as usize + bytes.len()).saturating_sub(self.files[&path].now.len());
-                if self.used() + grows > self.capacity {
+                let within = position..position + bytes.len() as u64;
+                let is_spaceless = self.spaceless.iter().any(|(bad, at)| *bad == path && within.contains(at));
+                if is_spaceless || self.used() + grows > self.capacity {
                     let some = bytes[..bytes.len() / BLOCK_BYTES / 2 * BLOCK_BYTES].to_vec();
                     self.change(&path, Change::Write { position: position as usize, bytes: some });
                     return error(DiskErrorKind::Full);

@@ -93,9 +93,9 @@ settings! {
         /// in its journal. `write`: until the device has taken them (direct I/O), so that they outlive the end of this
         /// process, however it ends, but what the device still held in its cache may be lost with the power.
         durability: Durability = Durability::Sync => string("durability").one_of(&["sync", "write"]).topic("durability");
-        /// Size of each core's journal, a file written before its first use, in which small durable appends are
-        /// synced together before they reach their segments; a larger one has them reach their segments in larger
-        /// and fewer writes. 0, or 1 MiB and more. With 0 there is no journal, and `durability=sync` syncs every
+        /// Size of each core's journal, a file in which small durable appends are synced together before they reach
+        /// their segments; a larger one has them reach their segments in larger and fewer writes. Its space is taken
+        /// when the first partition needs it, and written in the background. 0, or 1 MiB and more. With 0 there is no journal, and `durability=sync` syncs every
         /// partition by itself, which holds the same promise and costs a multiple.
         journal_bytes: u64 = 128 << 20 => long("journal.bytes", Unit::Bytes).within(0, JOURNAL_BYTES_MAX as i64);
         /// A partition with at least so much waiting for a sync has it written to its segment at once and synced

@@ -103,6 +103,7 @@ pub struct Header {
     pub run: Run,
     /// Headers written to this file so far, this one included: says in which slot it is.
     pub count: u64,
+    /// As far as the ring has grown; there may be more of the file.
     pub ring_bytes: u64,
     pub tail: Tail,
     /// The sequence behind the last commit, when the journal was closed and there are no others.

@@ -14,10 +14,11 @@ use super::format::{
     COMMIT_HEAD_BYTES, CommitWriter, DIR, ENTRY_HEAD_BYTES, EntryHead, FileName, Header, Identity, RING_START, Run,
     newest_header,
 };
+use super::growth::{Growth, PIECE_BYTES};
 use super::learned::Learned;
 use super::ring::{Release, Ring};
 use crate::base::bug::{self, Bug};
-use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
+use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::base::limits::{
     JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, JOURNAL_COMMIT_BYTES_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_FLUSHES_MAX,
@@ -30,10 +31,9 @@ pub const COMMITS_IN_FLIGHT: u8 = 1;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
-/// Written at a time when a file is made.
+/// What a ring is made of.
 const ZEROS_BYTES: usize = 64 << 10;
 static ZEROS: [u8; ZEROS_BYTES] = [0; ZEROS_BYTES];
-const ZEROING_BYTES: u64 = 1 << 20;
 
 /// Eighths of the ring: held by entries, owners are asked to flush, and more of them; releasable, a header is written.
 const FLUSH_FROM: u64 = 3;
@@ -76,7 +76,7 @@ enum Op {
     Empty,
     SyncEmpty,
     Allocate,
-    /// Up to this byte of the file.
+    /// Up to this byte of the ring.
     Zero(u64),
     /// Of the commit of this sequence.
     Write(u64),
@@ -128,6 +128,7 @@ pub struct JournalOut {
 /// For the metrics. Counts are since the journal was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Gauges {
+    /// As far as the ring has grown.
     pub ring_bytes: u64,
     /// Not free: also what the next header gives back.
     pub used_bytes: u64,
@@ -137,7 +138,7 @@ pub struct Gauges {
     pub entries: u64,
     /// Commits with heads and padding, and headers.
     pub written_bytes: u64,
-    /// Zeros written when the file was made, which are not among these.
+    /// Zeros written before the ring had that space, which are not among these.
     pub prewritten_bytes: u64,
     /// Of what was written, what the callers appended.
     pub payload_bytes: u64,
@@ -161,6 +162,7 @@ pub struct Journal {
     /// Operations not answered yet.
     asked_of_disk: usize,
     ring: Ring,
+    growth: Growth,
     /// Headers written to the file.
     headers: u64,
     /// What becomes free with the header on its way.
@@ -235,7 +237,8 @@ impl Journal {
             closing: false,
             file_is_open: false,
             asked_of_disk: 0,
-            ring: Ring::new(ring_bytes),
+            ring: Ring::new(0),
+            growth: Growth::new(ring_bytes, PIECE_BYTES),
             headers: 0,
             header: None,
             header_is_due: false,
@@ -246,14 +249,14 @@ impl Journal {
             owners: Vec::new(),
             oldest: BTreeSet::new(),
             asked: 0,
-            gauges: Gauges { ring_bytes, ..Gauges::default() },
+            gauges: Gauges::default(),
             learned: Learned::default(),
             warned: None,
         }
     }
 
     /// To be called once. The journal begins empty: what the file held must have been replayed. A file that is missing
-    /// or of another size is made.
+    /// or of another size is made: its ring begins small and grows to its size beside the commits.
     pub fn open(&mut self, out: &mut JournalOut) {
         if self.state == State::Opening && !self.closing {
             self.ask(Op::MakeDir, DiskOp::List { dir: DIR.into() }, out);
@@ -278,6 +281,7 @@ impl Journal {
         if self.state != State::Open || self.closing {
             return;
         }
+        self.grow(out);
         while self.flights.len() < usize::from(self.in_flight) && !self.waiting.is_empty() {
             if !self.commit(now, out) {
                 self.wait_for_space(now);
@@ -332,8 +336,12 @@ impl Journal {
         match (op.0, result) {
             (Op::Close, _) => return out.events.push(JournalEvent::Closed),
             _ if self.state == State::Failed => {}
+            (Op::Zero(_), Err(error)) if self.state == State::Open && error.kind == DiskErrorKind::Full => {
+                self.stay_small(&error.message);
+            }
             (op, Err(error)) => self.fail(op, &error.message, out),
             _ if self.state == State::Opening && self.closing => {}
+            (Op::Zero(upto), Ok(_)) => self.on_written_ahead(upto, out),
             (Op::Write(sequence), Ok(_)) => self.on_written(sequence, now, out),
             (Op::WriteHeader, Ok(_)) => self.on_header(out),
             (op, Ok(done)) => self.on_opening(op, done, out),
@@ -347,7 +355,7 @@ impl Journal {
     }
 
     pub fn gauges(&self) -> Gauges {
-        Gauges { used_bytes: self.ring.used(), ..self.gauges }
+        Gauges { ring_bytes: self.ring.bytes(), used_bytes: self.ring.used(), ..self.gauges }
     }
 
     /// Before the first answer of the disk.
@@ -355,6 +363,13 @@ impl Journal {
     pub(super) fn set_in_flight(&mut self, in_flight: u8) {
         assert!(self.state == State::Opening && in_flight > 0);
         self.in_flight = in_flight;
+    }
+
+    /// Before the first answer of the disk.
+    #[cfg(test)]
+    pub(super) fn set_piece_bytes(&mut self, piece_bytes: u64) {
+        assert!(self.state == State::Opening);
+        self.growth = Growth::new(self.growth.full(), piece_bytes);
     }
 
     fn ask(&mut self, op: Op, disk: DiskOp, out: &mut JournalOut) {
@@ -382,27 +397,25 @@ impl Journal {
             // Else a loss of power could leave the commits of old without the header that says they are not needed.
             (Op::Empty, _) => self.ask(Op::SyncEmpty, DiskOp::Sync { file }, out),
             (Op::SyncEmpty, _) => self.allocate(out),
-            (Op::Allocate, _) => self.zero(0, out),
-            (Op::Zero(upto), _) if upto < self.file_bytes() => self.zero(upto, out),
-            (Op::Zero(_), _) => self.begin_run(out),
+            (Op::Allocate, _) => self.write_ahead(out),
             (op, done) => unreachable!("{done:?} is no answer to {op:?}"),
         }
     }
 
     fn file_bytes(&self) -> u64 {
-        RING_START + self.ring.bytes()
+        RING_START + self.growth.full()
     }
 
     fn on_headers(&mut self, bytes: &[u8], out: &mut JournalOut) {
         let found = newest_header(bytes);
         match found {
-            Ok(Some(header)) => {
+            Ok(Some(header)) if self.growth.take_over(header.ring_bytes) => {
                 self.run.generation = header.run.generation;
                 self.headers = header.count;
                 self.begin_run(out);
             }
             // Making the file was cut short, or what it held is of no use to anybody.
-            Ok(None) => self.ask(Op::Empty, DiskOp::Truncate { file: self.file, len: 0 }, out),
+            Ok(_) => self.ask(Op::Empty, DiskOp::Truncate { file: self.file, len: 0 }, out),
             Err(version) => {
                 self.fail(Op::ReadHeaders, &format!("its format version {version} is not known here"), out);
             }
@@ -413,13 +426,38 @@ impl Journal {
         self.ask(Op::Allocate, DiskOp::Allocate { file: self.file, len: self.file_bytes() }, out);
     }
 
-    /// Space that was only reserved would be slow to write to (tuning.md).
-    fn zero(&mut self, from: u64, out: &mut JournalOut) {
-        let upto = (from + ZEROING_BYTES).min(self.file_bytes());
-        let mut data = vec![Bytes::from_static(&ZEROS); (upto - from) as usize / ZEROS_BYTES];
-        data.push(Bytes::from_static(&ZEROS[..(upto - from) as usize % ZEROS_BYTES]));
-        self.gauges.prewritten_bytes += upto - from;
-        self.ask(Op::Zero(upto), DiskOp::Write { file: self.file, position: from, data }, out);
+    /// Writes the next piece of what the ring is to have, if none is on its way; with the first the header slots.
+    fn write_ahead(&mut self, out: &mut JournalOut) {
+        let Some((from, upto)) = self.growth.begin_piece() else { return };
+        let position = if from == 0 { 0 } else { RING_START + from };
+        let len = (RING_START + upto - position) as usize;
+        let mut data = vec![Bytes::from_static(&ZEROS); len / ZEROS_BYTES];
+        data.push(Bytes::from_static(&ZEROS[..len % ZEROS_BYTES]));
+        self.gauges.prewritten_bytes += len as u64;
+        self.ask(Op::Zero(upto), DiskOp::Write { file: self.file, position, data }, out);
+    }
+
+    fn on_written_ahead(&mut self, upto: u64, out: &mut JournalOut) {
+        self.growth.on_written(upto);
+        if self.state == State::Opening {
+            self.begin_run(out);
+        }
+    }
+
+    fn grow(&mut self, out: &mut JournalOut) {
+        self.ring.grow(self.growth.said());
+        self.header_is_due |= self.growth.wants_header();
+        self.write_ahead(out);
+    }
+
+    /// Nothing is lost with what the ring did not get.
+    fn stay_small(&mut self, why: &str) {
+        self.growth.give_up();
+        tracing::warn!(
+            core = self.identity.core.0,
+            ring_bytes = self.growth.full(),
+            "the commit journal stays smaller than journal.bytes until the next start: {why}"
+        );
     }
 
     fn begin_run(&mut self, out: &mut JournalOut) {
@@ -435,7 +473,7 @@ impl Journal {
             identity: self.identity.clone(),
             run: self.run,
             count: self.headers,
-            ring_bytes: self.ring.bytes(),
+            ring_bytes: self.growth.say(),
             tail: release.tail,
             end: (self.state == State::Leaving).then_some(self.ring.next_sequence()),
             in_flight: self.in_flight,
@@ -449,10 +487,11 @@ impl Journal {
 
     fn on_header(&mut self, out: &mut JournalOut) {
         self.ring.on_released(self.header.take().expect("a header was on its way"));
+        // The other slot still has a header of an earlier run or of a smaller ring: if this one were damaged, that
+        // would count.
+        self.header_is_due |= self.growth.on_said();
         if self.state == State::Opening {
             self.state = State::Open;
-            // The other slot still has a header of an earlier run: if this one were damaged, that would count.
-            self.header_is_due = true;
             out.events.push(JournalEvent::Opened);
         }
     }
@@ -535,7 +574,9 @@ impl Journal {
         }
         self.gauges.waiting_since = Some(now.mono);
         self.gauges.space_waits += 1;
-        if self.warned.is_none_or(|warned| warned.after_ms(WARN_MS) <= now.mono) {
+        // While it grows, that it is small says nothing of the setting.
+        let is_grown = self.ring.bytes() == self.growth.full();
+        if is_grown && self.warned.is_none_or(|warned| warned.after_ms(WARN_MS) <= now.mono) {
             self.warned = Some(now.mono);
             tracing::warn!(
                 core = self.identity.core.0,

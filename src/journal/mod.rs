@@ -6,11 +6,12 @@
 //! *Owns*: the files in `journal/`. *Never*: knows what a batch is, or reads a segment to decide anything.
 //! *Runs on*: every core, one journal each; the replay on core 0.
 //!
-//! A file is two header blocks, written alternately, and a ring of blocks that was written once when it was made, so
-//! that no commit waits for the file system to give it space.
+//! A file is two header blocks, written alternately, and a ring of blocks that were written once before they were used,
+//! so that no commit waits for the file system to give it space.
 
 pub mod doubt;
 pub mod format;
+mod growth;
 #[allow(clippy::module_inception)]
 pub mod journal;
 mod learned;

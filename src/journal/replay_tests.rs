@@ -2,6 +2,7 @@
 
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, FileName, RING_START, newest_header};
 use super::replay::{Loss, Report};
+use super::testing::RING_BYTES;
 use super::world::{Ended, World, dir, replay, replay_as, ring, topic};
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::{CoreId, Offset, PartitionIndex};
@@ -12,6 +13,8 @@ use crate::base::testdisk::Crash;
 struct Weather {
     partitions: u32,
     in_flight: u8,
+    /// The ring begins with so much.
+    piece_bytes: u64,
     operations: u64,
     len_max: &'static [u64],
     /// Of ten occasions, on so many those who were asked to flush do it.
@@ -19,6 +22,9 @@ struct Weather {
 }
 
 impl Weather {
+    const USUAL: Weather =
+        Weather { partitions: 1, in_flight: 1, piece_bytes: RING_BYTES, operations: 100, len_max: &[200], flushes: 10 };
+
     fn storm(&self, world: &mut World) {
         let len_max = self.len_max[world.below(self.len_max.len() as u64) as usize];
         for _ in 0..world.below(self.operations) {
@@ -50,7 +56,7 @@ impl Weather {
     fn check(&self, seeds: u64) -> u64 {
         let mut waits = 0;
         for seed in 0..seeds {
-            let mut world = World::with(seed, self.partitions, self.in_flight);
+            let mut world = World::with(seed, self.partitions, self.in_flight, self.piece_bytes);
             for round in 0..4 {
                 let context = format!("seed {seed} round {round}");
                 self.storm(&mut world);
@@ -63,6 +69,8 @@ impl Weather {
                 world.check(&context);
                 world.reopen(&report);
             }
+            world.rig.run();
+            assert_eq!(world.rig.journal.gauges().ring_bytes, RING_BYTES);
         }
         waits
     }
@@ -70,21 +78,31 @@ impl Weather {
 
 #[test]
 fn what_was_committed_survives_any_crash_and_any_interrupted_replay() {
-    let weather = Weather { partitions: 5, in_flight: 1, operations: 120, len_max: &[200, 5_000, 60_000], flushes: 10 };
+    let weather =
+        Weather { partitions: 5, operations: 120, len_max: &[200, 5_000, 60_000], flushes: 10, ..Weather::USUAL };
     weather.check(20);
 }
 
 #[test]
 fn what_was_committed_survives_when_the_ring_is_full_most_of_the_time() {
-    let weather = Weather { partitions: 3, in_flight: 1, operations: 300, len_max: &[60_000, 250_000], flushes: 1 };
+    let weather = Weather { partitions: 3, operations: 300, len_max: &[60_000, 250_000], flushes: 1, ..Weather::USUAL };
     assert!(weather.check(6) > 20, "appends waited for space");
 }
 
 #[test]
 fn what_was_committed_survives_with_two_commits_in_flight() {
-    let weather =
-        Weather { partitions: 4, in_flight: 2, operations: 150, len_max: &[200, 20_000, 200_000], flushes: 3 };
+    let len_max = &[200, 20_000, 200_000];
+    let weather = Weather { partitions: 4, in_flight: 2, operations: 150, len_max, flushes: 3, ..Weather::USUAL };
     weather.check(20);
+}
+
+#[test]
+fn what_was_committed_survives_while_the_ring_grows() {
+    for (piece_bytes, len_max, flushes) in
+        [(32 << 10, &[200, 6_000][..], 5), (16 << 10, &[60_000], 10), (16 << 10, &[3_000, 30_000], 8)]
+    {
+        Weather { partitions: 3, piece_bytes, operations: 120, len_max, flushes, ..Weather::USUAL }.check(40);
+    }
 }
 
 /// A world with that many commits of one partition, all safe, none in a segment, after a crash.

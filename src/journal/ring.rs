@@ -1,6 +1,7 @@
 //! The ring's space: where the next commit goes, which commits are still needed, what may be written over.
 //!
-//! A commit never wraps: one that does not fit before the end goes to the start, and the gap counts as its own.
+//! A commit never wraps: one that does not fit before the end goes to the start, and the gap counts as its own. The end
+//! may move on meanwhile, when nothing that is used lies around it.
 //! What no commit needs any more becomes free only when a header that says so is durable: a crash before would
 //! begin to read at what was written over.
 //!
@@ -15,7 +16,7 @@ use crate::base::disk::BLOCK_BYTES;
 #[derive(Debug)]
 pub(super) struct Ring {
     bytes: u64,
-    /// Where the next commit goes if it fits. Invariant: below `bytes`.
+    /// Where the next commit goes if it fits. Invariant: below `bytes`, or 0.
     head: u64,
     next_sequence: u64,
     /// Invariant: what is held, and what is releasable; the ring's rest is free.
@@ -51,12 +52,20 @@ pub(super) struct Release {
 
 impl Ring {
     pub(super) fn new(bytes: u64) -> Ring {
-        assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES as u64));
+        assert!(bytes.is_multiple_of(BLOCK_BYTES as u64));
         Ring { bytes, head: 0, next_sequence: 1, used: 0, held: 0, spans: VecDeque::new() }
     }
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Has that many bytes in all, if what is used does not lie on both sides of the end; else it has to be told again.
+    pub(super) fn grow(&mut self, bytes: u64) {
+        assert!(bytes >= self.bytes && bytes.is_multiple_of(BLOCK_BYTES as u64));
+        if self.used <= self.head {
+            self.bytes = bytes;
+        }
     }
 
     pub(super) fn next_sequence(&self) -> u64 {
@@ -212,11 +221,15 @@ mod tests {
         for seed in 0..200 {
             let mut rng = Rng::new(seed);
             let blocks = 4 + rng.below(29);
-            let mut ring = Ring::new(blocks * BLOCK);
+            let mut ring = Ring::new((4 + rng.below(blocks - 3)) * BLOCK);
             // Which commit each block belongs to, until a durable header has passed it.
             let mut owner = vec![0u64; blocks as usize];
             let mut live: Vec<u64> = Vec::new();
             for _ in 0..400 {
+                if rng.below(50) == 0 {
+                    let more = rng.below(blocks - ring.bytes() / BLOCK + 1);
+                    ring.grow(ring.bytes() + more * BLOCK);
+                }
                 let wanted = 1 + rng.below(blocks.div_ceil(3));
                 if rng.below(2) == 0 && wanted * BLOCK <= ring.room() {
                     let (position, sequence) = place(&mut ring, wanted);

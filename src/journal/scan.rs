@@ -154,9 +154,9 @@ impl Scan {
 
     fn wrap(&mut self, unreadable: bool) -> Result<Option<Scanned>, Wanted> {
         let gap = self.ring_bytes - self.at;
+        // It may have had room in the gap: the ring may have been smaller then.
         let is_wrapped = |scan: &Scan, head: &CommitHead| {
-            let bytes = head.padded_bytes();
-            head.sequence == scan.expect && bytes > gap && scan.passed + gap + bytes <= scan.ring_bytes
+            head.sequence == scan.expect && scan.passed + gap + head.padded_bytes() <= scan.ring_bytes
         };
         if self.at > 0
             && let Some((commit, bytes)) = self.look(0, is_wrapped)?

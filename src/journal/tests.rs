@@ -33,6 +33,51 @@ fn a_missing_file_is_made_and_used_again() {
 }
 
 #[test]
+fn the_ring_grows_beside_commits_and_at_the_next_start_from_where_it_was() {
+    const PIECE_BYTES: u64 = 64 << 10;
+    let mut rig = Rig::start_with(TestDisk::new(1), 1, 1, PIECE_BYTES);
+    while rig.events.is_empty() {
+        rig.step();
+    }
+    assert_eq!(rig.events.remove(0), JournalEvent::Opened);
+    assert_eq!((header(&mut rig.disk).ring_bytes, rig.journal.gauges().ring_bytes), (PIECE_BYTES, PIECE_BYTES));
+    let mut sizes = Vec::new();
+    for base in 0..20 {
+        rig.journal.append(entry(0, base, 1, 100));
+        rig.pump();
+        rig.step();
+        assert!(rig.journal.gauges().ring_bytes <= header(&mut rig.disk).ring_bytes, "a replay looks no further");
+        sizes.push(rig.journal.gauges().ring_bytes);
+    }
+    assert!(sizes.contains(&PIECE_BYTES) && sizes.contains(&(2 * PIECE_BYTES)), "{sizes:?}");
+    assert!(!rig.committed().is_empty());
+    rig.close();
+    rig.run();
+    let grown = header(&mut rig.disk).ring_bytes;
+    assert!(grown > PIECE_BYTES && grown < RING_BYTES, "{grown}");
+    let mut rig = Rig::start_with(rig.disk, 2, 1, PIECE_BYTES);
+    rig.run();
+    assert_eq!((header(&mut rig.disk).ring_bytes, rig.journal.gauges().ring_bytes), (RING_BYTES, RING_BYTES));
+    assert_eq!(rig.journal.gauges().prewritten_bytes, RING_BYTES - grown);
+}
+
+#[test]
+fn a_ring_that_finds_no_space_to_grow_stays_as_it_is() {
+    let mut rig = Rig::start_with(TestDisk::new(1), 1, 1, RING_BYTES / 2);
+    while rig.events.is_empty() {
+        rig.step();
+    }
+    rig.disk.spaceless.push((path(), RING_START + RING_BYTES - 1));
+    rig.run();
+    rig.journal.append(entry(0, 0, 1, 100));
+    rig.run();
+    assert_eq!(rig.events.remove(0), JournalEvent::Opened);
+    assert_eq!(rig.committed(), [(0, 1)]);
+    let gauges = rig.journal.gauges();
+    assert_eq!((gauges.ring_bytes, header(&mut rig.disk).ring_bytes), (RING_BYTES / 2, RING_BYTES / 2));
+}
+
+#[test]
 fn a_file_of_another_size_or_without_a_header_is_made_anew() {
     let check = |damage: fn(&mut Vec<u8>)| {
         let mut rig = Rig::new(1);

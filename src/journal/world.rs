@@ -42,6 +42,7 @@ pub(super) struct World {
     files: u32,
     keys: u64,
     in_flight: u8,
+    piece_bytes: u64,
     /// Who was asked to flush and has not done it.
     wanted: Vec<u32>,
 }
@@ -73,15 +74,16 @@ impl Segment {
 
 impl World {
     pub(super) fn new(seed: u64, partitions: u32) -> World {
-        World::with(seed, partitions, 1)
+        let mut world = World::with(seed, partitions, 1, RING_BYTES);
+        world.rig.run();
+        world
     }
 
-    /// With so many commits in flight at a time.
-    pub(super) fn with(seed: u64, partitions: u32, in_flight: u8) -> World {
+    /// With so many commits in flight at a time, and a ring that begins with so many bytes.
+    pub(super) fn with(seed: u64, partitions: u32, in_flight: u8, piece_bytes: u64) -> World {
         let partitions = (0..partitions).map(|_| Partition::default()).collect();
-        let mut rig = Rig::start_with(TestDisk::new(seed), 1, in_flight);
-        rig.run();
-        World { rig, partitions, rng: Rng::new(!seed), files: 0, keys: 1, in_flight, wanted: Vec::new() }
+        let rig = Rig::start_with(TestDisk::new(seed), 1, in_flight, piece_bytes);
+        World { rig, partitions, rng: Rng::new(!seed), files: 0, keys: 1, in_flight, piece_bytes, wanted: Vec::new() }
     }
 
     pub(super) fn below(&mut self, bound: u64) -> u64 {
@@ -217,7 +219,7 @@ impl World {
         self.keys += 1;
         let disk = std::mem::replace(&mut self.rig.disk, TestDisk::new(0));
         self.wanted.clear();
-        self.rig = Rig::start_with(disk, self.keys, self.in_flight);
+        self.rig = Rig::start_with(disk, self.keys, self.in_flight, self.piece_bytes);
     }
 
     /// Goes on after a replay as logs would that keep no more than they must; the journal is opened again.
