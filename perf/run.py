@@ -3,7 +3,8 @@
 
 The servers run on processor 0 and the generator on processor 1. Each scenario runs the two sides in the order ABBA
 again and again, every run with a fresh server on an empty directory, and ends in the ratio of the medians. Only
-ratios of one invocation say anything: the figures themselves belong to the machine.
+ratios of one invocation say anything: the figures themselves belong to the machine. The floor does not sync, so the
+broker acknowledges what is written (durability=write), which is not its default; perf/durability.py compares both.
 
     cargo build --release --bin corelog --example floor --example generator
     perf/run.py --repeats 4 --json perf/results/NAME.json large small
@@ -112,8 +113,9 @@ class Bench:
                    "--partitions", str(partitions), "--file-mib", str(file_mib), "--cpu", str(SERVER_CPU)]
         return Server("floor", command, self.work / "log").wait(port)
 
-    def broker(self, binary=None, flags=()):
+    def broker(self, binary=None, flags=None):
         port, data = self.options.port, self.fresh()
+        flags = ["--durability", self.options.durability] if flags is None else flags
         command = [binary or self.bin / "corelog", "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", data,
                    "--cores", f"{SERVER_CPU}-{SERVER_CPU}", *self.options.broker_flag, *flags]
         return Server("broker", command, self.work / "log").wait(port)
@@ -339,6 +341,7 @@ def main():
     parser.add_argument("--port", type=int, default=19393)
     parser.add_argument("--cold-mib", type=int, default=4096, help="fetch-cold: what is read, above the tail cache")
     parser.add_argument("--live-rate", type=float, default=2000, help="fetch-cold: requests a second of the producers")
+    parser.add_argument("--durability", default="write", help="the broker's (write)")
     parser.add_argument("--broker-flag", action="append", default=[], help="one more word of `corelog serve`")
     parser.add_argument("--against", metavar="BINARY", help="another build of the broker, instead of the floor")
     parser.add_argument("--json", metavar="FILE", help="write host, commands and every run to FILE")
