@@ -429,6 +429,10 @@ fn rest_text(end: &SegmentEnd) -> Option<String> {
     match &end.rest {
         Rest::None => None,
         Rest::Unused { bytes } => Some(format!("unused space from byte {} on: {}", end.position, size(*bytes))),
+        Rest::Older { bytes } => {
+            let earlier = "what the file has of an earlier segment";
+            Some(format!("unused space from byte {} on, with {earlier}: {}", end.position, size(*bytes)))
+        }
         Rest::Bad { bytes, why } => {
             let (position, next) = (end.position, end.next);
             Some(format!("bad from byte {position} on ({}), where offset {next} belongs: {why}", size(*bytes)))

@@ -181,7 +181,10 @@ impl Survey {
 
     /// Reserved space that no batch is in.
     pub fn unused_bytes(&self) -> u64 {
-        let unused = |end: &SegmentEnd| if let Rest::Unused { bytes } = end.rest { bytes } else { 0 };
+        let unused = |end: &SegmentEnd| match end.rest {
+            Rest::Unused { bytes } | Rest::Older { bytes } => bytes,
+            Rest::None | Rest::Bad { .. } => 0,
+        };
         self.kept().map(unused).sum()
     }
 
@@ -190,7 +193,7 @@ impl Survey {
         let Some(cut) = &self.cut else { return 0 };
         let rest = |end: &SegmentEnd| match end.rest {
             Rest::None => 0,
-            Rest::Unused { bytes } | Rest::Bad { bytes, .. } => bytes,
+            Rest::Unused { bytes } | Rest::Older { bytes } | Rest::Bad { bytes, .. } => bytes,
         };
         let taken = |end: &SegmentEnd| if end.base > cut.segment { end.position + rest(end) } else { 0 };
         let of_segment = self.ends.iter().find(|end| end.base == cut.segment).map_or(0, rest);

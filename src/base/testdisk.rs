@@ -158,6 +158,7 @@ impl<T: Copy> TestDisk<T> {
                 | DiskOp::Truncate { .. }
                 | DiskOp::WriteFile { .. }
                 | DiskOp::Delete { .. }
+                | DiskOp::Rename { .. }
                     if self.rng.below(2) == 0 =>
                 {
                     let _ = self.carry_out(op, sent_at);

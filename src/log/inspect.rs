@@ -14,6 +14,7 @@ use crate::wire::batch::{BatchHeader, HEADER_BYTES, StoredError, check_stored};
 
 use super::index::SealedIndex;
 pub use super::segment::FileName;
+use super::stale::Search;
 use super::state::State;
 
 /// The files of a log that count, by the first offset of their segments.
@@ -41,6 +42,8 @@ impl LogFiles {
                 Some(FileName::Checkpoint) => files.has_checkpoint = true,
                 Some(FileName::MustReach) => files.has_must_reach = true,
                 Some(FileName::Bounds) => files.has_bounds = true,
+                // It holds nothing of the log any more.
+                Some(FileName::Spare(_)) => {}
                 None => files.strangers.push(name),
             }
         }
@@ -70,6 +73,8 @@ pub enum Rest {
     /// Zeros: space that was reserved and never written. A broker that was killed leaves it, and takes it back when
     /// it starts.
     Unused { bytes: u64 },
+    /// What a recycled file still has of an earlier segment. As good as zeros.
+    Older { bytes: u64 },
     /// Something that is not the batch that belongs there.
     Bad { bytes: u64, why: StoredError },
 }
@@ -102,13 +107,23 @@ pub struct SegmentReader {
     /// What came after it: how much, and whether it was nothing but zeros.
     beyond: u64,
     all_zeros: bool,
+    search: Search,
 }
 
 impl SegmentReader {
     /// The segment that begins with offset `base`, after batches of leader epochs up to `epoch`.
     pub fn new(base: Offset, epoch: LeaderEpoch, file_len: u64) -> SegmentReader {
         let end = SegmentEnd { base, position: 0, next: base, epoch, batches: 0, records: 0, rest: Rest::None };
-        SegmentReader { end, file_len, have: BytesMut::new(), need: 0, why: None, beyond: 0, all_zeros: true }
+        SegmentReader {
+            end,
+            file_len,
+            have: BytesMut::new(),
+            need: 0,
+            why: None,
+            beyond: 0,
+            all_zeros: true,
+            search: Search::new(base),
+        }
     }
 
     /// The first offset of the batch that belongs next, and its place.
@@ -150,10 +165,14 @@ impl SegmentReader {
             let wanted = self.need.max(HEADER_BYTES);
             self.stop(StoredError::Cut { wanted });
         }
+        let bytes = self.beyond;
         self.end.rest = match self.why {
             None => Rest::None,
-            Some(_) if self.all_zeros => Rest::Unused { bytes: self.beyond },
-            Some(why) => Rest::Bad { bytes: self.beyond, why },
+            Some(_) if self.all_zeros => Rest::Unused { bytes },
+            Some(why) => match self.search.finish() {
+                (true, false) => Rest::Older { bytes },
+                _ => Rest::Bad { bytes, why },
+            },
         };
         self.end
     }
@@ -167,6 +186,7 @@ impl SegmentReader {
     fn pass(&mut self, bytes: &[u8]) {
         self.beyond += bytes.len() as u64;
         self.all_zeros &= bytes.iter().all(|byte| *byte == 0);
+        self.search.push(bytes);
     }
 }
 
@@ -195,7 +215,7 @@ pub fn plan_cut(ends: &[SegmentEnd]) -> Option<Cut> {
                 let why = format!("the next segment begins with offset {}, not {}", next.base, end.next);
                 return Some(cut(why));
             }
-            (Rest::None | Rest::Unused { .. }, _) => {}
+            (Rest::None | Rest::Unused { .. } | Rest::Older { .. }, _) => {}
         }
     }
     None
@@ -232,7 +252,7 @@ impl Claims {
     /// Takes what a file says; `bytes` are all of it.
     pub fn read(&mut self, file: FileName, bytes: &[u8]) {
         match file {
-            FileName::Segment(_) | FileName::MustReach | FileName::Bounds => {}
+            FileName::Segment(_) | FileName::MustReach | FileName::Bounds | FileName::Spare(_) => {}
             FileName::Index(base) => match SealedIndex::from_file(bytes, base) {
                 Some(sealed) => {
                     for (offset, position) in sealed.index.places() {
@@ -304,19 +324,8 @@ mod tests {
     use crate::log::index::Index;
     use crate::log::producer::Producers;
     use crate::log::state::{SealedRow, StateView};
-    use crate::log::testing::batch;
+    use crate::log::testing::stored;
     use crate::log::write::Mark;
-
-    /// Batches of two records from `base` on, as they are stored.
-    fn stored(base: i64, batches: i64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for number in 0..batches {
-            for part in batch(2, 50, 5).stamp(Offset(base + 2 * number), LeaderEpoch(3), None).slices() {
-                bytes.extend_from_slice(&part);
-            }
-        }
-        bytes
-    }
 
     /// Whatever the pieces the file is read in, the answer is the same.
     fn read(base: i64, bytes: &[u8]) -> SegmentEnd {
@@ -384,6 +393,26 @@ mod tests {
         }
         let end = read(0, &[good.clone(), vec![0; 5000], vec![1]].concat());
         assert!(matches!(end.rest, Rest::Bad { bytes: 5001, .. }), "{end:?}");
+    }
+
+    #[test]
+    fn older_batches_at_the_end_are_space_and_later_ones_damage() {
+        let good = stored(10, 2);
+        let position = good.len() as u64;
+        let check = |behind: &[u8], is_space: bool| {
+            let end = read(10, &[&good[..], behind].concat());
+            let bytes = behind.len() as u64;
+            assert_eq!(end.position, position);
+            assert_eq!(end.rest == Rest::Older { bytes }, is_space, "{end:?}");
+            assert_eq!(plan_cut(&[end]).is_none(), is_space);
+        };
+        let older = stored(0, 3);
+        check(&older, true);
+        check(&older[40..], true);
+        check(&[&[0; 300], &older[40..], &[0; 300]].concat(), true);
+        check(&older[older.len() / 3 * 2 + 40..], false);
+        check(&[&older[40..], &stored(16, 1)].concat(), false);
+        check(&[&[1; 10], &stored(14, 1)[..]].concat(), false);
     }
 
     #[test]
@@ -460,7 +489,8 @@ mod tests {
     fn files_are_known_by_their_names() {
         let names =
             ["00000000000000000007.log", "00000000000000000000.log", "checkpoint", "00000000000000000000.index"];
-        let files = LogFiles::of(names.into_iter().chain(["notes.txt"]).map(str::to_owned));
+        let files =
+            LogFiles::of(names.into_iter().chain(["00000000000000000005.spare", "notes.txt"]).map(str::to_owned));
         assert_eq!(files.segments, [Offset(0), Offset(7)]);
         assert_eq!((files.indexes, files.snapshots), (vec![Offset(0)], vec![]));
         assert!(files.has_checkpoint);

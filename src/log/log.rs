@@ -31,6 +31,7 @@ use super::retention;
 use super::seal::Seals;
 use super::segment::{FileIds, FileName, FileState, Segment};
 use super::settings::Stricter;
+use super::spare::Spare;
 use super::start::Bounding;
 use super::write::{Pending, Writer};
 
@@ -43,6 +44,8 @@ pub struct LogOp(pub(super) Step);
 pub(super) enum Step {
     Recover,
     OpenSegment(Offset),
+    UseSpare(Offset),
+    KeepSpare(Offset),
     Cut,
     Allocate,
     Ahead,
@@ -221,6 +224,7 @@ pub struct Log {
     /// So many bytes that only the journal has are written to their segment.
     pub(super) write_back_bytes: u64,
     pub(super) seals: Seals,
+    pub(super) spare: Spare,
     pub(super) cold: ColdReads,
     pub(super) tail: Option<TailKey>,
     /// A recovery that closing or deleting cut short; it may have a file open.
@@ -260,6 +264,7 @@ impl Log {
             writer: Writer::default(),
             write_back_bytes: write_back_bytes(owner),
             seals: Seals::default(),
+            spare: Spare::default(),
             cold: ColdReads::default(),
             tail: None,
             abandoned: None,
@@ -275,6 +280,11 @@ impl Log {
         match op.0 {
             Step::Recover => self.on_recover(result, out),
             Step::OpenSegment(base) => self.on_segment_open(base, result, cache, now, out),
+            Step::UseSpare(base) => self.on_spare_used(base, result, cache, now, out),
+            Step::KeepSpare(end) => {
+                self.on_spare_kept(end, &result);
+                self.on_segment_removed(result);
+            }
             Step::Cut => self.on_cut(result, cache, now, out),
             Step::Allocate => self.on_allocated(result, now, out),
             Step::Ahead => self.on_ahead(result, now, out),
@@ -484,6 +494,7 @@ impl Log {
         self.files = recovered.files;
         self.writer = recovered.writer;
         self.seals = Seals::recovered(recovered.snapshots);
+        self.spare = Spare::recovered(recovered.spare);
         self.life = Life::Open;
         out.events.extend(recovered.notes.into_iter().map(|message| LogEvent::Noted { message }));
         out.events.push(LogEvent::Opened);
@@ -508,6 +519,9 @@ impl Log {
                 let base = segment.base;
                 // Only a segment that holds nothing may be missing.
                 let create = active && segment.len == 0;
+                if create && self.use_spare(base, out) {
+                    return None;
+                }
                 let path = FileName::Segment(base).path(&self.dir);
                 self.ask(Step::OpenSegment(base), DiskOp::Open { file, path, create }, out);
                 None
@@ -515,7 +529,14 @@ impl Log {
         }
     }
 
-    fn on_segment_open(&mut self, base: Offset, result: DiskResult, cache: &mut TailCache, now: Now, out: &mut LogOut) {
+    pub(super) fn on_segment_open(
+        &mut self,
+        base: Offset,
+        result: DiskResult,
+        cache: &mut TailCache,
+        now: Now,
+        out: &mut LogOut,
+    ) {
         let active = self.segments.back().is_some_and(|segment| segment.base == base);
         let segment = self.segment_at(base).expect("a segment stays while its file is being opened");
         let FileState::Opening(file) = segment.file else { panic!("a file is opened once at a time") };
@@ -523,7 +544,8 @@ impl Log {
             Ok(done) => {
                 segment.file = FileState::Open(file);
                 if active {
-                    self.writer.on_opened(&done);
+                    let is_new = segment.len == 0;
+                    self.writer.on_opened(&done, is_new);
                 } else {
                     self.cold.warm(base, now.mono);
                 }

@@ -52,7 +52,9 @@ pub(super) struct Recovered {
     pub(super) writer: Writer,
     pub(super) snapshots: VecDeque<Offset>,
     pub(super) bounds: Bounds,
-    /// Files of what lies below the start, to be deleted.
+    /// The file to begin a segment with.
+    pub(super) spare: Option<Offset>,
+    /// Files of what lies below the start, and others that nobody needs: to be deleted.
     pub(super) leftovers: Vec<FileName>,
     /// Open, and not of any segment that is left.
     pub(super) close: Option<FileId>,
@@ -84,6 +86,7 @@ pub(super) struct Recovery {
     snapshots: VecDeque<Offset>,
     /// Of index files.
     indexes: Vec<Offset>,
+    spares: Vec<Offset>,
     /// Where to look for a state, best last.
     candidates: Vec<FileName>,
     state: State,
@@ -162,6 +165,7 @@ impl Recovery {
             found: Vec::new(),
             snapshots: VecDeque::new(),
             indexes: Vec::new(),
+            spares: Vec::new(),
             candidates: Vec::new(),
             state: State::nothing(Offset(0), settings.index_interval_bytes),
             resumed: false,
@@ -311,6 +315,7 @@ impl Recovery {
                 Some(FileName::MustReach) => self.kept = Kept::Unknown,
                 Some(FileName::Bounds) => self.has_bounds = true,
                 Some(FileName::Index(base)) => self.indexes.push(base),
+                Some(FileName::Spare(end)) => self.spares.push(end),
                 None => {}
             }
         }
@@ -665,7 +670,8 @@ impl Recovery {
                     | FileName::Snapshot(_)
                     | FileName::Checkpoint
                     | FileName::MustReach
-                    | FileName::Bounds => DiskOp::Delete { path },
+                    | FileName::Bounds
+                    | FileName::Spare(_) => DiskOp::Delete { path },
                 })
             }
             None => self.finish_scan(),
@@ -728,8 +734,13 @@ impl Recovery {
             // A file left open was scanned: there is no checkpoint of what it holds.
             writer = Writer::recovered(state.mark.clone(), len, state.first_timestamp, file.is_some());
         }
+        let end = state.mark.next;
+        // Batches in the others may fit where the log goes on.
+        let spare = self.spares.iter().copied().filter(|below| *below <= end).max();
+        let others = self.spares.drain(..).filter(|below| Some(*below) != spare);
+        self.leftovers.extend(others.map(FileName::Spare));
         Next::Done(Box::new(Recovered {
-            end: state.mark.next,
+            end,
             segments: std::mem::take(&mut self.segments),
             epochs: state.epochs,
             producers: state.producers,
@@ -737,6 +748,7 @@ impl Recovery {
             writer,
             snapshots: std::mem::take(&mut self.snapshots),
             bounds: self.bounds,
+            spare,
             leftovers: std::mem::take(&mut self.leftovers),
             close: self.file.take(),
             notes: std::mem::take(&mut self.notes),

@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::base::bug::{self, Bug};
+use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::DISK_READ_BYTES_MAX;
 use crate::wire::batch::{BatchHeader, check_stored};
@@ -35,7 +36,8 @@ pub(super) struct Scan {
     read_bytes: usize,
     need: usize,
     ended: bool,
-    /// It ended at bytes that are not zeros and no batch that belongs there.
+    /// It ended at a block that goes on with something else than zeros, or a batch of an earlier segment that the file
+    /// was: a write came to no end there.
     pub(super) is_torn: bool,
 }
 
@@ -123,7 +125,9 @@ impl Scan {
     /// The bytes read from there on may be the first of many.
     fn end_at(&mut self, bytes: &[u8]) {
         self.ended = true;
-        self.is_torn = bytes.iter().any(|byte| *byte != 0);
+        let block = BLOCK_BYTES - (self.position % BLOCK_BYTES as u64) as usize;
+        let is_older = BatchHeader::read(bytes).is_some_and(|header| header.first_offset() < self.index.base());
+        self.is_torn = bytes[..block.min(bytes.len())].iter().any(|byte| *byte != 0) && !is_older;
     }
 
     fn accepts(&self, batch: &[u8]) -> bool {

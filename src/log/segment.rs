@@ -91,6 +91,8 @@ pub enum FileName {
     Checkpoint,
     MustReach,
     Bounds,
+    /// What was a segment of batches below this offset, kept to become another.
+    Spare(Offset),
 }
 
 impl FileName {
@@ -112,6 +114,7 @@ impl FileName {
             "log" => Some(FileName::Segment(base)),
             "index" => Some(FileName::Index(base)),
             "snapshot" => Some(FileName::Snapshot(base)),
+            "spare" => Some(FileName::Spare(base)),
             _ => None,
         }
     }
@@ -124,6 +127,7 @@ impl FileName {
             FileName::Checkpoint => dir.join("checkpoint"),
             FileName::MustReach => dir.join("must-reach"),
             FileName::Bounds => dir.join(BOUNDS_NAME),
+            FileName::Spare(end) => dir.join(format!("{:020}.spare", end.0)),
         }
     }
 }
@@ -221,6 +225,7 @@ mod tests {
             FileName::Checkpoint,
             FileName::MustReach,
             FileName::Bounds,
+            FileName::Spare(Offset(77)),
         ] {
             let path = name.path(Path::new("t-0"));
             let text = path.file_name().and_then(|text| text.to_str()).unwrap();

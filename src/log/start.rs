@@ -141,8 +141,8 @@ impl Log {
         for name in [FileName::Index(segment.base), FileName::Snapshot(segment.base)] {
             self.ask(Step::Tidy, DiskOp::Delete { path: name.path(&self.dir) }, out);
         }
-        let path = FileName::Segment(segment.base).path(&self.dir);
-        self.ask(Step::RemoveSegment, DiskOp::Delete { path }, out);
+        let end = self.segments.front().map_or(self.end, |next| next.base);
+        self.spare_or_delete(segment.base, end, out);
         out.events.push(LogEvent::Removed { bytes: segment.len });
     }
 

@@ -44,6 +44,17 @@ pub(super) fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) ->
     }
 }
 
+/// Batches of two records from `base` on, as they are stored.
+pub(super) fn stored(base: i64, batches: i64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for number in 0..batches {
+        for part in batch(2, 50, 5).stamp(Offset(base + 2 * number), LeaderEpoch(3), None).slices() {
+            bytes.extend_from_slice(&part);
+        }
+    }
+    bytes
+}
+
 /// A log on a [`TestDisk`], with a model of what it holds beside it.
 pub(super) struct Rig {
     pub(super) disk: TestDisk<LogOp>,

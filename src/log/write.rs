@@ -256,9 +256,11 @@ impl Writer {
         DISK_WRITE_BYTES_MAX - self.written.tail.len()
     }
 
-    pub(super) fn on_opened(&mut self, done: &DiskDone) {
+    /// All of a new segment's space was written before, when there is any.
+    pub(super) fn on_opened(&mut self, done: &DiskDone, is_new: bool) {
         if let DiskDone::Opened { len } = done {
             self.allocated = *len;
+            self.zeroed = if is_new { *len / BLOCK * BLOCK } else { 0 };
         }
     }
 
@@ -486,6 +488,7 @@ impl Log {
         if messages > 0 {
             self.writer.unsynced_messages += messages as u64;
             if self.must_sync() {
+                self.spare.on_awaited_sync();
                 let syncing = self.sync(out);
                 assert!(syncing, "what was just written has an open file");
                 return self.hand_over_beside(out);
@@ -561,6 +564,9 @@ impl Log {
 
     /// A write failed: falls back to the last safe end, and tries again with the next append.
     pub(super) fn fail_writes(&mut self, error: &DiskError, cache: &mut TailCache, now: Now, out: &mut LogOut) {
+        if error.kind == DiskErrorKind::Full {
+            self.give_up_spare(out);
+        }
         let from = self.writer.kept_end();
         let fails = self.end > from;
         self.forget_from(from, cache);
@@ -698,6 +704,11 @@ impl Log {
         let base = writer.safe.next;
         let reserve_bytes = (writer.reserve_bytes / 4).max(RESERVE_BYTES_MIN);
         self.seal_active(base, out);
+        self.spare.on_roll();
+        if self.spare.is_wanted() {
+            // A segment that goes now is there for the next roll.
+            self.retention_due = Instant::default();
+        }
         let mark = Mark::start_of(base);
         let writer = &mut self.writer;
         writer.written = mark.clone();

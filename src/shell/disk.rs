@@ -39,7 +39,7 @@ pub struct Disk {
 #[derive(Debug, Clone)]
 struct OpenFile {
     file: Rc<DmaFile>,
-    /// Up to here the file's space was written by this process, 0 when nothing was. A multiple of the block.
+    /// Up to here the file's space was written before, as far as that is known. A multiple of the block.
     written: Rc<Cell<u64>>,
     /// Of a file whose writes are durable when they end.
     durable: Option<Durable>,
@@ -161,7 +161,9 @@ impl Disk {
             }
             false => None,
         };
-        let file = OpenFile { file: Rc::new(file), written: Rc::default(), durable };
+        // A file that need not be there and is has what it was given before.
+        let written = Rc::new(Cell::new(if create { len.next_multiple_of(BLOCK) } else { 0 }));
+        let file = OpenFile { file: Rc::new(file), written, durable };
         let before = self.files.borrow_mut().insert(id, file);
         assert!(before.is_none(), "a file id is used once");
         Ok(DiskDone::Opened { len })

@@ -10,6 +10,7 @@ mod reach;
 mod reads;
 mod retention;
 mod settings;
+mod spare;
 
 use super::testing::{Rig, batch, small_segments, small_synced_segments};
 use crate::base::ids::Offset;

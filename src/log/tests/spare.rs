@@ -1,0 +1,214 @@
+//! Recycled files: what an earlier segment left in them is never taken for data, wherever a crash ends the new one.
+//!
+//! *Owns*: the tests of `spare`. *Runs on*: tests.
+
+use std::path::PathBuf;
+
+use crate::base::disk::BLOCK_BYTES;
+use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::rng::Rng;
+use crate::config::TopicSettings;
+
+use super::super::segment::FileName;
+use super::super::testdisk::Crash;
+use super::super::testing::{Rig, batch_of, dir, small_segments, small_synced_segments};
+
+/// Each write is synced by itself.
+fn synced_by_itself() -> TopicSettings {
+    TopicSettings { flush_messages: 1, ..small_segments() }
+}
+
+/// A batch that is stored in so many bytes.
+fn append(rig: &mut Rig, sequence: i32, bytes: usize) {
+    let overhead = batch_of(5, 0, 0, 1000).bytes.len() - 1000;
+    let batch = batch_of(5, 0, sequence, bytes - overhead);
+    assert_eq!(batch.bytes.len(), bytes);
+    rig.append_in(&batch, LeaderEpoch(0)).unwrap();
+}
+
+fn names(rig: &Rig, wanted: fn(FileName) -> Option<Offset>) -> Vec<i64> {
+    let names = rig.disk.names(&dir()).into_iter();
+    names.filter_map(|(name, _)| FileName::parse(&name).and_then(wanted)).map(|offset| offset.0).collect()
+}
+
+fn spares(rig: &Rig) -> Vec<i64> {
+    names(rig, |name| if let FileName::Spare(end) = name { Some(end) } else { None })
+}
+
+fn segments(rig: &Rig) -> Vec<i64> {
+    names(rig, |name| if let FileName::Segment(base) = name { Some(base) } else { None })
+}
+
+fn path(name: FileName) -> PathBuf {
+    name.path(&dir())
+}
+
+/// Appends batches of 2,048 bytes, of which 9 fill a segment.
+fn fill(rig: &mut Rig, sequences: std::ops::Range<i32>) {
+    for sequence in sequences {
+        append(rig, sequence, 2048);
+        rig.run();
+    }
+}
+
+#[test]
+fn the_file_of_a_removed_segment_becomes_the_next() {
+    let mut rig = Rig::new(1, synced_by_itself());
+    fill(&mut rig, 0..20);
+    assert_eq!(segments(&rig), [0, 9, 18]);
+    let old = rig.disk.bytes(&path(FileName::Segment(Offset(0)))).clone();
+    rig.move_start(Offset(20));
+    rig.run();
+    // One is enough.
+    assert_eq!((segments(&rig), spares(&rig)), (vec![18], vec![9]));
+    rig.close();
+    let mut rig = rig.reopen();
+    assert_eq!(spares(&rig), [9]);
+    fill(&mut rig, 20..28);
+    assert_eq!((segments(&rig), spares(&rig)), (vec![18, 27], vec![]));
+    let new = rig.disk.bytes(&path(FileName::Segment(Offset(27)))).clone();
+    assert_ne!(new[..2048], old[..2048]);
+    assert!(new[BLOCK_BYTES..old.len()] == old[BLOCK_BYTES..], "its space is used again, and nobody wrote zeros to it");
+    let end = rig.log.end();
+    rig.check_holds(end);
+    let mut rig = rig.reopen_at(Crash::Power);
+    rig.check_holds(end);
+    assert_eq!(rig.notes, [""; 0], "what is left of the earlier segment is no damage");
+    assert_eq!(rig.disk.bytes(&path(FileName::Segment(Offset(27)))).len(), 2048);
+    fill(&mut rig, 28..40);
+    rig.check_holds(Offset(40));
+}
+
+#[test]
+fn a_file_is_kept_only_where_somebody_waits_for_syncs() {
+    let check = |settings: TopicSettings, expect: &[i64]| {
+        let mut rig = Rig::new(1, settings);
+        fill(&mut rig, 0..20);
+        rig.move_start(Offset(10));
+        rig.run();
+        assert_eq!(spares(&rig), expect);
+    };
+    check(synced_by_itself(), &[9]);
+    check(TopicSettings { journal_direct_bytes: 0, ..small_synced_segments() }, &[9]);
+    // These go through the journal, and nobody waits for the segment.
+    check(TopicSettings { journal_direct_bytes: 1 << 20, ..small_synced_segments() }, &[]);
+    check(small_segments(), &[]);
+}
+
+#[test]
+fn a_file_whose_batches_may_fit_is_not_used() {
+    let mut rig = Rig::new(1, synced_by_itself());
+    fill(&mut rig, 0..20);
+    rig.move_start(Offset(10));
+    rig.run();
+    assert_eq!(spares(&rig), [9]);
+    rig.close();
+    let bytes = rig.disk.bytes(&path(FileName::Spare(Offset(9)))).clone();
+    // Somebody has put another one there, and the end of the log is lost.
+    rig.disk.put(&path(FileName::Spare(Offset(5))), bytes.clone());
+    rig.disk.put(&path(FileName::Spare(Offset(21))), bytes);
+    let mut rig = rig.reopen();
+    rig.run();
+    assert_eq!(spares(&rig), [9]);
+    rig.check_holds(Offset(20));
+}
+
+#[test]
+fn a_missing_file_and_one_too_small_do_no_harm() {
+    for cut in [None, Some(0), Some(100), Some(5000)] {
+        let mut rig = Rig::new(1, synced_by_itself());
+        fill(&mut rig, 0..20);
+        rig.move_start(Offset(10));
+        rig.run();
+        let spare = path(FileName::Spare(Offset(9)));
+        match cut {
+            None => rig.disk.remove(&spare),
+            Some(len) => rig.disk.bytes(&spare).truncate(len),
+        }
+        fill(&mut rig, 20..60);
+        rig.check_holds(Offset(60));
+        let mut rig = rig.reopen_at(Crash::Power);
+        rig.check_holds(Offset(60));
+    }
+}
+
+#[test]
+fn without_space_the_file_is_given_up() {
+    let mut rig = Rig::new(1, synced_by_itself());
+    fill(&mut rig, 0..20);
+    rig.move_start(Offset(10));
+    rig.run();
+    assert_eq!(spares(&rig), [9]);
+    rig.disk.capacity = 1;
+    rig.append(&batch_of(5, 0, 20, 9000)).unwrap();
+    rig.run();
+    assert_eq!(spares(&rig), [0; 0]);
+    rig.disk.capacity = usize::MAX;
+    fill(&mut rig, 20..30);
+    rig.check_holds(Offset(30));
+}
+
+/// Appends, removals and restarts, up to so many disk operations; then the end. All batches are equally long, or of
+/// two lengths, so that in a recycled file each comes to lie where an earlier one was.
+fn crash_at(seed: u64, settings: &TopicSettings, how: Crash, operations: u64) -> (Offset, u64, Rig) {
+    let mut rng = Rng::new(seed);
+    let mut rig = Rig::new(seed, settings.clone());
+    let lengths = [[2048; 2], [4096; 2], [3000; 2], [2048, 4096]][rng.below(4) as usize];
+    let mut sequence = 0;
+    'work: for _ in 0..2 {
+        for _ in 0..40 {
+            append(&mut rig, sequence, lengths[rng.below(2) as usize]);
+            sequence += 1;
+            if rng.below(6) == 0 {
+                let safe = rig.log.safe_end();
+                rig.move_start(safe);
+            }
+            for _ in 0..rng.below(7) {
+                if rig.disk.done >= operations {
+                    break 'work;
+                }
+                rig.step();
+            }
+        }
+        rig.log.close(&mut rig.cache, rig.now, &mut rig.out);
+        rig.send();
+        while rig.disk.done < operations && rig.step() {}
+        if rig.disk.done >= operations {
+            break 'work;
+        }
+        rig = rig.reopen();
+    }
+    let (safe, renamed) = (rig.log.safe_end(), rig.disk.counts.get("rename").copied().unwrap_or(0));
+    rig.crash(how);
+    (safe, renamed, rig.reopen())
+}
+
+#[test]
+fn stale_batches_are_not_taken_for_data_at_any_crash() {
+    let by_itself = (synced_by_itself(), Crash::Power);
+    let direct = (TopicSettings { journal_direct_bytes: 4000, ..small_synced_segments() }, Crash::Power);
+    let killed = (synced_by_itself(), Crash::Kill);
+    let mut renamed = 0;
+    for (number, (settings, how)) in [by_itself, direct, killed].into_iter().enumerate() {
+        for seed in 0..3 {
+            for operations in 1.. {
+                let (safe, renames, mut rig) = crash_at(100 * number as u64 + seed, &settings, how, operations);
+                let ended = rig.disk.done < operations;
+                renamed = renames.max(renamed);
+                rig.check_holds(safe);
+                for sequence in 0..10 {
+                    rig.append_in(&batch_of(6, 0, sequence, 2000), LeaderEpoch(7)).unwrap();
+                }
+                rig.run();
+                let end = rig.log.end();
+                rig.check_holds(end);
+                let mut rig = rig.reopen_at(how);
+                rig.check_holds(end);
+                if ended {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(renamed > 4, "files were recycled");
+}
