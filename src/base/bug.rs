@@ -17,6 +17,8 @@ pub enum Bug {
     SkipTailCheck,
     /// Recovery leaves what lies beyond the end of the log where it is.
     KeepStaleTail,
+    /// Recovery takes whole batches of an earlier segment that a recycled file still holds.
+    TakeStaleBatches,
     /// Recovery goes past a full segment without syncing it.
     SkipSealSync,
     /// Recovery forgets which batches of which producers it has seen.
@@ -46,6 +48,7 @@ impl Bug {
         Bug::ShowUnsafe,
         Bug::SkipTailCheck,
         Bug::KeepStaleTail,
+        Bug::TakeStaleBatches,
         Bug::SkipSealSync,
         Bug::ForgetProducers,
         Bug::ReuseOffset,

@@ -131,6 +131,10 @@ impl Scan {
     }
 
     fn accepts(&self, batch: &[u8]) -> bool {
+        if bug::on(Bug::TakeStaleBatches) {
+            let first = BatchHeader::read(batch).map_or(self.next, |header| header.first_offset());
+            return check_stored(batch, first, LeaderEpoch(0)).is_ok();
+        }
         bug::on(Bug::SkipTailCheck)
             || check_stored(batch, self.next, self.latest_epoch.unwrap_or(LeaderEpoch(0))).is_ok()
     }

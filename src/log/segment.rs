@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::bounds::BOUNDS_NAME;
+use crate::base::bug::{self, Bug};
 use crate::base::disk::FileId;
 use crate::base::ids::Offset;
 use crate::base::layout::segment_name;
@@ -181,7 +182,7 @@ impl<'a> Walk<'a> {
             return Walked::Corrupt;
         };
         let belongs = header.magic == 2
-            && header.base_offset == self.expect.0
+            && (header.base_offset == self.expect.0 || bug::on(Bug::TakeStaleBatches))
             && header.base_offset < OFFSET_MAX
             && header.last_offset_delta >= 0
             && header.partition_leader_epoch >= 0;

@@ -19,6 +19,7 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         Bug::ShowUnsafe => (Kind::Storm, Some(Promise::Synced)),
         Bug::KeepStaleTail => (Kind::Storm, Some(Promise::Written)),
         Bug::ForgetJournalEntry => (Kind::Storm, Some(Promise::Synced)),
+        Bug::TakeStaleBatches => (Kind::Retention, Some(Promise::Flushed)),
         Bug::IgnoreFailedSync => (Kind::Disk, Some(Promise::Flushed)),
         Bug::SkipSealSync => (Kind::Rolls, Some(Promise::Written)),
         Bug::SkipRedoSync | Bug::FlushBeforeSync | Bug::ReuseJournalSpace => (Kind::Rolls, Some(Promise::Synced)),

@@ -40,6 +40,8 @@ struct PartModel {
     known: BTreeMap<i64, RecordId>,
     places: BTreeMap<RecordId, i64>,
     acked: BTreeSet<i64>,
+    /// The greatest start anyone was shown.
+    start: i64,
     /// The greatest end anyone was shown.
     end: i64,
 }
@@ -94,6 +96,18 @@ impl Model {
         model.end = model.end.max(end);
     }
 
+    /// The greatest start that may not be undercut from now on.
+    pub fn start(&self, part: Part) -> i64 {
+        self.parts.get(&part).map_or(0, |model| model.start)
+    }
+
+    /// A reply said that the log begins at `start`; the request left when `known_start` was known.
+    pub fn on_start(&mut self, part: Part, start: i64, known_start: i64) {
+        assert!(start >= known_start, "{part:?} began at {known_start} and now at {start}: what was removed is back");
+        let model = self.parts.entry(part).or_default();
+        model.start = model.start.max(start);
+    }
+
     /// Bytes of a Fetch reply for `from`. Returns the offset after the last record.
     pub fn on_fetched(&mut self, part: Part, from: i64, high_watermark: i64, bytes: Bytes) -> i64 {
         let mut rest = bytes;
@@ -113,17 +127,17 @@ impl Model {
         next
     }
 
-    /// Everything from 0 to `end` was read, and nobody was writing.
-    pub fn on_audit(&mut self, part: Part, end: i64, may_have_lost: bool) {
+    /// Everything from `start` to `end` was read, and nobody was writing.
+    pub fn on_audit(&mut self, part: Part, start: i64, end: i64, may_have_lost: bool) {
         let model = self.parts.entry(part).or_default();
         if may_have_lost {
             model.forget_from(end);
         }
         assert!(model.end <= end, "{part:?} ended at {} and now at {end}: it lost what it had shown", model.end);
-        for (expect, offset) in (0..end).zip(model.known.keys()) {
+        for (expect, (offset, _)) in (start..end).zip(model.known.range(start..)) {
             assert_eq!(expect, *offset, "{part:?}: offsets are dense");
         }
-        let last = model.known.keys().next_back().map_or(0, |last| last + 1);
+        let last = model.known.range(start..).next_back().map_or(start, |(last, _)| last + 1);
         assert!(last <= end, "{part:?}: {last} records were acknowledged or read, and {end} are there");
         assert_eq!(last, end, "{part:?}: the log ends at {end} and holds {last} records");
         model.end = end;

@@ -8,6 +8,7 @@ use corelog::broker::api::key;
 use corelog::wire::codec::Message;
 use corelog::wire::frame::{self, RequestHeader};
 use corelog::wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use corelog::wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 
 use crate::check::{Model, Part};
 use crate::plan::{MS, Plan, SECOND};
@@ -177,4 +178,15 @@ pub fn fetch_request(plan: &Plan, wanted: &[(Part, i64)], bytes_max: i32, wait_m
         topics,
         ..Default::default()
     }
+}
+
+pub const LIST_OFFSETS: (i16, i16) = (key::LIST_OFFSETS, 5);
+
+/// Asks where the logs begin.
+pub fn starts_request(plan: &Plan, wanted: &[Part]) -> ListOffsetsRequest {
+    let row = |&(topic, partition_index): &Part| ListOffsetsTopic {
+        name: plan.topics[topic].name.as_str().into(),
+        partitions: vec![ListOffsetsPartition { partition_index, timestamp: -2, ..Default::default() }],
+    };
+    ListOffsetsRequest { replica_id: -1, topics: wanted.iter().map(row).collect(), ..Default::default() }
 }

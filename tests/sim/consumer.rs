@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use corelog::wire::errors::ErrorCode;
 use corelog::wire::messages::fetch::FetchResponse;
+use corelog::wire::messages::list_offsets::ListOffsetsResponse;
 
 use crate::check::Part;
-use crate::client::{Context, FETCH, Wire, decode, fetch_request};
+use crate::client::{Context, FETCH, LIST_OFFSETS, Wire, decode, fetch_request, starts_request};
 use crate::plan::{ConsumerPlan, MS};
 
 const AGAIN_NS: u64 = 30 * MS;
 
-/// What was asked for: partition, offset, and the end of the log as it was known then.
-type Asked = Vec<(Part, i64, i64)>;
+/// What was asked for: partition, offset, and the start and end of the log as they were known then.
+type Asked = Vec<(Part, i64, (i64, i64))>;
 
 pub struct Consumer {
     plan: ConsumerPlan,
@@ -50,7 +51,10 @@ impl Consumer {
         let wanted: Vec<_> = self.positions.iter().map(|(part, at)| (*part, *at)).collect();
         let wait_ms = context.rng.below(self.plan.wait_ms_max) as i32;
         let request = fetch_request(context.plan, &wanted, self.plan.bytes_max as i32, wait_ms);
-        let asked = wanted.into_iter().map(|(part, at)| (part, at, context.model.end(part))).collect();
+        let asked = wanted
+            .into_iter()
+            .map(|(part, at)| (part, at, (context.model.start(part), context.model.end(part))))
+            .collect();
         self.wire.send(FETCH, &request, asked, context);
     }
 
@@ -63,7 +67,8 @@ impl Consumer {
                         self.positions.insert(part, next);
                     }
                     Outcome::OutOfRange => {
-                        self.positions.insert(part, 0);
+                        let removed = context.plan.may_remove(part.0);
+                        self.positions.insert(part, if removed { context.model.end(part) } else { 0 });
                     }
                     Outcome::Error => {}
                 }
@@ -77,13 +82,21 @@ impl Consumer {
     }
 }
 
+enum Question {
+    Starts(Vec<Part>),
+    Fetch(Asked),
+}
+
 /// Reads every partition from the beginning to the end while nobody writes.
 #[derive(Default)]
 pub struct Auditor {
-    wire: Wire<Asked>,
-    /// Partitions left to read, from where on, and where they ended at last.
+    wire: Wire<Question>,
+    /// Partitions whose start is not known.
+    unknown: BTreeSet<Part>,
+    starts: BTreeMap<Part, i64>,
+    /// Partitions left to read, from where on, and where they began and ended at last.
     left: BTreeMap<Part, i64>,
-    ends: BTreeMap<Part, i64>,
+    ends: BTreeMap<Part, (i64, i64)>,
     /// Could not be read lately, and must not keep others from being read.
     failed: BTreeSet<Part>,
     again_at: u64,
@@ -92,7 +105,16 @@ pub struct Auditor {
 
 impl Auditor {
     pub fn start(&mut self, parts: impl Iterator<Item = Part>, context: &mut Context) {
-        self.left = parts.map(|part| (part, 0)).collect();
+        self.left.clear();
+        self.unknown.clear();
+        self.starts.clear();
+        for part in parts {
+            if context.plan.may_remove(part.0) {
+                self.unknown.insert(part);
+            } else {
+                self.left.insert(part, 0);
+            }
+        }
         self.ends.clear();
         self.failed.clear();
         self.errors = 0;
@@ -101,7 +123,7 @@ impl Auditor {
     }
 
     pub fn is_done(&self) -> bool {
-        self.left.is_empty()
+        self.left.is_empty() && self.unknown.is_empty()
     }
 
     /// What could not be read so far, and where that begins.
@@ -109,7 +131,8 @@ impl Auditor {
         &self.left
     }
 
-    pub fn ends(&self) -> &BTreeMap<Part, i64> {
+    /// Where each partition began and ended.
+    pub fn ends(&self) -> &BTreeMap<Part, (i64, i64)> {
         &self.ends
     }
 
@@ -123,9 +146,13 @@ impl Auditor {
     }
 
     pub fn on_time(&mut self, context: &mut Context) {
-        if self.left.is_empty() || !self.wire.is_up(context) || self.wire.in_flight() > 0 || context.now < self.again_at
-        {
+        if self.is_done() || !self.wire.is_up(context) || self.wire.in_flight() > 0 || context.now < self.again_at {
             return;
+        }
+        if !self.unknown.is_empty() {
+            let wanted: Vec<Part> = self.unknown.iter().copied().collect();
+            let request = starts_request(context.plan, &wanted);
+            return self.wire.send(LIST_OFFSETS, &request, Question::Starts(wanted), context);
         }
         if self.left.keys().all(|part| self.failed.contains(part)) {
             self.failed.clear();
@@ -134,35 +161,63 @@ impl Auditor {
         let wanted: Vec<_> = wanted.map(|(part, at)| (*part, *at)).collect();
         let request = fetch_request(context.plan, &wanted, 1 << 20, 0);
         // What the log may have lost is for the audit to find.
-        let asked = wanted.into_iter().map(|(part, at)| (part, at, 0)).collect();
-        self.wire.send(FETCH, &request, asked, context);
+        let asked = wanted.into_iter().map(|(part, at)| (part, at, (context.model.start(part), 0))).collect();
+        self.wire.send(FETCH, &request, Question::Fetch(asked), context);
     }
 
     pub fn on_bytes(&mut self, bytes: &[u8], context: &mut Context) {
         self.wire.on_bytes(bytes);
-        while let Some((asked, frame)) = self.wire.next_reply() {
-            let reply: FetchResponse = decode(FETCH, frame);
-            let ends: BTreeMap<Part, i64> = asked.iter().map(|row| row.0).zip(rows_of(&reply)).collect();
-            for (part, outcome) in on_fetched(asked, reply, context) {
-                match outcome {
-                    Outcome::Next(next) if next == ends[&part] => {
-                        self.left.remove(&part);
-                        self.ends.insert(part, next);
-                    }
-                    Outcome::Next(next) => {
-                        self.left.insert(part, next);
-                    }
-                    Outcome::OutOfRange => panic!("{part:?}: the log does not begin at 0"),
-                    Outcome::Error => {
-                        self.errors += 1;
-                        self.failed.insert(part);
-                        self.again_at = context.now + AGAIN_NS;
-                        context.wake_in(AGAIN_NS);
-                    }
-                }
+        while let Some((question, frame)) = self.wire.next_reply() {
+            match question {
+                Question::Starts(asked) => self.on_starts(asked, &decode(LIST_OFFSETS, frame), context),
+                Question::Fetch(asked) => self.on_read(asked, decode(FETCH, frame), context),
             }
         }
         self.on_time(context);
+    }
+
+    fn on_starts(&mut self, asked: Vec<Part>, reply: &ListOffsetsResponse, context: &mut Context) {
+        let rows = reply.topics.iter().flat_map(|topic| &topic.partitions);
+        for (part, row) in asked.into_iter().zip(rows) {
+            if row.error_code == 0 {
+                self.unknown.remove(&part);
+                self.starts.insert(part, row.offset);
+                self.left.insert(part, row.offset);
+            } else {
+                self.try_again_later(context);
+            }
+        }
+    }
+
+    fn on_read(&mut self, asked: Asked, reply: FetchResponse, context: &mut Context) {
+        let ends: BTreeMap<Part, i64> = asked.iter().map(|row| row.0).zip(rows_of(&reply)).collect();
+        for (part, outcome) in on_fetched(asked, reply, context) {
+            match outcome {
+                Outcome::Next(next) if next == ends[&part] => {
+                    self.left.remove(&part);
+                    let start = self.starts.get(&part).copied().unwrap_or(0);
+                    self.ends.insert(part, (start, next));
+                }
+                Outcome::Next(next) => {
+                    self.left.insert(part, next);
+                }
+                Outcome::OutOfRange => {
+                    assert!(context.plan.may_remove(part.0), "{part:?}: the log does not begin at 0");
+                    self.left.remove(&part);
+                    self.unknown.insert(part);
+                }
+                Outcome::Error => {
+                    self.failed.insert(part);
+                    self.try_again_later(context);
+                }
+            }
+        }
+    }
+
+    fn try_again_later(&mut self, context: &mut Context) {
+        self.errors += 1;
+        self.again_at = context.now + AGAIN_NS;
+        context.wake_in(AGAIN_NS);
     }
 }
 
@@ -184,11 +239,11 @@ fn on_fetched(asked: Asked, reply: FetchResponse, context: &mut Context) -> Vec<
     let rows: Vec<_> = reply.responses.into_iter().flat_map(|topic| topic.partitions).collect();
     assert_eq!(rows.len(), asked.len(), "every partition is answered");
     let mut outcomes = Vec::new();
-    for ((part, from, known_end), row) in asked.into_iter().zip(rows) {
+    for ((part, from, (known_start, known_end)), row) in asked.into_iter().zip(rows) {
         assert_eq!(row.partition_index, part.1, "partitions are answered in order");
         if row.error_code == ErrorCode::OffsetOutOfRange.code() {
-            let lossy = context.plan.may_lose(part.0);
-            assert!(lossy, "{part:?}: offset {from} was there once, and is out of range");
+            let is_fine = context.plan.may_lose(part.0) || context.plan.may_remove(part.0);
+            assert!(is_fine, "{part:?}: offset {from} was there once, and is out of range");
             outcomes.push((part, Outcome::OutOfRange));
             continue;
         }
@@ -196,6 +251,7 @@ fn on_fetched(asked: Asked, reply: FetchResponse, context: &mut Context) -> Vec<
             outcomes.push((part, Outcome::Error));
             continue;
         }
+        context.model.on_start(part, row.log_start_offset, known_start);
         context.model.on_end(part, row.high_watermark, known_end);
         let bytes: Bytes = row.records.map(|records| records.0.concat()).unwrap_or_default().into();
         if !context.model.are_sound(part, &bytes) {

@@ -28,20 +28,34 @@ pub enum Kind {
     Storm,
     /// Segments that are full after a few batches.
     Rolls,
+    /// The same, and they are removed soon after. All batches are equally long, so that those of a file that becomes
+    /// another segment lie where the new ones will.
+    Retention,
     /// Operations fail, space runs out.
     Disk,
     Net,
     Everything,
 }
 
-const KINDS: [Kind; 8] =
-    [Kind::Crashes, Kind::Storm, Kind::Everything, Kind::Disk, Kind::Rolls, Kind::Storm, Kind::Net, Kind::Quiet];
+const KINDS: [Kind; 9] = [
+    Kind::Crashes,
+    Kind::Everything,
+    Kind::Storm,
+    Kind::Disk,
+    Kind::Rolls,
+    Kind::Storm,
+    Kind::Net,
+    Kind::Quiet,
+    Kind::Retention,
+];
 
 #[derive(Clone, Debug)]
 pub struct TopicPlan {
     pub name: String,
     pub partitions: i32,
     pub segment_bytes: u64,
+    /// Older segments than these bytes need are removed.
+    pub retention_bytes: Option<u64>,
     pub promise: Promise,
 }
 
@@ -139,11 +153,12 @@ impl Plan {
             message_max_bytes: 1 << 20,
             tail_cache_bytes: 1 << 20,
             auto_create_topics_enable: false,
+            log_retention_check_interval_ms: 1 + rng.below(200),
             ..Settings::default()
         };
         settings.check_together().expect("the settings fit each other");
         let (disk_us, net_us, down_ms) = match kind {
-            Kind::Storm => (20 + rng.below(300), 20 + rng.below(200), 5),
+            Kind::Storm | Kind::Retention => (20 + rng.below(300), 20 + rng.below(200), 5),
             Kind::Rolls => (50 + rng.below(15_000), 20 + rng.below(200), 20),
             _ => (50 + rng.below(2000), 20 + rng.below(1000), 100),
         };
@@ -160,6 +175,7 @@ impl Plan {
     /// What a topic is made with.
     pub fn topic_settings(&self, topic: &TopicPlan) -> Vec<(&'static str, String)> {
         let mut settings = vec![("segment.bytes", topic.segment_bytes.to_string())];
+        settings.extend(topic.retention_bytes.map(|bytes| ("retention.bytes", bytes.to_string())));
         match topic.promise {
             Promise::Synced => settings.push(("durability", "sync".into())),
             Promise::Flushed => settings.push(("flush.messages", "1".into())),
@@ -175,6 +191,11 @@ impl Plan {
             journal_direct_bytes: [-1, -1, 4096, 40_000, 0][rng.below(5) as usize],
             ..self.settings.clone()
         }
+    }
+
+    /// Whether what is old in this topic may be gone.
+    pub fn may_remove(&self, topic: usize) -> bool {
+        self.topics[topic].retention_bytes.is_some()
     }
 
     /// Whether what was acknowledged in this topic may be gone after a power loss.
@@ -194,27 +215,35 @@ impl Plan {
 }
 
 fn draw_topic(kind: Kind, number: u64, rng: &mut Rng) -> TopicPlan {
-    let segments = if kind == Kind::Rolls { 1 } else { 1 + rng.below(4) };
+    let rolls = matches!(kind, Kind::Rolls | Kind::Retention);
+    let segments = if rolls { 1 } else { 1 + rng.below(4) };
     let promises = [Promise::Synced, Promise::Synced, Promise::Flushed, Promise::Written];
     TopicPlan {
         name: format!("topic{number}"),
         partitions: 1 + rng.below(5) as i32,
         segment_bytes: (64 << 10) * segments,
         promise: promises[rng.below(4) as usize],
+        retention_bytes: (kind == Kind::Retention).then(|| rng.below(128 << 10)),
     }
 }
 
 fn draw_producer(kind: Kind, topics: &[TopicPlan], rng: &mut Rng) -> ProducerPlan {
     let idempotent = rng.below(3) > 0;
     let large = kind == Kind::Rolls;
+    let fast = matches!(kind, Kind::Storm | Kind::Retention);
+    let batch_bytes = match kind {
+        Kind::Rolls => None,
+        Kind::Retention => Some(4096),
+        _ => (rng.below(4) == 0).then(|| [512, 1024, 4096][rng.below(3) as usize]),
+    };
     ProducerPlan {
         idempotent,
         acks: if idempotent { -1 } else { [-1, 1, 1, 0][rng.below(4) as usize] },
         targets: draw_targets(topics, 3, rng),
-        pause_ms: 1 + rng.below(if kind == Kind::Storm { 8 } else { 50 }),
+        pause_ms: 1 + rng.below(if fast { 8 } else { 50 }),
         records_max: 1 + rng.below(12),
         record_bytes_max: if large { 5000 } else { [20, 200, 2000, 5000][rng.below(4) as usize] },
-        batch_bytes: (!large && rng.below(4) == 0).then_some([512, 1024, 4096][rng.below(3) as usize]),
+        batch_bytes,
         requests_in_flight_max: 1 + rng.below(5) as usize,
     }
 }
@@ -236,7 +265,7 @@ fn draw_faults(kind: Kind, load_ns: u64, rng: &mut Rng) -> Vec<(u64, Fault)> {
     let (ends, breaks, disk) = match kind {
         Kind::Quiet => (0, 0, 0),
         Kind::Crashes | Kind::Rolls => (1 + rng.below(8), rng.below(2), 0),
-        Kind::Storm => (10 + rng.below(20), rng.below(3), 0),
+        Kind::Storm | Kind::Retention => (10 + rng.below(20), rng.below(3), 0),
         Kind::Disk => (rng.below(3), rng.below(2), 1 + rng.below(3)),
         Kind::Net => (rng.below(2), 5 + rng.below(20), 0),
         Kind::Everything => (rng.below(5), rng.below(8), rng.below(3)),

@@ -123,9 +123,9 @@ fn audit(world: &mut World, until: Option<u64>) {
     }
     let may_have_lost = std::mem::take(&mut world.may_have_lost);
     let ends = auditor(&mut world.clients[AUDITOR]).ends().clone();
-    for (part, end) in ends {
+    for (part, (start, end)) in ends {
         if exclusive {
-            world.model.on_audit(part, end, may_have_lost && world.plan.may_lose(part.0));
+            world.model.on_audit(part, start, end, may_have_lost && world.plan.may_lose(part.0));
         }
     }
     world.auditing = false;
