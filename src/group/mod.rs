@@ -32,6 +32,8 @@ mod topics_hash;
 #[cfg(test)]
 mod consumer_tests;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod transcript;
 #[cfg(test)]
 mod transcript_tests;
