@@ -6,122 +6,16 @@ mod kafka;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use binary::{Broker, PATIENCE, directory, free_ports};
-use kafka::{Sent, create_topic, producer, send};
-use rdkafka::ClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::message::Message;
+use kafka::create_topic;
+use kafka::members::{Member, PARTITIONS, Watch, all, group_consumer, is_shared, produce, wait_until};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-
-const PARTITIONS: i32 = 4;
 
 /// Set for a process that is nothing but a member, to be killed.
 const MEMBER_OF: &str = "CORELOG_TEST_MEMBER_OF";
-
-/// What a member has seen.
-#[derive(Default)]
-struct Seen {
-    assigned: BTreeSet<i32>,
-    /// The fewest partitions it had since it had any.
-    fewest: Option<usize>,
-    assignments: usize,
-    numbers: Vec<i32>,
-}
-
-#[derive(Clone, Default)]
-struct Watch(Arc<Mutex<Seen>>);
-
-impl Watch {
-    fn look<R>(&self, at: impl FnOnce(&mut Seen) -> R) -> R {
-        at(&mut self.0.lock().expect("no panic holds it"))
-    }
-}
-
-impl ClientContext for Watch {}
-
-impl ConsumerContext for Watch {
-    fn post_rebalance(&self, _consumer: &BaseConsumer<Watch>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(_) = rebalance {
-            self.look(|seen| seen.assignments += 1);
-        }
-    }
-}
-
-/// A consumer of a group that reads `t` in a thread of its own until it is dropped.
-struct Member {
-    watch: Watch,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Member {
-    fn start(bootstrap: &str, settings: &[(&str, &str)]) -> Member {
-        let (watch, stop) = (Watch::default(), Arc::new(AtomicBool::new(false)));
-        let consumer = group_consumer(bootstrap, settings, watch.clone());
-        let (seen, end) = (watch.clone(), stop.clone());
-        let thread = thread::spawn(move || {
-            consumer.subscribe(&["t"]).expect("subscribed");
-            while !end.load(Ordering::SeqCst) {
-                read_once(&consumer, &seen);
-            }
-            // Dropping the consumer leaves the group, unless its membership is static.
-        });
-        Member { watch, stop, thread: Some(thread) }
-    }
-
-    fn assigned(&self) -> BTreeSet<i32> {
-        self.watch.look(|seen| seen.assigned.clone())
-    }
-
-    fn assignments(&self) -> usize {
-        self.watch.look(|seen| seen.assignments)
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.thread.take().map(JoinHandle::join);
-    }
-}
-
-fn read_once(consumer: &BaseConsumer<Watch>, seen: &Watch) {
-    let number: Option<i32> = match consumer.poll(Duration::from_millis(20)) {
-        Some(Ok(message)) => std::str::from_utf8(message.payload().expect("a value")).expect("text").parse().ok(),
-        // While the broker is away; librdkafka tries again.
-        Some(Err(_)) | None => None,
-    };
-    let assigned: BTreeSet<i32> = match consumer.assignment() {
-        Ok(list) => list.elements().iter().map(|row| row.partition()).collect(),
-        Err(_) => BTreeSet::new(),
-    };
-    seen.look(|seen| {
-        seen.numbers.extend(number);
-        if !assigned.is_empty() || seen.fewest.is_some() {
-            seen.fewest = Some(seen.fewest.unwrap_or(usize::MAX).min(assigned.len()));
-        }
-        seen.assigned = assigned;
-    });
-}
-
-fn group_consumer(bootstrap: &str, settings: &[(&str, &str)], watch: Watch) -> BaseConsumer<Watch> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap).set("group.id", "g").set("log_level", "2");
-    config.set("session.timeout.ms", "6000").set("heartbeat.interval.ms", "200");
-    config.set("auto.offset.reset", "earliest").set("auto.commit.interval.ms", "200");
-    config.set("reconnect.backoff.ms", "10").set("reconnect.backoff.max.ms", "100");
-    config.set("topic.metadata.refresh.interval.ms", "1000");
-    for (name, value) in settings {
-        config.set(*name, *value);
-    }
-    config.create_with_context(watch).expect("a consumer")
-}
 
 /// A broker of two cores that does not wait long for more members, with a topic, and its two bootstrap addresses.
 fn broker_with_topic(dir: &std::path::Path) -> (Broker, [String; 2]) {
@@ -131,33 +25,6 @@ fn broker_with_topic(dir: &std::path::Path) -> (Broker, [String; 2]) {
     let shared = broker.address.to_string();
     create_topic(&shared, "t", PARTITIONS);
     (broker, [shared, format!("127.0.0.1:{base}")])
-}
-
-fn produce(bootstrap: &str, numbers: std::ops::Range<i32>) {
-    let (producer, acked) = producer(bootstrap, &[]);
-    let count = numbers.len();
-    let sent: Vec<Sent> = numbers.map(|i| Sent::plain(i % PARTITIONS, i.to_string().into_bytes())).collect();
-    send(&producer, "t", &sent);
-    rdkafka::producer::Producer::flush(&producer, PATIENCE).expect("all acknowledged");
-    assert_eq!(acked.take().len(), count);
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
-        thread::yield_now();
-    }
-}
-
-fn all() -> BTreeSet<i32> {
-    (0..PARTITIONS).collect()
-}
-
-/// Every partition has one of two members, and each member two.
-fn is_shared(a: &Member, b: &Member) -> bool {
-    let (a, b) = (a.assigned(), b.assigned());
-    a.len() == 2 && b.len() == 2 && &a | &b == all()
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! that cuts connections.
 #![allow(dead_code)]
 
+pub mod members;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
