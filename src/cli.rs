@@ -60,6 +60,7 @@ const TOOLS: &[Tool] = &[
     Tool { command: admin::topic::command, run: admin::topic::run },
     Tool { command: admin::group::command, run: admin::group::run },
     Tool { command: admin::config::command, run: admin::config::run },
+    Tool { command: admin::quota::command, run: admin::quota::run },
 ];
 
 /// They all need files, threads or sockets.

@@ -70,6 +70,21 @@ fn topics_are_created_shown_changed_and_deleted() {
     says(at, &["topic", "alter", "a", "-p", "4"], NOT_DONE, &["INVALID_PARTITIONS", "never taken away"]);
     assert_eq!(json_of(at, &["topic", "list", "a"], DONE)[0]["partitions"], 5);
 
+    let set = ["topic", "alter", "a", "c", "--set", "segment.bytes=65536", "--unset", "retention.ms"];
+    says(at, &[&set[..], &["--dry-run"]].concat(), DONE, &["a      2 settings could change"]);
+    says(
+        at,
+        &[&set[..], &["-p", "6"]].concat(),
+        DONE,
+        &["a      2 settings changed, has 6 partitions\nc      2 settings"],
+    );
+    let described = json_of(at, &["topic", "describe", "a"], DONE);
+    let settings = described[0]["settings"].as_array().expect("rows");
+    assert_eq!(settings.iter().map(|row| &row["name"]).collect::<Vec<_>>(), ["segment.bytes"]);
+    let nonsense = ["topic", "alter", "a", "nothing", "--set", "nonsense=1", "-p", "9"];
+    says(at, &nonsense, NOT_DONE, &["a        INVALID_CONFIG", "nothing  UNKNOWN_TOPIC_OR_PARTITION"]);
+    assert_eq!(json_of(at, &["topic", "list", "a"], DONE)[0]["partitions"], 6, "refused settings, no partitions");
+
     let deleted = json_of(at, &["topic", "delete", "a", "nothing"], NOT_DONE);
     assert_eq!(keys(&deleted[0]), ["done", "error", "name"]);
     let row = deleted.as_array().expect("rows").iter().find(|row| row["name"] == "nothing").expect("a row");
@@ -107,7 +122,7 @@ fn settings_are_shown_and_explained() {
     let changed = json_of(at, &["config", "list", "--broker", "1", "--changed"], DONE);
     let names: Vec<&str> = changed.as_array().expect("rows").iter().filter_map(|row| row["name"].as_str()).collect();
     assert!(names.contains(&"log.segment.bytes") && !names.contains(&"num.partitions"), "{names:?}");
-    says(at, &["config", "list", "--broker", "all"], DONE, &["num.partitions"]);
+    says(at, &["config", "list", "--broker", "all"], DONE, &["Nothing is set."]);
     says(
         at,
         &["config", "list", "--broker", "7"],
@@ -115,6 +130,77 @@ fn settings_are_shown_and_explained() {
         &["there is no broker 7 in the cluster: its brokers are 1"],
     );
     says(at, &["config", "list", "--topic", "b"], NOT_DONE, &["error: topic b: UNKNOWN_TOPIC_OR_PARTITION"]);
+}
+
+#[test]
+fn settings_are_changed_and_changed_back() {
+    let dir = directory();
+    let (_broker, at) = started(dir.path(), &["--cores", "1"]);
+    let at = at.as_str();
+    said(at, &["topic", "create", "a"], DONE);
+    let value = |of: &[&str], name: &str| {
+        let got = json_of(at, &[&["config", "get"], of, &[name]].concat(), DONE);
+        (got[0]["value"].as_str().expect("a value").to_owned(), got[0]["source"].as_str().expect("one").to_owned())
+    };
+    let topic = ["--topic", "a"];
+    let set = ["config", "set", "--topic", "a", "retention.ms=1000", "max.message.bytes=2000"];
+    says(at, &[&set[..], &["--dry-run"]].concat(), DONE, &["topic a  could be set"]);
+    assert_eq!(value(&topic, "retention.ms").1, "DEFAULT_CONFIG");
+    let changed = json_of(at, &set, DONE);
+    assert_eq!(changed, json!([{ "name": "topic a", "done": true, "error": null }]));
+    assert_eq!(value(&topic, "retention.ms"), ("1000".into(), "DYNAMIC_TOPIC_CONFIG".into()));
+    let half = ["config", "set", "--topic", "a", "retention.ms=2000", "retention.bytes=x"];
+    says(at, &half, NOT_DONE, &["topic a  INVALID_CONFIG: ", "`corelog config list --explain` shows"]);
+    assert_eq!(value(&topic, "retention.ms").0, "1000", "all or nothing");
+    says(at, &["config", "unset", "--topic", "a", "retention.ms"], DONE, &["topic a  unset"]);
+    assert_eq!(value(&topic, "retention.ms").1, "DEFAULT_CONFIG");
+    assert_eq!(value(&topic, "max.message.bytes").0, "2000");
+
+    says(at, &["config", "set", "--broker", "all", "log.retention.ms=5000"], DONE, &["all brokers  set"]);
+    says(at, &["config", "set", "--broker", "1", "log.retention.ms=6000"], DONE, &["broker 1  set"]);
+    assert_eq!(value(&["--broker", "1"], "log.retention.ms"), ("6000".into(), "DYNAMIC_BROKER_CONFIG".into()));
+    assert_eq!(value(&topic, "retention.ms"), ("6000".into(), "DYNAMIC_BROKER_CONFIG".into()));
+    says(at, &["config", "list", "--broker", "all"], DONE, &["log.retention.ms  5000   all brokers, dynamic"]);
+    said(at, &["config", "unset", "--broker", "1", "log.retention.ms"], DONE);
+    assert_eq!(value(&topic, "retention.ms"), ("5000".into(), "DYNAMIC_DEFAULT_BROKER_CONFIG".into()));
+    says(at, &["config", "set", "--broker", "1", "data.dir=/tmp"], NOT_DONE, &["broker 1  INVALID_"]);
+    says(at, &["config", "set", "--topic", "b", "retention.ms=1"], NOT_DONE, &["UNKNOWN_TOPIC_OR_PARTITION"]);
+    said(at, &["config", "set", "--group", "g", "consumer.session.timeout.ms=50000"], DONE);
+    assert_eq!(value(&["--group", "g"], "consumer.session.timeout.ms"), ("50000".into(), "GROUP_CONFIG".into()));
+}
+
+#[test]
+fn the_oldest_records_go_after_saying_which() {
+    let dir = directory();
+    let (broker, at) = started(dir.path(), &["--cores", "1"]);
+    let at = at.as_str();
+    said(at, &["topic", "create", "a", "-p", "2"], DONE);
+    let mut client = Client::connect(&broker);
+    for partition in [0, 0, 0, 1] {
+        assert_eq!(client.produce("a", partition, raw::batch(b"value")).error_code, 0);
+    }
+    let starts = || {
+        let described = json_of(at, &["topic", "describe", "a"], DONE);
+        [0, 1].map(|index| described[0]["partitions"][index]["startOffset"].as_i64().expect("an offset"))
+    };
+    let trim = ["topic", "trim", "--topic", "a", "--to-offset", "2"];
+    says(
+        at,
+        &trim,
+        DONE,
+        &["a              0       0      2      +2\n", "the log ends here", "Add --execute to do this."],
+    );
+    assert_eq!(starts(), [0, 0]);
+    let trimmed = json_of(at, &[&trim[..], &["--execute"]].concat(), DONE);
+    assert_eq!(keys(&trimmed), ["executed", "partitions"]);
+    assert_eq!(keys(&trimmed["partitions"][0]), ["after", "before", "error", "note", "partition", "topic"]);
+    assert_eq!(starts(), [2, 1]);
+    // The records are of 2023.
+    said(at, &["topic", "trim", "--topic", "a:0", "--to-time", "2023-01-01", "--execute"], DONE);
+    assert_eq!(starts(), [2, 1]);
+    said(at, &["topic", "trim", "--topic", "a:0", "--by-duration", "1d", "--execute"], DONE);
+    assert_eq!(starts(), [3, 1]);
+    says(at, &["topic", "trim", "--topic", "b", "--to-latest"], NOT_DONE, &["topic b: UNKNOWN_TOPIC_OR_PARTITION"]);
 }
 
 #[test]
@@ -177,6 +263,12 @@ fn a_wrong_command_line_asks_nothing() {
         (&["config", "list"], "--topic <NAME>|--broker <ID>|--group <NAME>"),
         (&["config", "list", "--topic", "a", "--broker", "1"], "cannot be used with"),
         (&["config", "list", "--broker", "one"], "`one` is no broker's number, nor `all`"),
+        (&["config", "set", "--topic", "a", "x"], "`x` is no NAME=VALUE"),
+        (&["topic", "alter", "a"], "--partitions <N>|--set <NAME=VALUE>|--unset <NAME>"),
+        (&["topic", "trim", "--to-latest"], "--topic <TOPIC[:PARTITIONS]>"),
+        (&["quota", "set", "a=1"], "--user <NAME>|--default-user"),
+        (&["quota", "set", "--user", "u", "--default-user", "a=1"], "cannot be used with"),
+        (&["quota", "set", "--user", "u", "a=much"], "`a=much` is no NAME=NUMBER"),
     ] {
         says("127.0.0.1:1", arguments, WRONG, &[expect]);
     }

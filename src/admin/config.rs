@@ -8,14 +8,25 @@ use clap::{Arg, ArgGroup, ArgMatches, Command, value_parser};
 use serde_json::Value;
 
 use crate::admin::settings::{
-    DEFAULT_SOURCE, Resource, setting_json, setting_text, settings, source_words, value_text,
+    DEFAULT_SOURCE, Resource, change_settings, changes, parse_pair, setting_json, setting_text, settings, source_words,
+    value_text,
 };
-use crate::admin::tool::{self, Asked, Failure, Said, Verb, is_like, names, switch};
+use crate::admin::tool::{self, Asked, Failure, Outcomes, Said, Verb, is_like, names, switch};
 use crate::config::nearest;
 use crate::terminal::table::{Cell, Table};
 use crate::wire::messages::describe_configs::DescribeConfigsResourceResult;
 
-const VERBS: &[Verb] = &[Verb { command: get_command, run: get }, Verb { command: list_command, run: list }];
+const VERBS: &[Verb] = &[
+    Verb { command: get_command, run: get },
+    Verb { command: list_command, run: list },
+    Verb { command: set_command, run: set },
+    Verb { command: unset_command, run: unset },
+];
+
+const CHANGED_JSON: &str = "\
+All of the changes are made, or none.
+
+--json prints an array of one object with name, done, error (null, or an object with code and message).";
 
 const JSON: &str = "\
 --json prints an array of objects with name, value (null where it is sensitive), source, readOnly, sensitive; with
@@ -49,6 +60,25 @@ fn list_command() -> Command {
             "{JSON}\n\nExamples:\n  corelog config list --topic orders --changed\n  \
              corelog config list --broker 1 --json"
         ))
+}
+
+fn set_command() -> Command {
+    of_resource("set")
+        .about("Change settings")
+        .arg(names("pairs", "NAME=VALUE", "Settings and their values").value_parser(parse_pair))
+        .arg(switch("dry-run", "Only ask whether it could be done"))
+        .after_help(format!(
+            "{CHANGED_JSON}\n\nExamples:\n  corelog config set --topic orders retention.ms=3600000 cleanup.policy=compact\n  \
+             corelog config set --broker all log.retention.ms=86400000 --dry-run"
+        ))
+}
+
+fn unset_command() -> Command {
+    of_resource("unset")
+        .about("Let settings have the values again that they have where nothing is set")
+        .arg(names("names", "SETTING", "Names"))
+        .arg(switch("dry-run", "Only ask whether it could be done"))
+        .after_help(format!("{CHANGED_JSON}\n\nExamples:\n  corelog config unset --topic orders retention.ms"))
 }
 
 fn of_resource(verb: &'static str) -> Command {
@@ -108,11 +138,33 @@ fn list(asked: &mut Asked<'_>) -> Result<Said, Failure> {
     Ok(shown(asked, all.into_iter().filter(|setting| !changed || setting.config_source != DEFAULT_SOURCE)))
 }
 
+fn set(asked: &mut Asked<'_>) -> Result<Said, Failure> {
+    changed(asked, "set")
+}
+
+fn unset(asked: &mut Asked<'_>) -> Result<Said, Failure> {
+    changed(asked, "unset")
+}
+
+fn changed(asked: &mut Asked<'_>, word: &str) -> Result<Said, Failure> {
+    let changes = changes(asked.matches, "pairs", "names");
+    let (resource, dry) = (resource(asked.matches), asked.flag("dry-run"));
+    let resources = std::slice::from_ref(&resource);
+    let words = format!("{}{word}", if dry { "could be " } else { "" });
+    let mut outcomes = Outcomes::new("OF", "name");
+    for done in change_settings(&mut asked.client, resources, &changes, dry)? {
+        outcomes.push(resource.words(), done.map(|()| words.clone()), Value::Null);
+    }
+    Ok(outcomes.said(asked.paint))
+}
+
 fn shown(asked: &Asked<'_>, settings: impl Iterator<Item = DescribeConfigsResourceResult>) -> Said {
     let explain = asked.flag("explain");
     let settings: Vec<_> = settings.collect();
     let json: Value = settings.iter().map(|setting| setting_json(setting, explain)).collect();
-    let text = if explain {
+    let text = if settings.is_empty() {
+        "Nothing is set.\n".to_owned()
+    } else if explain {
         settings.iter().map(setting_text).collect::<Vec<_>>().join("\n")
     } else {
         settings_table(&settings).text(asked.paint)

@@ -4,6 +4,7 @@
 //! of a process of its own.
 
 mod advice;
+mod aim;
 pub mod config;
 mod duration;
 pub mod group;
@@ -19,8 +20,10 @@ mod log_journal_dump;
 mod log_journals;
 mod log_redo;
 mod moment;
+pub mod quota;
 mod selection;
 mod settings;
 mod tool;
 pub mod topic;
 mod topic_change;
+mod topic_trim;

@@ -1,8 +1,9 @@
-//! The settings of a topic, a broker or a group, as a broker describes them.
+//! The settings of a topic, a broker or a group, as a broker describes and changes them.
 //!
 //! *Owns*: the kinds of things that have settings, and the words for where a value comes from. *Never*: knows a setting.
 //! *Runs on*: the main thread.
 
+use clap::ArgMatches;
 use serde_json::{Value, json};
 
 use crate::admin::tool::Failure;
@@ -11,9 +12,16 @@ use crate::client::error::{ClientError, Refusal};
 use crate::wire::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
 };
+use crate::wire::messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+};
 
 /// Kafka's `ConfigSource.DEFAULT_CONFIG`.
 pub const DEFAULT_SOURCE: i8 = 5;
+
+/// Kafka's `AlterConfigOp.OpType`.
+const SET: i8 = 0;
+const UNSET: i8 = 1;
 
 /// What has settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +67,64 @@ impl Resource {
             Resource::Broker(id) => To::Node(*id),
             Resource::Topic(_) | Resource::Brokers | Resource::Group(_) => To::Any,
         }
+    }
+}
+
+/// What is to become of a setting.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    Set { name: String, value: String },
+    Unset { name: String },
+}
+
+impl Change {
+    fn row(&self) -> AlterableConfig {
+        match self {
+            Change::Set { name, value } => {
+                AlterableConfig { name: name.into(), config_operation: SET, value: Some(value.into()) }
+            }
+            Change::Unset { name } => AlterableConfig { name: name.into(), config_operation: UNSET, value: None },
+        }
+    }
+}
+
+/// What `--set` and `--unset`, or names of their own, ask for.
+pub fn changes(matches: &ArgMatches, set: &str, unset: &str) -> Vec<Change> {
+    let sets = matches.try_get_many::<(String, String)>(set).ok().flatten().into_iter().flatten();
+    let unsets = matches.try_get_many::<String>(unset).ok().flatten().into_iter().flatten();
+    let sets = sets.map(|(name, value)| Change::Set { name: name.clone(), value: value.clone() });
+    sets.chain(unsets.map(|name| Change::Unset { name: name.clone() })).collect()
+}
+
+/// Changes settings of each resource: all of its changes, or none.
+pub fn change_settings(
+    client: &mut Client,
+    resources: &[Resource],
+    changes: &[Change],
+    dry: bool,
+) -> Result<Vec<Result<(), Refusal>>, ClientError> {
+    let mut outcomes = Vec::with_capacity(resources.len());
+    for resource in resources {
+        let row = AlterConfigsResource {
+            resource_type: resource.kind(),
+            resource_name: resource.name().into(),
+            configs: changes.iter().map(Change::row).collect(),
+        };
+        let request = IncrementalAlterConfigsRequest { resources: vec![row], validate_only: dry };
+        let codes =
+            |reply: &IncrementalAlterConfigsResponse| reply.responses.iter().map(|row| row.error_code).collect();
+        let reply: IncrementalAlterConfigsResponse = client.ask(resource.asked(), &request, codes)?;
+        let refusal = reply.responses.first().and_then(|row| Refusal::of(row.error_code, row.error_message.as_deref()));
+        outcomes.push(refusal.map_or(Ok(()), Err));
+    }
+    Ok(outcomes)
+}
+
+/// Reads NAME=VALUE.
+pub fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is no NAME=VALUE, such as retention.ms=3600000")),
     }
 }
 

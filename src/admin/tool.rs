@@ -219,6 +219,13 @@ pub fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
+/// What a plan ends with that was not carried out.
+pub const NOTHING_CHANGED: &str = "\nNothing was changed. Add --execute to do this.\n";
+
+pub fn execute_argument() -> Arg {
+    switch("execute", "Do it; without this, only say what would be done")
+}
+
 /// Whether a name is as a pattern says, in which `*` stands for any characters.
 pub fn is_like(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::admin::advice::advice;
 use crate::admin::settings::{DEFAULT_SOURCE, Resource, setting_json, settings, source_words, value_text};
 use crate::admin::tool::{self, Asked, Failure, Said, Verb, is_like, names, refusal_json, switch};
-use crate::admin::topic_change;
+use crate::admin::{topic_change, topic_trim};
 use crate::client::client::Client;
 use crate::client::error::Refusal;
 use crate::client::offsets::{Moment, Offsets, TopicPartition};
@@ -27,11 +27,12 @@ const VERBS: &[Verb] = &[
     Verb { command: describe_command, run: describe },
     Verb { command: topic_change::create_command, run: topic_change::create },
     Verb { command: topic_change::alter_command, run: topic_change::alter },
+    Verb { command: topic_trim::command, run: topic_trim::run },
     Verb { command: topic_change::delete_command, run: topic_change::delete },
 ];
 
 pub fn command() -> Command {
-    tool::command("topic", "Look at, create, change and delete topics", VERBS)
+    tool::command("topic", "Look at, create, change, trim and delete topics", VERBS)
 }
 
 pub fn run(matches: &ArgMatches) -> ExitCode {

@@ -2,12 +2,15 @@
 //!
 //! *Owns*: the three commands. *Never*: checks what the broker checks. *Runs on*: the main thread.
 
-use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 use serde_json::{Value, json};
 
+use crate::admin::settings::{Resource, change_settings, changes, parse_pair};
 use crate::admin::tool::{Asked, Failure, Outcomes, Said, names, switch};
 use crate::client::client::To;
-use crate::client::error::Refusal;
+use crate::client::error::{ClientError, Refusal};
 use crate::terminal::numbers::counted;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::create_partitions::{
@@ -41,14 +44,7 @@ pub fn create_command() -> Command {
                 .value_parser(value_parser!(i16).range(1..))
                 .help("On how many brokers each partition is [default: what the brokers have set]"),
         )
-        .arg(
-            Arg::new("set")
-                .long("set")
-                .value_name("NAME=VALUE")
-                .action(ArgAction::Append)
-                .value_parser(parse_pair)
-                .help("A setting; may be repeated"),
-        )
+        .arg(set_argument())
         .arg(switch("if-not-exists", "A topic that is there already is as good"))
         .arg(switch("dry-run", "Only ask whether it could be done"))
         .after_help(format!(
@@ -60,7 +56,7 @@ pub fn create_command() -> Command {
 
 pub fn alter_command() -> Command {
     Command::new("alter")
-        .about("Add partitions to a topic")
+        .about("Add partitions to topics, and change their settings")
         .arg(names("names", "TOPIC", "Names"))
         .arg(
             Arg::new("partitions")
@@ -70,12 +66,27 @@ pub fn alter_command() -> Command {
                 .value_parser(value_parser!(i32).range(1..))
                 .help("How many there are to be, old and new together"),
         )
+        .arg(set_argument())
+        .arg(
+            Arg::new("unset")
+                .long("unset")
+                .value_name("NAME")
+                .action(ArgAction::Append)
+                .help("A setting that is to have the brokers' value again; may be repeated"),
+        )
         .arg(switch("dry-run", "Only ask whether it could be done"))
-        .group(ArgGroup::new("change").args(["partitions"]).required(true).multiple(true))
+        .group(ArgGroup::new("change").args(["partitions", "set", "unset"]).required(true).multiple(true))
         .after_help(format!(
-            "Records with a key go to other partitions from then on.\n\n{JSON}.\n\n\
-             Examples:\n  corelog topic alter orders --partitions 24"
+            "Settings come first; a topic whose settings are refused gets no partitions. With more partitions, records \
+             with a key go to other partitions from then on.\n\n{JSON}.\n\n\
+             Examples:\n  corelog topic alter orders --partitions 24\n  \
+             corelog topic alter orders logs --set retention.ms=3600000 --unset max.message.bytes"
         ))
+}
+
+fn set_argument() -> Arg {
+    let arg = Arg::new("set").long("set").value_name("NAME=VALUE").action(ArgAction::Append);
+    arg.value_parser(parse_pair).help("A setting; may be repeated")
 }
 
 pub fn delete_command() -> Command {
@@ -88,19 +99,8 @@ pub fn delete_command() -> Command {
         ))
 }
 
-pub fn parse_pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is no NAME=VALUE, such as retention.ms=3600000")),
-    }
-}
-
-fn pairs(matches: &ArgMatches, name: &str) -> Vec<(String, String)> {
-    matches.get_many::<(String, String)>(name).into_iter().flatten().cloned().collect()
-}
-
 pub fn create(asked: &mut Asked<'_>) -> Result<Said, Failure> {
-    let settings = pairs(asked.matches, "set");
+    let settings: Vec<&(String, String)> = asked.matches.get_many("set").into_iter().flatten().collect();
     let configs =
         settings.iter().map(|(name, value)| CreatableTopicConfig { name: name.into(), value: Some(value.into()) });
     let configs: Vec<_> = configs.collect();
@@ -152,23 +152,58 @@ fn created_words(partitions: i32, replication_factor: i16, dry: bool) -> String 
 }
 
 pub fn alter(asked: &mut Asked<'_>) -> Result<Said, Failure> {
-    let count = *asked.matches.get_one::<i32>("partitions").expect("clap asks for it");
-    let dry = asked.flag("dry-run");
-    let topic = |name: &String| CreatePartitionsTopic { name: name.into(), count, assignments: None };
-    let request = CreatePartitionsRequest {
-        topics: asked.all("names").iter().map(topic).collect(),
-        timeout_ms: asked.client.wait_ms(),
-        validate_only: dry,
-    };
-    let codes = |reply: &CreatePartitionsResponse| reply.results.iter().map(|row| row.error_code).collect();
-    let reply = asked.client.ask(To::Controller, &request, codes)?;
-    let mut outcomes = Outcomes::new("TOPIC", "name");
-    for row in &reply.results {
+    let (names, dry) = (asked.all("names"), asked.flag("dry-run"));
+    let changes = changes(asked.matches, "set", "unset");
+    let mut results: Vec<(String, Result<Vec<String>, Refusal>)> =
+        names.iter().map(|name| (name.clone(), Ok(Vec::new()))).collect();
+    if !changes.is_empty() {
+        let resources: Vec<Resource> = names.iter().cloned().map(Resource::Topic).collect();
+        let words =
+            format!("{}{}", counted(changes.len() as u64, "setting"), if dry { " could change" } else { " changed" });
+        for ((_, result), done) in
+            results.iter_mut().zip(change_settings(&mut asked.client, &resources, &changes, dry)?)
+        {
+            *result = done.map(|()| vec![words.clone()]);
+        }
+    }
+    if let Some(&count) = asked.matches.get_one::<i32>("partitions") {
         let words = format!("{} {}", if dry { "could have" } else { "has" }, counted(count as u64, "partition"));
-        let refusal = Refusal::of(row.error_code, row.error_message.as_deref());
-        outcomes.push(row.name.as_str(), refusal.map_or(Ok(words), Err), Value::Null);
+        let fit: Vec<&String> = results.iter().filter(|(_, result)| result.is_ok()).map(|(name, _)| name).collect();
+        let refusals = add_partitions(asked, &fit, count)?;
+        for (name, result) in &mut results {
+            match (result.as_mut(), refusals.get(name)) {
+                (Ok(_), Some(refusal)) => *result = Err(refusal.clone()),
+                (Ok(done), None) => done.push(words.clone()),
+                (Err(_), _) => {}
+            }
+        }
+    }
+    let mut outcomes = Outcomes::new("TOPIC", "name");
+    for (name, result) in results {
+        outcomes.push(name, result.map(|done| done.join(", ")), Value::Null);
     }
     Ok(outcomes.said(asked.paint))
+}
+
+/// Those that were refused.
+fn add_partitions(
+    asked: &mut Asked<'_>,
+    names: &[&String],
+    count: i32,
+) -> Result<BTreeMap<String, Refusal>, ClientError> {
+    let topic = |name: &&String| CreatePartitionsTopic { name: (*name).into(), count, assignments: None };
+    let request = CreatePartitionsRequest {
+        topics: names.iter().map(topic).collect(),
+        timeout_ms: asked.client.wait_ms(),
+        validate_only: asked.flag("dry-run"),
+    };
+    let codes = |reply: &CreatePartitionsResponse| reply.results.iter().map(|row| row.error_code).collect();
+    let reply: CreatePartitionsResponse = asked.client.ask(To::Controller, &request, codes)?;
+    let refused = reply
+        .results
+        .iter()
+        .filter_map(|row| Some((row.name.to_string(), Refusal::of(row.error_code, row.error_message.as_deref())?)));
+    Ok(refused.collect())
 }
 
 pub fn delete(asked: &mut Asked<'_>) -> Result<Said, Failure> {

@@ -10,3 +10,4 @@ pub mod connection;
 pub mod error;
 pub mod groups;
 pub mod offsets;
+pub mod trimming;

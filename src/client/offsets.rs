@@ -46,6 +46,13 @@ impl Moment {
     }
 }
 
+/// Partitions by who leads them, and those that nobody does.
+#[derive(Default)]
+pub(super) struct Led<'a> {
+    pub by_leader: BTreeMap<i32, Vec<&'a TopicPartition>>,
+    pub refused: BTreeMap<TopicPartition, Refusal>,
+}
+
 /// For each partition its offset, `None` where no record is as young as asked, or the broker's refusal.
 pub type Offsets = BTreeMap<TopicPartition, Result<Option<i64>, Refusal>>;
 
@@ -68,15 +75,8 @@ impl Client {
     }
 
     fn offsets_once(&mut self, wanted: &BTreeSet<TopicPartition>, moment: Moment) -> Result<Offsets, ClientError> {
-        let mut offsets = Offsets::new();
-        let leaders = self.leaders(wanted)?;
-        let mut by_leader: BTreeMap<i32, Vec<&TopicPartition>> = BTreeMap::new();
-        for place in wanted {
-            match leaders.get(place).cloned().unwrap_or(Err(refusal(ErrorCode::UnknownTopicOrPartition.code()))) {
-                Ok(leader) => by_leader.entry(leader).or_default().push(place),
-                Err(refusal) => drop(offsets.insert(place.clone(), Err(refusal))),
-            }
-        }
+        let Led { by_leader, refused } = self.led(wanted)?;
+        let mut offsets: Offsets = refused.into_iter().map(|(place, refusal)| (place, Err(refusal))).collect();
         for (leader, places) in by_leader {
             let rows = by_topic(places.into_iter().map(|place| (place, moment.timestamp())));
             let request = ListOffsetsRequest {
@@ -97,10 +97,27 @@ impl Client {
         Ok(offsets)
     }
 
+    /// Who is to be asked for what.
+    pub(super) fn led<'a>(
+        &mut self,
+        wanted: impl IntoIterator<Item = &'a TopicPartition>,
+    ) -> Result<Led<'a>, ClientError> {
+        let wanted: BTreeSet<&TopicPartition> = wanted.into_iter().collect();
+        let leaders = self.leaders(&wanted)?;
+        let mut led = Led::default();
+        for place in wanted {
+            match leaders.get(place).cloned().unwrap_or(Err(refusal(ErrorCode::UnknownTopicOrPartition.code()))) {
+                Ok(leader) => led.by_leader.entry(leader).or_default().push(place),
+                Err(refusal) => drop(led.refused.insert(place.clone(), refusal)),
+            }
+        }
+        Ok(led)
+    }
+
     /// Who leads them. Those that are not there are left out, unless the broker says why.
     fn leaders(
         &mut self,
-        wanted: &BTreeSet<TopicPartition>,
+        wanted: &BTreeSet<&TopicPartition>,
     ) -> Result<BTreeMap<TopicPartition, Result<i32, Refusal>>, ClientError> {
         let names: BTreeSet<&String> = wanted.iter().map(|place| &place.topic).collect();
         let names: Vec<String> = names.into_iter().cloned().collect();
@@ -108,7 +125,7 @@ impl Client {
         for topic in self.topics(Some(&names))? {
             let name = topic.name.as_deref().unwrap_or_default();
             for place in wanted.iter().filter(|place| topic.error_code != 0 && place.topic == name) {
-                leaders.insert(place.clone(), Err(refusal(topic.error_code)));
+                leaders.insert((*place).clone(), Err(refusal(topic.error_code)));
             }
             for row in &topic.partitions {
                 let place = TopicPartition { topic: name.to_owned(), partition: row.partition_index };
