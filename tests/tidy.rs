@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files that may contain `unsafe`.
-const UNSAFE_FILES: &[&str] = &["shell/clock.rs", "shell/socket.rs"];
+const UNSAFE_FILES: &[&str] = &["shell/clock.rs", "shell/socket.rs", "shell/volume.rs"];
 
 /// Uses of a banned word that do no harm: file, word, why.
 const EXCEPTIONS: &[(&str, &str, &str)] =

@@ -80,6 +80,40 @@ macro_rules! every_message {
         );
         $check!(list_config_resources::ListConfigResourcesRequest, ListConfigResourcesRequest, []);
         $check!(list_config_resources::ListConfigResourcesResponse, ListConfigResourcesResponse, [config_resources]);
+        $check!(describe_log_dirs::DescribeLogDirsRequest, DescribeLogDirsRequest, []);
+        $check!(describe_log_dirs::DescribeLogDirsResponse, DescribeLogDirsResponse, [results, topics, partitions]);
+        $check!(elect_leaders::ElectLeadersRequest, ElectLeadersRequest, []);
+        $check!(
+            elect_leaders::ElectLeadersResponse,
+            ElectLeadersResponse,
+            [replica_election_results, partition_result]
+        );
+        $check!(
+            alter_partition_reassignments::AlterPartitionReassignmentsRequest,
+            AlterPartitionReassignmentsRequest,
+            [topics, partitions]
+        );
+        $check!(
+            alter_partition_reassignments::AlterPartitionReassignmentsResponse,
+            AlterPartitionReassignmentsResponse,
+            [responses, partitions]
+        );
+        $check!(list_partition_reassignments::ListPartitionReassignmentsRequest, ListPartitionReassignmentsRequest, []);
+        $check!(
+            list_partition_reassignments::ListPartitionReassignmentsResponse,
+            ListPartitionReassignmentsResponse,
+            [topics, partitions]
+        );
+        $check!(describe_quorum::DescribeQuorumRequest, DescribeQuorumRequest, [topics, partitions]);
+        $check!(describe_quorum::DescribeQuorumResponse, DescribeQuorumResponse, [topics, partitions, current_voters]);
+        $check!(update_features::UpdateFeaturesRequest, UpdateFeaturesRequest, [feature_updates]);
+        $check!(update_features::UpdateFeaturesResponse, UpdateFeaturesResponse, []);
+        $check!(describe_producers::DescribeProducersRequest, DescribeProducersRequest, [topics]);
+        $check!(
+            describe_producers::DescribeProducersResponse,
+            DescribeProducersResponse,
+            [topics, partitions, active_producers]
+        );
         $check!(create_partitions::CreatePartitionsRequest, CreatePartitionsRequest, [topics]);
         $check!(create_partitions::CreatePartitionsResponse, CreatePartitionsResponse, [results]);
         $check!(delete_groups::DeleteGroupsRequest, DeleteGroupsRequest, []);
@@ -183,7 +217,7 @@ fn fields_that_a_version_lacks_have_the_same_defaults() {
 /// Says whether the pair of versions could be compared.
 fn same_defaults<Ours: Message + PartialEq + Debug, Theirs: Decodable + Encodable>(old: i16, new: i16) -> bool {
     // Texts that may be null are null by default with us, and empty in Kafka's tables here.
-    let differ = [("DescribeConfigs", 3), ("FindCoordinator", 1)];
+    let differ = [("DescribeConfigs", 3), ("DescribeQuorum", 2), ("FindCoordinator", 1)];
     if differ.iter().any(|&(name, from)| Ours::API.name == name && old < from && new >= from) {
         return false;
     }
@@ -529,6 +563,9 @@ fn same_words(message: &impl Debug) -> String {
         // Kafka's names are a word of Rust, and one that the request has too.
         .replace("_match: ", "match_value: ")
         .replace("EntryResponse {", "EntryData {")
+        // Names of Kafka's that both the request and the reply have.
+        .replace("TopicRequest {", "TopicData {")
+        .replace("PartitionRequest {", "PartitionData {")
         // Of a version that we do not have.
         .replace(", enable_2_pc: false, keep_prepared_txn: false", "")
         .replace(", ongoing_txn_producer_id: -1, ongoing_txn_producer_epoch: -1", "");

@@ -92,7 +92,8 @@ impl PlainDisk {
             | DiskOp::Allocate { .. }
             | DiskOp::DeleteDir { .. }
             | DiskOp::ReadFile { .. }
-            | DiskOp::WriteFile { .. } => {
+            | DiskOp::WriteFile { .. }
+            | DiskOp::Space => {
                 unreachable!("a replay asks for none of these")
             }
         }

@@ -62,6 +62,8 @@ pub enum DiskOp {
     /// Replaces a whole small file: written beside, synced, renamed over, directory synced. After a crash the
     /// old or the new content is there.
     WriteFile { path: PathBuf, data: Bytes },
+    /// How much space the volume of the data directory has.
+    Space,
 }
 
 impl DiskOp {
@@ -93,6 +95,7 @@ impl DiskOp {
             DiskOp::DeleteDir { .. } => "delete dir",
             DiskOp::ReadFile { .. } => "read file",
             DiskOp::WriteFile { .. } => "write file",
+            DiskOp::Space => "space",
         }
     }
 
@@ -120,6 +123,8 @@ pub enum DiskDone {
     Opened { len: u64 },
     /// Read and ReadFile.
     Read(Bytes),
+    /// Space: of the volume in all, and what may still be used of it.
+    Space { total_bytes: u64, usable_bytes: u64 },
     /// Everything else.
     Done,
 }

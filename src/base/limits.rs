@@ -121,6 +121,9 @@ pub const GROUP_NEW_MEMBER_JOIN_MS: u64 = 300_000;
 /// Record bytes of one Fetch reply: larger wishes are met in several replies.
 pub const FETCH_REPLY_BYTES_MAX: usize = 8 << 20;
 
+/// Producers of one core that one DescribeProducers reply tells of.
+pub const PRODUCERS_DESCRIBED_MAX: usize = 100_000;
+
 /// Partitions of one DescribeTopicPartitions reply (Kafka: `max.request.partition.size.limit`).
 pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
 

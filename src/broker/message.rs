@@ -8,6 +8,7 @@ use crate::base::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
 use crate::broker::groups::GroupAsk;
+use crate::broker::survey::{Survey, Surveyed};
 use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::reach::MustReach;
 use crate::meta::MetaRecord;
@@ -54,6 +55,16 @@ pub enum ShardMessage {
         answer: Answer,
     },
     /// To the coordinators on this core; each is answered by its own row of [`ShardMessage::GroupAnswers`].
+    /// A question to the owner of these partitions; answered by [`ShardMessage::Surveyed`].
+    Survey {
+        job: Key,
+        survey: Survey,
+        of: Vec<TopicPartition>,
+    },
+    Surveyed {
+        job: Key,
+        found: Vec<(TopicPartition, Surveyed)>,
+    },
     GroupAsks(Vec<GroupAsk>),
     GroupAnswers(Vec<(Ticket, GroupAnswer)>),
     /// To core 0: decide on a change of metadata; answered by [`ShardMessage::Controlled`].

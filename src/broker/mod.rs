@@ -23,3 +23,4 @@ pub mod session;
 mod settings;
 pub mod shard;
 pub mod shutdown;
+pub mod survey;

@@ -12,9 +12,10 @@ use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult};
 use crate::base::ids::{CoreId, PartitionIndex, TopicId};
 use crate::base::limits;
 use crate::base::metric::Metric;
-use crate::base::slab::Slab;
+use crate::base::slab::{Key, Slab};
 use crate::base::stage::Stage;
 use crate::base::time::{Instant, Now};
+use crate::broker::api::describe_log_dirs;
 use crate::broker::control::Control;
 use crate::broker::effect::{DiskToken, Effect, Effects};
 use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition, WatchEntry};
@@ -68,6 +69,8 @@ enum TokenOf {
     Meta(MetaOp),
     Journal(JournalOp),
     Replay,
+    /// A job that wants to know how much space there is.
+    Space(Key),
     /// The rest of a topic whose deletion a stop interrupted.
     Leftover,
 }
@@ -113,6 +116,11 @@ impl Partitions {
     /// A token for a disk operation of the replay of journals.
     pub fn replay_token(&mut self) -> DiskToken {
         self.tokens.insert(TokenOf::Replay)
+    }
+
+    /// A token for asking on behalf of a job how much space there is.
+    pub fn space_token(&mut self, job: Key) -> DiskToken {
+        self.tokens.insert(TokenOf::Space(job))
     }
 
     /// The numbers given so far; those of partitions that have left are among them.
@@ -193,6 +201,7 @@ impl Shard {
             TokenOf::Meta(op) => Control::on_disk(self, op, result, now, effects),
             TokenOf::Journal(op) => self.on_journal_disk(op, result, now, effects),
             TokenOf::Replay => self.on_replay_disk(result, now, effects),
+            TokenOf::Space(job) => describe_log_dirs::on_space(self, job, result, effects),
             TokenOf::Leftover => {
                 if let Err(error) = result {
                     tracing::error!("cannot remove the rest of a deleted topic, will try at the next start: {error}");

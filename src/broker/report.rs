@@ -18,12 +18,18 @@ pub struct Report {
 }
 
 /// Requests by API, and the errors in their replies.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestCounts {
     /// In the order of the table of APIs.
     requests: [u64; APIS.len()],
     /// By API key and error code. Bounded: there are so many of both.
     errors: BTreeMap<(i16, i16), u64>,
+}
+
+impl Default for RequestCounts {
+    fn default() -> Self {
+        RequestCounts { requests: [0; APIS.len()], errors: BTreeMap::new() }
+    }
 }
 
 impl RequestCounts {

@@ -373,6 +373,8 @@ impl Shard {
                     self.on_group_answer(ticket, answer, effects);
                 }
             }
+            ShardMessage::Survey { job, survey, of } => self.on_survey(from, (job, survey), &of, effects),
+            ShardMessage::Surveyed { job, found } => self.on_surveyed(job, found, effects),
             ShardMessage::Control { job, order } => Control::on_order(self, from, job, order, now, effects),
             ShardMessage::Controlled { job, outcome } => {
                 api::on_controlled(self, job, outcome, now, effects);

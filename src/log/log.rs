@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskOp, DiskResult, FileId};
-use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use crate::base::time::TimestampType;
 use crate::base::time::{Instant, Now};
 use crate::config::TopicSettings;
@@ -174,6 +174,15 @@ pub struct FoundOffset {
     pub offset: Offset,
     pub timestamp_ms: i64,
     pub leader_epoch: LeaderEpoch,
+}
+
+/// An idempotent producer, as its last batch shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveProducer {
+    pub id: ProducerId,
+    pub epoch: ProducerEpoch,
+    pub last_sequence: i32,
+    pub last_timestamp_ms: i64,
 }
 
 /// Why nothing was read. The log is as it was.
@@ -355,6 +364,11 @@ impl Log {
         let sealed = self.segments.len().saturating_sub(1);
         let sealed: u64 = self.segments.iter().take(sealed).map(|segment| segment.len).sum();
         sealed + self.writer.size_bytes()
+    }
+
+    /// Producers that the log remembers, by id, at most so many.
+    pub fn active_producers(&self, count_max: usize) -> Vec<ActiveProducer> {
+        self.producers.active().take(count_max).collect()
     }
 
     /// The epoch of the last batch: no lower one may append.

@@ -14,6 +14,7 @@ use crate::base::limits::{PRODUCER_BATCHES_KEPT, PRODUCERS_PER_PARTITION_MAX};
 use crate::wire::batch::BatchHeader;
 
 use super::file::{FileReader, FileWriter};
+use super::log::ActiveProducer;
 
 /// How often idle producers are looked for (Kafka: `producer.id.expiration.check.interval.ms`).
 const SWEEP_MS: i64 = 600_000;
@@ -87,6 +88,19 @@ impl Producers {
         }
         let expected = if epoch == latest.epoch { next_sequence(latest.last_sequence) } else { 0 };
         if first == expected { Verdict::Append } else { Verdict::OutOfOrder }
+    }
+
+    /// By id.
+    pub(super) fn active(&self) -> impl Iterator<Item = ActiveProducer> {
+        self.by_id.iter().map(|(&id, producer)| {
+            let latest = producer.latest();
+            ActiveProducer {
+                id,
+                epoch: latest.epoch,
+                last_sequence: latest.last_sequence,
+                last_timestamp_ms: latest.timestamp_ms,
+            }
+        })
     }
 
     /// A batch was given the offsets from `base` on. `safe_end` bounds what a failed write can still take back.

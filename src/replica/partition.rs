@@ -21,7 +21,8 @@ use crate::config::TopicSettings;
 use crate::log::cache::TailCache;
 use crate::log::commit::ToJournal;
 use crate::log::log::{
-    AppendError, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError, ReadTicket, WriteTimes,
+    ActiveProducer, AppendError, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError,
+    ReadTicket, WriteTimes,
 };
 use crate::log::reach::MustReach;
 use crate::wire::batch::{self, BatchError, BatchLimits};
@@ -369,6 +370,16 @@ impl Partition {
         if let Ok(place) = self.watches.binary_search(&watch) {
             self.watches.remove(place);
         }
+    }
+
+    /// Bytes of all batches that the log holds.
+    pub fn size_bytes(&self) -> u64 {
+        self.log.size_bytes()
+    }
+
+    /// Producers that the log remembers, by id, at most so many.
+    pub fn active_producers(&self, count_max: usize) -> Vec<ActiveProducer> {
+        self.log.active_producers(count_max)
     }
 
     pub fn is_online(&self) -> bool {

@@ -22,6 +22,7 @@ use glommio::{GlommioError, executor};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::limits::{DISK_READ_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::shell::durable::{Way, Ways};
+use crate::shell::volume;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -116,6 +117,7 @@ impl Disk {
             DiskOp::WriteFile { path, data } => {
                 self.blocking("write", path, move |path| write_file(&path, &data)).await
             }
+            DiskOp::Space => self.blocking("space of", PathBuf::new(), |path| volume::space(&path)).await,
         }
     }
 

@@ -23,4 +23,5 @@ pub mod run;
 pub mod signals;
 pub mod socket;
 pub mod stage_log;
-pub mod watch;
+pub mod volume;
+mod watch;

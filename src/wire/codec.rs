@@ -210,6 +210,7 @@ numbers! {
     i32, i32, 4, |rng| rng.next_u64() as i32;
     i64, i64, 8, |rng| rng.next_u64() as i64;
     TopicId, topic_id, 16, |rng| TopicId::random(rng);
+    u16, u16, 2, |rng| rng.next_u64() as u16;
 }
 
 impl Value for Float64 {

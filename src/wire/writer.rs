@@ -91,6 +91,11 @@ impl Writer {
     }
 
     #[inline]
+    pub fn u16(&mut self, value: u16) {
+        self.buffer.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
     pub fn i32(&mut self, value: i32) {
         self.buffer.extend_from_slice(&value.to_be_bytes());
     }

@@ -277,6 +277,7 @@ impl SimDisk {
                 self.settle_names(&dir);
                 Ok(DiskDone::Done)
             }
+            DiskOp::Space => Ok(DiskDone::Space { total_bytes: 1 << 40, usable_bytes: 1 << 39 }),
             DiskOp::ReadFile { path } => {
                 self.maybe_fail(self.faults.failing_reads, "read")?;
                 let file = self.names.get(&path).ok_or_else(|| error(DiskErrorKind::NotFound, "read"))?;

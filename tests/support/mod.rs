@@ -109,6 +109,7 @@ impl MemDisk {
                 self.files.retain(|path, _| path.parent() != Some(&dir));
                 Ok(DiskDone::Done)
             }
+            DiskOp::Space => Ok(DiskDone::Space { total_bytes: 1 << 40, usable_bytes: 1 << 39 }),
             DiskOp::ReadFile { path } => match self.files.get(&path) {
                 Some(content) => Ok(DiskDone::Read(Bytes::copy_from_slice(content))),
                 None => Err(error(DiskErrorKind::NotFound)),

@@ -1,19 +1,36 @@
-//! ApiVersions (API 18, versions 0–4): the table, told to clients.
+//! ApiVersions (API 18, versions 0–4): the table, told to clients, and the features.
 //!
 //! *Owns*: nothing. *Never*: lists what `api::APIS` does not. *Runs on*: the core whose client asked.
 
-use crate::broker::api::{self, APIS, key};
+use crate::broker::api::{self, APIS, features, key};
 use crate::broker::effect::Effects;
 use crate::broker::session::Reply;
 use crate::broker::shard::{Request, Shard};
 use crate::wire::errors::ErrorCode;
 use crate::wire::frame;
-use crate::wire::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use crate::wire::messages::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
 
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let asker = request.asker;
     let Some(_) = api::decode::<ApiVersionsRequest>(shard, &mut request, "ApiVersions", effects) else { return };
-    shard.reply(key::API_VERSIONS, asker, &answer(ErrorCode::None), effects);
+    let mut reply = answer(ErrorCode::None);
+    for feature in features::features() {
+        reply.supported_features.push(SupportedFeatureKey {
+            name: feature.name.into(),
+            min_version: feature.level,
+            max_version: feature.level,
+        });
+        reply.finalized_features.push(FinalizedFeatureKey {
+            name: feature.name.into(),
+            max_version_level: feature.level,
+            min_version_level: feature.level,
+        });
+    }
+    // The levels never change.
+    reply.finalized_features_epoch = 0;
+    shard.reply(key::API_VERSIONS, asker, &reply, effects);
 }
 
 /// The client speaks a version we do not: answered in version 0, which every client reads (KIP-511).

@@ -13,8 +13,13 @@ pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
+pub mod describe_log_dirs;
+pub mod describe_producers;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod elect_leaders;
 pub mod epoch_ends;
+pub mod features;
 pub mod fetch;
 pub mod fetch_rows;
 pub mod fetch_session;
@@ -30,6 +35,7 @@ pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod produce;
+pub mod reassignments;
 
 use crate::base::slab::Key;
 use crate::base::time::Now;
@@ -89,11 +95,18 @@ apis! {
     23 OffsetForLeaderEpoch 2..=4 => epoch_ends::handle,
     32 DescribeConfigs 1..=4 => describe_configs::handle,
     33 AlterConfigs 0..=2 => alter_configs::handle,
+    35 DescribeLogDirs 1..=4 => describe_log_dirs::handle,
     37 CreatePartitions 0..=3 => create_partitions::handle,
     42 DeleteGroups 0..=2 => delete_groups::handle,
+    43 ElectLeaders 0..=2 => elect_leaders::handle,
     44 IncrementalAlterConfigs 0..=1 => alter_configs::handle_incremental,
+    45 AlterPartitionReassignments 0..=1 => reassignments::handle_alter,
+    46 ListPartitionReassignments 0..=0 => reassignments::handle_list,
     47 OffsetDelete 0..=0 => offset_delete::handle,
+    55 DescribeQuorum 0..=2 => describe_quorum::handle,
+    57 UpdateFeatures 0..=2 => features::handle,
     60 DescribeCluster 0..=2 => describe_cluster::handle,
+    61 DescribeProducers 0..=0 => describe_producers::handle,
     68 ConsumerGroupHeartbeat 0..=1 => group_membership::handle_consumer_heartbeat,
     69 ConsumerGroupDescribe 0..=1 => consumer_group_describe::handle,
     74 ListConfigResources 0..=1 => list_config_resources::handle,
@@ -123,11 +136,18 @@ pub mod key {
     pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
     pub const DESCRIBE_CONFIGS: i16 = 32;
     pub const ALTER_CONFIGS: i16 = 33;
+    pub const DESCRIBE_LOG_DIRS: i16 = 35;
     pub const CREATE_PARTITIONS: i16 = 37;
     pub const DELETE_GROUPS: i16 = 42;
+    pub const ELECT_LEADERS: i16 = 43;
     pub const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
+    pub const ALTER_PARTITION_REASSIGNMENTS: i16 = 45;
+    pub const LIST_PARTITION_REASSIGNMENTS: i16 = 46;
     pub const OFFSET_DELETE: i16 = 47;
+    pub const DESCRIBE_QUORUM: i16 = 55;
+    pub const UPDATE_FEATURES: i16 = 57;
     pub const DESCRIBE_CLUSTER: i16 = 60;
+    pub const DESCRIBE_PRODUCERS: i16 = 61;
     pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
     pub const CONSUMER_GROUP_DESCRIBE: i16 = 69;
     pub const LIST_CONFIG_RESOURCES: i16 = 74;
@@ -199,7 +219,9 @@ pub(in crate::broker) fn on_controlled(
         | Work::EpochEnds(_)
         | Work::DeleteRecords(_)
         | Work::InitProducerId
-        | Work::Group(_) => {
+        | Work::Group(_)
+        | Work::DescribeLogDirs(_)
+        | Work::DescribeProducers(_) => {
             unreachable!("only changes of metadata are ordered under a job's own key")
         }
     }
