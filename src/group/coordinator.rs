@@ -193,6 +193,7 @@ impl Coordinator {
                 Group::Consumer(group) => group.on_loaded(turn),
             });
         }
+        self.forget_lost_topics(context);
         self.set_expiry(context);
     }
 
@@ -265,6 +266,17 @@ impl Coordinator {
                     self.expire(context);
                     self.set_expiry(context);
                 }
+            }
+        }
+    }
+
+    /// Topics may have been deleted while nobody coordinated.
+    fn forget_lost_topics(&mut self, context: &mut Context<'_>) {
+        for key in self.names.values() {
+            let Some(Row { name, offsets, .. }) = self.groups.get_mut(*key) else { continue };
+            let lost = offsets.topics().filter(|topic| context.topics.by_name(topic).is_none());
+            for topic in lost.map(str::to_owned).collect::<Vec<_>>() {
+                offsets.delete_topic(name, &topic, context.out);
             }
         }
     }

@@ -58,6 +58,11 @@ impl GroupOffsets {
         self.topics.is_empty()
     }
 
+    /// The topics of which there are offsets.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        self.topics.keys().map(String::as_str)
+    }
+
     /// Takes what a client commits. Offsets whose metadata is too long are refused, the others stand.
     pub fn commit(
         &mut self,

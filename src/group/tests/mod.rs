@@ -55,15 +55,20 @@ fn check_with(settings: Settings, transcript: &str) {
     assert!(played == expect, "the transcript goes otherwise:\n{played}");
 }
 
-struct NoTopics;
+/// Every topic that is named, but those that were lost.
+#[derive(Default)]
+struct EveryTopic {
+    lost: Vec<String>,
+}
 
-impl Topics for NoTopics {
+impl Topics for EveryTopic {
     fn version(&self) -> u64 {
         0
     }
 
-    fn by_name(&self, _: &str) -> Option<KnownTopic> {
-        None
+    fn by_name(&self, name: &str) -> Option<KnownTopic> {
+        let known = KnownTopic { id: TopicId::ZERO, partitions: 1 };
+        (!self.lost.iter().any(|lost| lost == name)).then_some(known)
     }
 
     fn name_of(&self, _: TopicId) -> Option<&str> {
@@ -78,6 +83,7 @@ impl Topics for NoTopics {
 struct Stage {
     coordinator: Coordinator,
     settings: Settings,
+    topics: EveryTopic,
     now: Now,
     rng: Rng,
     job: Key,
@@ -108,6 +114,7 @@ impl Stage {
         Stage {
             coordinator: Coordinator::default(),
             settings,
+            topics: EveryTopic::default(),
             now: Now { mono: Instant(0), wall_ms: 1_000_000 },
             rng: Rng::new(1),
             job: Slab::default().insert(()),
@@ -123,6 +130,11 @@ impl Stage {
         match verb {
             "wait" => return self.wait(words.0[0].parse().expect("milliseconds")),
             "load" => return self.load(),
+            // Without telling anybody.
+            "drop" => {
+                self.topics.lost.push(words.0[0].to_owned());
+                return String::new();
+            }
             "lose" => {
                 let name = words.0[0].to_owned();
                 return self.call(|coordinator, context| coordinator.on_topics_deleted(&[name], context.out));
@@ -266,8 +278,13 @@ impl Stage {
 
     fn call(&mut self, call: impl FnOnce(&mut Coordinator, &mut Context<'_>)) -> String {
         let mut out = GroupOut::default();
-        let mut context =
-            Context { settings: &self.settings, topics: &NoTopics, now: self.now, rng: &mut self.rng, out: &mut out };
+        let mut context = Context {
+            settings: &self.settings,
+            topics: &self.topics,
+            now: self.now,
+            rng: &mut self.rng,
+            out: &mut out,
+        };
         call(&mut self.coordinator, &mut context);
         self.tell(out)
     }

@@ -239,6 +239,25 @@ fn offsets_go_with_their_topic_or_at_a_clients_wish() {
 }
 
 #[test]
+fn a_topic_that_went_while_nobody_coordinated_is_missed_at_the_next_load() {
+    check(
+        "
+        > commit admin at t/0 offset 1
+        record: offset t/0 is 1 ``
+        commit admin: NONE
+        > commit admin at u/0 offset 1
+        record: offset u/0 is 1 ``
+        commit admin: NONE
+        > drop t
+        > load
+        record: offset t/0 gone
+        > fetch
+        fetch: NONE u/0 is 1 ``
+        ",
+    );
+}
+
+#[test]
 fn a_deleted_group_takes_its_offsets_with_it() {
     check(
         "
