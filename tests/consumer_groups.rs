@@ -170,6 +170,31 @@ fn a_pattern_stands_for_topics_that_come_later() {
 }
 
 #[test]
+fn a_group_changes_its_protocol_and_back_while_members_stay() {
+    let dir = directory();
+    let (broker, [bootstrap, _]) = broker_with_topic(dir.path());
+    for strategy in ["range", "cooperative-sticky"] {
+        let board = Board::default();
+        let classic = [("partition.assignment.strategy", strategy), ("group.id", strategy)];
+        let first = Member::on_board(&bootstrap, &classic, &board, "first");
+        wait_until("one member has everything", || first.assigned() == all());
+        let consumer = [CONSUMER_PROTOCOL, ("group.id", strategy)];
+        let second = Member::on_board(&bootstrap, &consumer, &board, "second");
+        wait_until("the two protocols share", || is_shared(&first, &second));
+        let third = Member::on_board(&bootstrap, &classic, &board, "third");
+        wait_until("three have something", || [&first, &second, &third].iter().all(|one| !one.assigned().is_empty()));
+        drop(third);
+        wait_until("the two protocols share again", || is_shared(&first, &second));
+        drop(second);
+        wait_until("the classic one has everything", || first.assigned() == all());
+        let third = Member::on_board(&bootstrap, &classic, &board, "third");
+        wait_until("two classic ones share", || is_shared(&first, &third));
+        drop((first, third));
+    }
+    broker.stop();
+}
+
+#[test]
 fn an_assignor_is_asked_for_and_one_that_is_not_there_is_refused() {
     let dir = directory();
     let (broker, [bootstrap, _]) = broker_with_topic(dir.path());

@@ -131,6 +131,24 @@ impl ClassicGroup {
         group
     }
 
+    /// A group whose members come from the consumer protocol, in the generation that they know. Each has what it had,
+    /// until the rebalance that begins now.
+    pub(super) fn migrated(generation: i32, members: Vec<ClassicMember>, turn: &mut Turn<'_>) -> ClassicGroup {
+        let mut group =
+            ClassicGroup { generation, protocol_type: Some(CONSUMER.to_owned()), ..ClassicGroup::default() };
+        for member in members {
+            group.add(member);
+        }
+        group.protocol = group.choose_protocol();
+        group.become_state(State::Stable, turn.now.wall_ms);
+        group.store(turn);
+        group.on_loaded(turn);
+        if group.state == State::Stable {
+            group.prepare_rebalance(turn);
+        }
+        group
+    }
+
     /// The members of the log are alive until they have been silent for their time.
     pub fn on_loaded(&mut self, turn: &mut Turn<'_>) {
         let numbers: Vec<u32> = self.members.keys().copied().collect();

@@ -524,7 +524,7 @@ fn refuse(ticket: Ticket, member_id: &str, error: ErrorCode, turn: &mut Turn<'_>
 }
 
 /// A name of the member's own, and a random part (Kafka: `generateMemberId`).
-fn new_member_id(name: &str, rng: &mut Rng) -> String {
+pub(super) fn new_member_id(name: &str, rng: &mut Rng) -> String {
     let cut = (0..=name.len().min(limits::GROUP_NAME_BYTES_MAX)).rev().find(|&at| name.is_char_boundary(at));
     format!("{}-{}", &name[..cut.unwrap_or(0)], TopicId::random(rng))
 }

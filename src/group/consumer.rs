@@ -95,6 +95,11 @@ impl ConsumerGroup {
         self.members.is_empty()
     }
 
+    /// Whether nobody in it speaks the consumer protocol.
+    pub(super) fn is_all_classic(&self) -> bool {
+        self.members.values().all(ConsumerMember::is_classic)
+    }
+
     pub fn member(&self, id: &str) -> Option<&ConsumerMember> {
         self.members.get(id)
     }

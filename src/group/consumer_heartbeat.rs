@@ -119,8 +119,15 @@ fn check_assignor(name: Option<&Text>, allowed: &[Assignor]) -> Result<(), Refus
     Err(Refusal::new(ErrorCode::UnsupportedAssignor, message))
 }
 
+/// What a request changes of its member. `None`: nothing.
+pub(super) struct Change {
+    pub metadata: Option<MemberMetadata>,
+    /// If it is one that the group does not know.
+    pub pattern: Option<TopicPattern>,
+}
+
 /// Where a request finds its member.
-enum Seat {
+pub(super) enum Seat {
     Member,
     New,
     /// A static member that comes back under a new id takes the place of the old one.
@@ -141,39 +148,16 @@ impl ConsumerGroup {
         let owned = ask.topic_partitions.as_deref().map(owned_set);
         let epoch = GroupEpoch(ask.member_epoch);
         let seat = self.find_seat(member_id, ask.instance_id.as_deref(), epoch, owned.as_ref())?;
-        let new = ConsumerMember::default();
-        let member = match &seat {
-            Seat::Member => &self.members[member_id],
-            Seat::New => &new,
-            Seat::Replaces(old) => &self.members[old],
-        };
+        let member = self.seated(&seat, member_id);
         check_state(member, owned.as_ref())?;
-        let is_new = matches!(seat, Seat::New);
-        let metadata =
-            (is_new || !says_the_same(&member.metadata, ask, caller)).then(|| updated(&member.metadata, ask, caller));
+        let metadata = match member.map(|member| &member.metadata) {
+            Some(before) if says_the_same(before, ask, caller) => None,
+            Some(before) => Some(updated(before, ask, caller)),
+            None => Some(updated(&MemberMetadata::default(), ask, caller)),
+        };
+        let assigned_before = member.map(|member| member.current.assigned.clone()).unwrap_or_default();
         let pattern = self.new_pattern(metadata.as_ref())?;
-        let assigned_before = member.current.assigned.clone();
-        let names_changed = metadata.as_ref().is_some_and(|metadata| metadata.topics != member.metadata.topics);
-        let pattern_changed = metadata.as_ref().is_some_and(|metadata| metadata.pattern != member.metadata.pattern);
-        let subscription_changed = names_changed || pattern_changed;
-
-        if let Seat::Replaces(old) = &seat {
-            self.replace_member(old, member_id, records);
-        }
-        if let Some(metadata) = metadata {
-            let text = metadata.pattern.clone();
-            self.put(ConsumerRecord::Member(member_id.to_owned(), Some(metadata)), records);
-            if pattern_changed {
-                self.drop_unused_patterns(records);
-            }
-            if let Some(pattern) = pattern {
-                self.put_pattern(&text, &pattern, view, records);
-            }
-        }
-        let topics_changed = self.refresh_patterns(view, records);
-        let is_first = self.epoch == GroupEpoch::default();
-        self.rebalance(is_first || subscription_changed || topics_changed, view, records);
-        self.reconcile(member_id, subscription_changed, owned.as_ref(), view, records);
+        self.admit(&seat, member_id, Change { metadata, pattern }, owned.as_ref(), view, records);
         let session_timeout_ms = view.settings.group_consumer_session_timeout_ms;
         let session = view.now.mono.after_ms(u64::from(session_timeout_ms));
         self.set_deadlines(member_id, |deadlines| {
@@ -181,6 +165,49 @@ impl ConsumerGroup {
             (deadlines.join, deadlines.sync) = (None, None);
         });
         Ok(self.answer(ask, member_id, &assigned_before, view))
+    }
+
+    /// Carries out what a member wants that joins or stays.
+    pub(super) fn admit(
+        &mut self,
+        seat: &Seat,
+        member_id: &str,
+        change: Change,
+        owned: Option<&Assignment>,
+        view: &View,
+        records: &mut Vec<ConsumerRecord>,
+    ) {
+        if let Seat::Replaces(old) = seat {
+            self.replace_member(old, member_id, records);
+        }
+        let mut subscription_changed = false;
+        if let Some(metadata) = change.metadata {
+            let before = self.members.get(member_id).map(|member| &member.metadata);
+            let pattern_changed = before.map_or("", |before| &before.pattern) != metadata.pattern;
+            let topics_changed = before.map_or(!metadata.topics.is_empty(), |before| before.topics != metadata.topics);
+            subscription_changed = pattern_changed || topics_changed;
+            let text = metadata.pattern.clone();
+            self.put(ConsumerRecord::Member(member_id.to_owned(), Some(metadata)), records);
+            if pattern_changed {
+                self.drop_unused_patterns(records);
+            }
+            if let Some(pattern) = change.pattern {
+                self.put_pattern(&text, &pattern, view, records);
+            }
+        }
+        let topics_changed = self.refresh_patterns(view, records);
+        let is_first = self.epoch == GroupEpoch::default();
+        self.rebalance(is_first || subscription_changed || topics_changed, view, records);
+        self.reconcile(member_id, subscription_changed, owned, view, records);
+    }
+
+    /// What the member that takes a seat was before; `None`: it is new.
+    pub(super) fn seated(&self, seat: &Seat, member_id: &str) -> Option<&ConsumerMember> {
+        match seat {
+            Seat::Member => self.members.get(member_id),
+            Seat::New => None,
+            Seat::Replaces(old) => self.members.get(old),
+        }
     }
 
     /// A member leaves, for good or, if it is static, for a while.
@@ -397,8 +424,9 @@ fn check_epoch(member: &ConsumerMember, epoch: GroupEpoch, owned: Option<&Assign
 }
 
 /// A member whose state was written by a newer broker starts again from nothing.
-fn check_state(member: &ConsumerMember, owned: Option<&Assignment>) -> Result<(), Refusal> {
-    if member.current.state != MemberState::Unknown || owned.is_some_and(Assignment::is_empty) {
+fn check_state(member: Option<&ConsumerMember>, owned: Option<&Assignment>) -> Result<(), Refusal> {
+    let is_known = member.is_none_or(|member| member.current.state != MemberState::Unknown);
+    if is_known || owned.is_some_and(Assignment::is_empty) {
         return Ok(());
     }
     let message = "The member is in a state that this broker does not know. \

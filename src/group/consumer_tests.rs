@@ -96,6 +96,20 @@ impl World {
         self.beat(self.clients.len() - 1, false);
     }
 
+    fn join_as(&mut self, id: &str, topic: &str) {
+        self.clients.push(Client {
+            id: id.to_owned(),
+            instance_id: None,
+            topics: vec![topic.to_owned()],
+            regex: String::new(),
+            epoch: 0,
+            owned: Assignment::default(),
+            given: Assignment::default(),
+            is_known: false,
+        });
+        self.beat(self.clients.len() - 1, false);
+    }
+
     fn subscription(&mut self) -> (Vec<String>, String) {
         let topics = TOPICS.iter().filter(|_| self.rng.below(2) == 0).map(|name| (*name).to_owned()).collect();
         let regex = ["", "", "[ab]", ".*"][self.rng.below(4) as usize].to_owned();
@@ -277,4 +291,29 @@ fn random_clients_never_share_a_partition_and_end_with_all_of_them() {
         world.check_settled();
         world.check_restart();
     }
+}
+
+#[test]
+fn a_hundred_members_have_their_share_two_heartbeats_after_the_last_has_joined() {
+    let mut world = World::new(1);
+    world.scene.topics = Default::default();
+    world.scene.topics.set("t", 100);
+    for number in 0..100 {
+        world.join_as(&format!("m{number:03}"), "t");
+    }
+    for _ in 0..2 {
+        world.scene.wait(5_000);
+        for client in 0..100 {
+            world.beat(client, false);
+            let given = world.clients[client].given.clone();
+            if world.clients[client].owned != given {
+                // Clients tell at once when they have given something up.
+                world.clients[client].owned = given;
+                world.beat(client, false);
+            }
+        }
+        world.check();
+    }
+    world.check_settled();
+    assert!(world.clients.iter().all(|client| client.owned.len() == 1));
 }

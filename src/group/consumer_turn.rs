@@ -3,14 +3,19 @@
 //! *Owns*: the way between the two forms. *Never*: decides what a request does. *Runs on*: the core of the coordinator.
 
 use crate::base::ids::{GroupEpoch, TopicId};
-use crate::group::ask::{Answer, Caller, Ticket};
+use crate::group::ask::{Answer, Caller, Ticket, heartbeat, join_refused, sync_refused};
+use crate::group::classic_rebalance::new_member_id;
 use crate::group::consumer::{ConsumerGroup, View};
 use crate::group::consumer_record::ConsumerRecord;
 use crate::group::coordinator::{Alarm, GroupOut, Turn};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use crate::wire::messages::heartbeat::HeartbeatRequest;
+use crate::wire::messages::join_group::JoinGroupRequest;
+use crate::wire::messages::leave_group::LeaveGroupRequest;
 use crate::wire::messages::offset_commit::OffsetCommitRequest;
 use crate::wire::messages::offset_fetch::OffsetFetchRequestGroup;
+use crate::wire::messages::sync_group::SyncGroupRequest;
 
 impl ConsumerGroup {
     /// A member joins, stays or leaves. The request was checked by [`super::consumer_heartbeat::check`].
@@ -31,6 +36,28 @@ impl ConsumerGroup {
             }
         });
         turn.answer(to, Answer::ConsumerGroupHeartbeat(answer.unwrap_or_else(Into::into)));
+    }
+
+    /// A member of the classic protocol joins.
+    pub fn on_join(&mut self, to: Ticket, ask: &JoinGroupRequest, caller: &Caller, turn: &mut Turn<'_>) {
+        let made_id = new_member_id(&caller.client_id, turn.rng);
+        let answer = self.decide(turn, |group, view, records| group.join_classic(ask, &made_id, caller, view, records));
+        turn.answer(to, Answer::JoinGroup(answer.unwrap_or_else(|error| join_refused(&ask.member_id, error))));
+    }
+
+    pub fn on_sync(&mut self, to: Ticket, ask: &SyncGroupRequest, turn: &mut Turn<'_>) {
+        let answer = self.decide(turn, |group, view, _| group.sync_classic(ask, view));
+        turn.answer(to, Answer::SyncGroup(answer.unwrap_or_else(sync_refused)));
+    }
+
+    pub fn on_classic_heartbeat(&mut self, to: Ticket, ask: &HeartbeatRequest, turn: &mut Turn<'_>) {
+        let answer = self.decide(turn, |group, view, _| group.beat_classic(ask, view));
+        turn.answer(to, heartbeat(answer.err().unwrap_or_default()));
+    }
+
+    pub fn on_leave(&mut self, to: Ticket, ask: &LeaveGroupRequest, caller: &Caller, turn: &mut Turn<'_>) {
+        let answer = self.decide(turn, |group, view, records| group.leave_classic(ask, caller, view, records));
+        turn.answer(to, Answer::LeaveGroup(answer));
     }
 
     pub fn on_alarm(&mut self, turn: &mut Turn<'_>) {
@@ -80,6 +107,12 @@ impl ConsumerGroup {
         }
         self.arm(turn);
         result
+    }
+
+    /// The group ends: nobody is to be woken for it.
+    pub(super) fn disarm(&mut self, turn: &mut Turn<'_>) {
+        self.alarm = None;
+        self.arm(turn);
     }
 
     /// One alarm is set for all members. It moves when one of them has a deadline before it, or when it went off.

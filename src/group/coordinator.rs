@@ -14,9 +14,10 @@ use bytes::Bytes;
 
 use super::ask::{Answer, Ask, Caller, Ticket, commit_refused, describe_refused, heartbeat};
 use super::classic::ClassicGroup;
-use super::consumer::ConsumerGroup;
-use super::consumer_heartbeat;
+use super::consumer::{ConsumerGroup, View};
+use super::consumer_heartbeat::{self, Refusal};
 use super::consumer_record::ConsumerRecord;
+use super::migration;
 use super::offsets::{GroupOffsets, RetainedSince};
 use super::records::{self, GroupRecord, StoredRecord};
 use super::topics::Topics;
@@ -313,15 +314,25 @@ impl Coordinator {
             None if creates => self.create(&name),
             None => return context.out.answers.push((ticket, not_a_member(&ask, caller))),
         };
+        if matches!(ask, Ask::JoinGroup(_)) {
+            self.on_group(key, context, |group, _, turn| match group {
+                Group::Consumer(consumer) if consumer.is_empty() => {
+                    consumer.forget(turn.name, turn.out);
+                    consumer.disarm(turn);
+                    *group = Group::Classic(ClassicGroup::default());
+                }
+                _ => {}
+            });
+        }
         self.on_group(key, context, |group, _, turn| match (group, ask) {
             (Group::Classic(group), Ask::JoinGroup(ask)) => group.on_join(ticket, &ask, caller, turn),
             (Group::Classic(group), Ask::SyncGroup(ask)) => group.on_sync(ticket, &ask, caller, turn),
             (Group::Classic(group), Ask::Heartbeat(ask)) => group.on_heartbeat(ticket, &ask, turn),
             (Group::Classic(group), Ask::LeaveGroup(ask)) => group.on_leave(ticket, &ask, caller, turn),
-            (Group::Consumer(_), ask @ Ask::JoinGroup(_)) => {
-                turn.answer(ticket, ask.refused(ErrorCode::InconsistentGroupProtocol));
-            }
-            (Group::Consumer(_), ask) => turn.answer(ticket, not_a_member(&ask, caller)),
+            (Group::Consumer(group), Ask::JoinGroup(ask)) => group.on_join(ticket, &ask, caller, turn),
+            (Group::Consumer(group), Ask::SyncGroup(ask)) => group.on_sync(ticket, &ask, turn),
+            (Group::Consumer(group), Ask::Heartbeat(ask)) => group.on_classic_heartbeat(ticket, &ask, turn),
+            (Group::Consumer(group), Ask::LeaveGroup(ask)) => group.on_leave(ticket, &ask, caller, turn),
             (_, ask) => turn.answer(ticket, ask.refused(ErrorCode::UnknownServerError)),
         });
     }
@@ -360,6 +371,11 @@ impl Coordinator {
                     // Refused: nothing becomes of it.
                     turn.out.records.truncate(records_before);
                 } else {
+                    *group = Group::Consumer(consumer);
+                }
+            }
+            Group::Classic(classic) if joins => {
+                if let Some(consumer) = upgrade(ticket, ask, caller, classic, turn) {
                     *group = Group::Consumer(consumer);
                 }
             }
@@ -536,6 +552,11 @@ impl Coordinator {
             deadlines: &mut self.deadlines,
         };
         call(&mut row.group, &mut row.offsets, &mut turn);
+        if let Group::Consumer(consumer) = &mut row.group
+            && consumer.should_downgrade(turn.settings)
+        {
+            row.group = Group::Classic(consumer.downgraded(&mut turn));
+        }
     }
 }
 
@@ -591,6 +612,43 @@ impl Group {
             Group::Consumer(group) => group.forget(name, out),
         }
     }
+}
+
+/// Lets a member of the consumer protocol join a classic group with members. `None`: the group stays what it is.
+fn upgrade(
+    ticket: Ticket,
+    ask: &ConsumerGroupHeartbeatRequest,
+    caller: &Caller,
+    classic: &mut ClassicGroup,
+    turn: &mut Turn<'_>,
+) -> Option<ConsumerGroup> {
+    let view = View { settings: turn.settings, topics: turn.topics, now: turn.now };
+    let mut records = Vec::new();
+    let upgraded = migration::upgraded(classic, &view, &mut records);
+    let mut consumer = match upgraded {
+        Ok(consumer) => consumer,
+        Err(why) => {
+            let message = format!("Cannot upgrade classic group {} to consumer group because {why}.", turn.name);
+            let refusal = Refusal { error: ErrorCode::GroupIdNotFound, message };
+            turn.answer(ticket, Answer::ConsumerGroupHeartbeat(refusal.into()));
+            return None;
+        }
+    };
+    let records_before = turn.out.records.len();
+    classic.forget(turn.name, turn.out);
+    for record in &records {
+        turn.record(record.to_record(turn.name));
+    }
+    consumer.on_heartbeat(ticket, ask, caller, turn);
+    if consumer.is_all_classic() {
+        // Refused: nothing becomes of it.
+        consumer.disarm(turn);
+        turn.out.records.truncate(records_before);
+        return None;
+    }
+    // Whoever waits for the others joins again, and finds the new group.
+    classic.unload(ErrorCode::RebalanceInProgress, turn.out);
+    Some(consumer)
 }
 
 /// What is wrong with the name of a group. Admin requests may look for any.

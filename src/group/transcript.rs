@@ -11,6 +11,7 @@ use super::assignment::Assignment;
 use super::consumer_member::MemberState;
 use super::consumer_record::ConsumerRecord;
 use super::coordinator::{Context, Coordinator, GroupOut};
+use super::embedded;
 use super::records::{self, GroupRecord, StoredRecord};
 use super::topics::{KnownTopic, Topics};
 use crate::base::ids::{CoreId, TopicId};
@@ -19,11 +20,16 @@ use crate::base::slab::Slab;
 use crate::base::time::{Instant, Now};
 use crate::config::{Notation, Origin, Settings};
 use crate::wire::errors::ErrorCode;
+use crate::wire::messages::consumer_group_describe::{self, DescribedGroup};
 use crate::wire::messages::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, TopicPartitions};
+use crate::wire::messages::heartbeat::HeartbeatRequest;
+use crate::wire::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
+use crate::wire::messages::leave_group::LeaveGroupRequest;
 use crate::wire::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use crate::wire::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use crate::wire::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
 /// Runs the inputs of a transcript and compares all of it.
 pub(in crate::group) fn check(expect: &str) {
@@ -47,6 +53,8 @@ pub(in crate::group) struct Scene {
     pub settings: Settings,
     pub now: Now,
     rng: Rng,
+    /// The ids that the coordinator made for members of the classic protocol.
+    ids: BTreeMap<String, String>,
 }
 
 #[derive(Default)]
@@ -96,6 +104,7 @@ impl Scene {
             settings: Settings::default(),
             now: Now { mono: Instant(0), wall_ms: 1_000_000 },
             rng: Rng::new(1),
+            ids: BTreeMap::new(),
         };
         scene.call(|coordinator, context| coordinator.on_loaded(context));
         scene
@@ -103,9 +112,13 @@ impl Scene {
 
     /// Asks, and gives the answers and what was recorded.
     pub fn ask(&mut self, ask: Ask, version: i16) -> GroupOut {
+        self.ask_as("client", ask, version)
+    }
+
+    fn ask_as(&mut self, client: &str, ask: Ask, version: i16) -> GroupOut {
         let mut jobs = Slab::default();
         let ticket = Ticket { core: CoreId(0), job: jobs.insert(()), at: 0 };
-        let caller = Caller { version, client_id: "client".into(), client_host: "/host".into() };
+        let caller = Caller { version, client_id: client.into(), client_host: "/host".into() };
         self.call(|coordinator, context| coordinator.on_ask(ticket, ask, &caller, context))
     }
 
@@ -176,12 +189,31 @@ impl Scene {
                     "join" | "beat" | "leave" | "away" => self.heartbeat(who, verb, &words),
                     "commit" => self.commit(who, &words),
                     "fetch" => self.fetch(who, &words),
+                    "classic-join" => self.classic_join(who, &words),
+                    "classic-sync" => self.classic_sync(who, &words),
+                    "classic-beat" => Ask::Heartbeat(HeartbeatRequest {
+                        group_id: "g".into(),
+                        generation_id: words.number("generation").expect("generation=") as i32,
+                        member_id: self.id(who).into(),
+                        ..Default::default()
+                    }),
+                    "classic-leave" => Ask::LeaveGroup(LeaveGroupRequest {
+                        group_id: "g".into(),
+                        member_id: self.id(who).into(),
+                        ..Default::default()
+                    }),
                     _ => panic!("{line}: no such input"),
                 };
-                self.ask(ask, words.number("version").unwrap_or(if *verb == "fetch" { 9 } else { 1 }) as i16)
+                let usual = if *verb == "fetch" { 9 } else { 1 };
+                self.ask_as(who, ask, words.number("version").unwrap_or(usual) as i16)
             }
             _ => panic!("{line}: no such input"),
         };
+        for (_, answer) in &out.answers {
+            if let Answer::JoinGroup(JoinGroupResponse { error_code: 0, member_id, .. }) = answer {
+                self.ids.insert(short(member_id).to_owned(), member_id.to_string());
+            }
+        }
         for record in &out.records {
             writeln!(found, "  {}", self.show_record(record)).expect("to a string");
         }
@@ -221,6 +253,55 @@ impl Scene {
         })
     }
 
+    /// The id that a member of the classic protocol has, or none yet.
+    fn id(&self, who: &str) -> &str {
+        self.ids.get(who).map_or("", String::as_str)
+    }
+
+    fn classic_join(&self, who: &str, words: &Words) -> Ask {
+        let lists = words.text("owns").unwrap_or_default().split(';').filter(|text| !text.is_empty());
+        let owned: Vec<(&str, Vec<i32>)> = lists
+            .map(|text| {
+                let (topic, list) = text.split_once(':').expect("topic:partitions");
+                (topic, list.split(',').map(|number| number.parse().expect("a number")).collect())
+            })
+            .collect();
+        let topics: Vec<&str> = words.text("topics").expect("topics=").split(',').collect();
+        let protocol = JoinGroupRequestProtocol {
+            name: words.text("protocol").unwrap_or("range").into(),
+            metadata: embedded::tests::subscription(&topics, &owned),
+        };
+        Ask::JoinGroup(JoinGroupRequest {
+            group_id: "g".into(),
+            session_timeout_ms: 30_000,
+            rebalance_timeout_ms: 60_000,
+            member_id: self.id(who).into(),
+            group_instance_id: words.text("instance").map(Into::into),
+            protocol_type: "consumer".into(),
+            protocols: vec![protocol],
+            ..Default::default()
+        })
+    }
+
+    /// `gives=a=orders:0,1/b=orders:2`
+    fn classic_sync(&self, who: &str, words: &Words) -> Ask {
+        let gives = words.text("gives").unwrap_or_default().split('/').filter(|text| !text.is_empty());
+        let assignments = gives.map(|text| {
+            let (member, set) = text.split_once('=').expect("member=partitions");
+            SyncGroupRequestAssignment {
+                member_id: self.id(member).into(),
+                assignment: embedded::write_assignment(&self.parse(set), 1, &self.topics),
+            }
+        });
+        Ask::SyncGroup(SyncGroupRequest {
+            group_id: "g".into(),
+            generation_id: words.number("generation").expect("generation=") as i32,
+            member_id: self.id(who).into(),
+            assignments: assignments.collect(),
+            ..Default::default()
+        })
+    }
+
     fn commit(&self, who: &str, words: &Words) -> Ask {
         let (topic, offset) = words.text("offset").and_then(|text| text.split_once('@')).expect("offset=topic@5");
         let partition =
@@ -228,7 +309,7 @@ impl Scene {
         let topic = OffsetCommitRequestTopic { name: topic.into(), partitions: vec![partition], ..Default::default() };
         Ask::OffsetCommit(OffsetCommitRequest {
             group_id: "g".into(),
-            member_id: if who == "_" { "".into() } else { who.into() },
+            member_id: if who == "_" { "".into() } else { self.ids.get(who).map_or(who, String::as_str).into() },
             generation_id_or_member_epoch: words.number("epoch").unwrap_or(-1) as i32,
             topics: vec![topic],
             ..Default::default()
@@ -279,8 +360,7 @@ impl Scene {
             }
             StoredRecord::Group { value, .. } => {
                 let group = value.map(|value| {
-                    let members: Vec<String> =
-                        value.members.iter().map(|member| member.member_id.to_string()).collect();
+                    let members: Vec<&str> = value.members.iter().map(|member| short(&member.member_id)).collect();
                     format!(" generation={} members={}", value.generation, members.join(","))
                 });
                 format!("classic group{}", group.unwrap_or_default())
@@ -297,7 +377,7 @@ impl Scene {
             }
             ConsumerRecord::PartitionMetadata(_) => "partition metadata".into(),
             ConsumerRecord::Member(id, metadata) => {
-                let mut text = format!("member {id}");
+                let mut text = format!("member {}", short(id));
                 if let Some(metadata) = metadata {
                     let mut field = |name: &str, value: &str| {
                         if !value.is_empty() {
@@ -319,10 +399,10 @@ impl Scene {
             }
             ConsumerRecord::Target(id, target) => {
                 let target = target.as_ref().map(|target| format!(" {}", self.show_set(target)));
-                format!("target of {id}{}", target.unwrap_or_default())
+                format!("target of {}{}", short(id), target.unwrap_or_default())
             }
             ConsumerRecord::Current(id, current) => {
-                let mut text = format!("current {id}");
+                let mut text = format!("current {}", short(id));
                 if let Some(current) = current {
                     let state = match current.state {
                         MemberState::Stable => "stable",
@@ -347,6 +427,26 @@ impl Scene {
         }
     }
 
+    fn show_described(&self, group: &DescribedGroup) -> String {
+        let mut text = format!(
+            "{} epoch={} target={} {}",
+            group.group_state, group.group_epoch, group.assignment_epoch, group.assignor_name
+        );
+        for member in &group.members {
+            let show = |lists: &[consumer_group_describe::TopicPartitions]| {
+                let lists: Vec<String> =
+                    lists.iter().map(|list| self.show_list(&list.topic_name, &list.partitions)).collect();
+                if lists.is_empty() { "nothing".to_owned() } else { lists.join(";") }
+            };
+            let kind = if member.member_type == 0 { "classic" } else { "consumer" };
+            let (has, target) = (&member.assignment.topic_partitions, &member.target_assignment.topic_partitions);
+            write!(text, "\n    {} {kind} epoch={} has {}", short(&member.member_id), member.member_epoch, show(has))
+                .expect("to a string");
+            write!(text, " of {}", show(target)).expect("to a string");
+        }
+        text
+    }
+
     fn show_answer(&self, answer: &Answer) -> String {
         match answer {
             Answer::ConsumerGroupHeartbeat(answer) if answer.error_code == 0 => {
@@ -364,31 +464,25 @@ impl Scene {
                 let message = answer.error_message.as_deref().map(|message| format!(": {message}"));
                 format!("{}{}", error(answer.error_code), message.unwrap_or_default())
             }
+            Answer::JoinGroup(answer) if answer.error_code == 0 => {
+                let member = short(&answer.member_id);
+                let leads = if answer.leader == answer.member_id { " leads" } else { "" };
+                format!("{member} generation={}{leads}", answer.generation_id)
+            }
+            Answer::JoinGroup(answer) => error(answer.error_code),
+            Answer::SyncGroup(answer) if answer.error_code == 0 => {
+                let assignment = embedded::read_assignment(&answer.assignment).expect("an assignment");
+                format!("has {}", self.show_set(&embedded::to_set(&assignment.assigned_partitions, &self.topics)))
+            }
+            Answer::SyncGroup(answer) => error(answer.error_code),
+            Answer::Heartbeat(answer) => error(answer.error_code),
+            Answer::LeaveGroup(answer) => error(answer.error_code),
             Answer::OffsetCommit(answer) => error(answer.topics[0].partitions[0].error_code),
             Answer::OffsetFetch(answer) if answer.error_code == 0 => {
                 format!("offset {}", answer.topics[0].partitions[0].committed_offset)
             }
             Answer::OffsetFetch(answer) => error(answer.error_code),
-            Answer::DescribeConsumerGroup(group) if group.error_code == 0 => {
-                let mut text = format!(
-                    "{} epoch={} target={} {}",
-                    group.group_state, group.group_epoch, group.assignment_epoch, group.assignor_name
-                );
-                for member in &group.members {
-                    let show = |lists: &[crate::wire::messages::consumer_group_describe::TopicPartitions]| {
-                        let lists: Vec<String> =
-                            lists.iter().map(|list| self.show_list(&list.topic_name, &list.partitions)).collect();
-                        if lists.is_empty() { "nothing".to_owned() } else { lists.join(";") }
-                    };
-                    let kind = if member.member_type == 0 { "classic" } else { "consumer" };
-                    let (has, target) =
-                        (&member.assignment.topic_partitions, &member.target_assignment.topic_partitions);
-                    write!(text, "\n    {} {kind} epoch={} has {}", member.member_id, member.member_epoch, show(has))
-                        .expect("to a string");
-                    write!(text, " of {}", show(target)).expect("to a string");
-                }
-                text
-            }
+            Answer::DescribeConsumerGroup(group) if group.error_code == 0 => self.show_described(group),
             Answer::DescribeConsumerGroup(group) => {
                 format!("{}: {}", error(group.error_code), group.error_message.as_deref().unwrap_or_default())
             }
@@ -426,6 +520,13 @@ impl<'a> Words<'a> {
     fn number(&self, name: &str) -> Option<i64> {
         self.text(name).map(|text| text.parse().expect("a number"))
     }
+}
+
+/// An id without the random part that the coordinator gave it.
+fn short(id: &str) -> &str {
+    const RANDOM_BYTES: usize = 37;
+    let cut = id.len().saturating_sub(RANDOM_BYTES);
+    if cut > 0 && id.as_bytes()[cut] == b'-' { &id[..cut] } else { id }
 }
 
 fn error(code: i16) -> String {

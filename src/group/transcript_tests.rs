@@ -19,4 +19,6 @@ transcripts! {
     consumer_static
     consumer_time
     consumer_topics
+    migration
+    migration_refused
 }
