@@ -6,9 +6,10 @@ mod command;
 mod kafka;
 mod raw;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use binary::{Broker, PATIENCE, directory};
+use binary::{Broker, PATIENCE, directory, free_ports};
 use command::{DONE, NOT_DONE, WRONG, json_of, keys, said, says, started};
 use raw::Client;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -33,8 +34,12 @@ fn filled(dir: &std::path::Path) -> (Broker, String) {
 
 /// A consumer that has read, and committed, so many records.
 fn reader(at: &str, group: &str, records: usize) -> BaseConsumer {
+    reader_with(at, group, records, &[])
+}
+
+fn reader_with(at: &str, group: &str, records: usize, more: &[(&str, &str)]) -> BaseConsumer {
     let settings = [("group.id", group), ("auto.offset.reset", "earliest"), ("client.id", "reader")];
-    let consumer = kafka::consumer_with(at, &settings);
+    let consumer = kafka::consumer_with(at, &[&settings[..], more].concat());
     consumer.subscribe(&["orders"]).expect("subscribed");
     let start = Instant::now();
     let mut read = 0;
@@ -186,6 +191,58 @@ fn offsets_and_groups_are_forgotten() {
     let deleted = json_of(at, &["group", "delete", "billing", "nothing"], NOT_DONE);
     assert_eq!((&deleted[0]["done"], &deleted[1]["error"]["code"]), (&json!(true), &json!("GROUP_ID_NOT_FOUND")));
     says(at, &["group", "list"], DONE, &["There is no group."]);
+}
+
+#[test]
+fn groups_of_the_consumer_protocol_are_shown_as_the_others() {
+    let dir = directory();
+    let (_broker, at) = filled(dir.path());
+    let at = at.as_str();
+    let consumer = reader_with(at, "new", 20, &[("group.protocol", "consumer"), ("group.instance.id", "one")]);
+    says(at, &["group", "list", "--type", "consumer"], DONE, &["new    Stable  consumer  consumer"]);
+    let described = json_of(at, &["group", "describe", "new"], DONE);
+    assert_eq!((&described[0]["type"], &described[0]["assignor"]), (&json!("consumer"), &json!("uniform")));
+    assert!(described[0]["epoch"].as_i64() > Some(0), "{described}");
+    let members = json_of(at, &["group", "members", "new"], DONE);
+    assert_eq!(keys(&members[0]), MEMBER_KEYS);
+    assert_eq!((&members[0]["instanceId"], &members[0]["clientId"]), (&json!("one"), &json!("reader")));
+    assert_eq!(members[0]["assigned"], json!([{ "topic": "orders", "partitions": [0, 1] }]));
+    let reset = ["group", "reset-offsets", "new", "--all-topics", "--to-offset", "3"];
+    says(at, &reset, NOT_DONE, &["group new is Stable, with 1 member (reader on "]);
+    consumer.unsubscribe();
+    drop(consumer);
+    // A static member that leaves is expected back.
+    says(at, &["group", "delete", "new"], NOT_DONE, &["NON_EMPTY_GROUP"]);
+    drop(reader_with(at, "other", 20, &[("group.protocol", "consumer")]));
+    let reset = ["group", "reset-offsets", "other", "--all-topics", "--to-offset", "3", "--execute"];
+    said(at, &reset, DONE);
+    assert_eq!(sum(&json_of(at, &["group", "lag", "other"], DONE), "lag"), 14);
+    says(at, &["group", "delete", "other"], DONE, &["other  deleted"]);
+}
+
+#[test]
+fn the_groups_of_all_cores_are_found_through_each_listener() {
+    let dir = directory();
+    let base = free_ports(2);
+    let broker = Broker::start(dir.path(), &["--cores", "2", "--per-core-port", &base.to_string()]);
+    let (shared, per_core) = (broker.address.to_string(), format!("127.0.0.1:{base}"));
+    said(&shared, &["topic", "create", "orders"], DONE);
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for name in names {
+        let set = ["group", "reset-offsets", name, "--topic", "orders", "--to-latest", "--execute"];
+        said(if name < "d" { &shared } else { &per_core }, &set, DONE);
+    }
+    let listed = |at: &str| -> (Vec<String>, BTreeSet<i64>) {
+        let listed = json_of(at, &["group", "list"], DONE);
+        let rows = listed.as_array().expect("rows");
+        let names = rows.iter().map(|row| row["name"].as_str().expect("a name").to_owned());
+        (names.collect(), rows.iter().filter_map(|row| row["coordinator"].as_i64()).collect())
+    };
+    assert_eq!(listed(&shared), (names.map(str::to_owned).to_vec(), BTreeSet::from([1])));
+    assert_eq!(listed(&per_core), (names.map(str::to_owned).to_vec(), BTreeSet::from([1000, 1001])));
+    says(&per_core, &["group", "delete", "a", "b", "c", "d"], DONE, &["d      deleted"]);
+    says(&shared, &["group", "delete", "e", "f", "g", "h"], DONE, &["h      deleted"]);
+    says(&per_core, &["group", "list"], DONE, &["There is no group."]);
 }
 
 #[test]

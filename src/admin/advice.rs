@@ -2,6 +2,7 @@
 //!
 //! *Owns*: the advice. *Never*: says again what the code means (`wire/errors` does). *Runs on*: the main thread.
 
+use crate::client::client::passes;
 use crate::wire::errors::ErrorCode;
 
 /// Advice for a code.
@@ -25,13 +26,9 @@ pub fn advice(error: ErrorCode) -> Option<&'static str> {
         ErrorCode::TopicAuthorizationFailed
         | ErrorCode::GroupAuthorizationFailed
         | ErrorCode::ClusterAuthorizationFailed => "Ask whoever looks after the cluster for the right to do it.",
-        ErrorCode::LeaderNotAvailable
-        | ErrorCode::NotLeaderOrFollower
-        | ErrorCode::CoordinatorLoadInProgress
-        | ErrorCode::CoordinatorNotAvailable
-        | ErrorCode::NotCoordinator
-        | ErrorCode::NotController
-        | ErrorCode::RequestTimedOut => "It may pass: try again, perhaps with a longer --timeout.",
+        error if passes(error.code()) || error == ErrorCode::RequestTimedOut => {
+            "It may pass: try again, perhaps with a longer --timeout."
+        }
         _ => return None,
     })
 }

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::admin::tool::{self, Asked, Failure, Outcomes, Said, Verb, is_like, names};
 use crate::admin::{group_describe, group_lag, group_offsets, group_reset};
-use crate::client::client::Client;
 use crate::client::groups::Listed;
 use crate::terminal::table::{Cell, Table};
 
@@ -57,19 +56,15 @@ fn delete_command() -> Command {
         )
 }
 
-/// The groups that patterns mean; all of them when there is no pattern.
-pub fn found(client: &mut Client, patterns: &[String]) -> Result<Vec<Listed>, Failure> {
-    let mut groups = client.groups(&[], &[])?;
-    let is_asked = |group: &Listed| patterns.iter().any(|pattern| is_like(pattern, &group.name));
-    groups.retain(|group| patterns.is_empty() || is_asked(group));
-    Ok(groups)
+/// The groups that patterns mean, of all those there are.
+pub fn found(mut groups: Vec<Listed>, patterns: &[String]) -> Vec<Listed> {
+    groups.retain(|group| patterns.is_empty() || patterns.iter().any(|pattern| is_like(pattern, &group.name)));
+    groups
 }
 
 fn list(asked: &mut Asked<'_>) -> Result<Said, Failure> {
-    let patterns = asked.all("patterns");
     let (states, types) = (asked.all("state"), asked.all("type"));
-    let mut groups = asked.client.groups(&states, &types)?;
-    groups.retain(|group| patterns.is_empty() || patterns.iter().any(|pattern| is_like(pattern, &group.name)));
+    let groups = found(asked.client.groups(&states, &types)?, &asked.all("patterns"));
     let mut table = Table::new(&["GROUP", "STATE", "TYPE", "PROTOCOL", ">COORDINATOR"]);
     for group in &groups {
         table.row([

@@ -18,7 +18,7 @@ use crate::admin::tool::{Asked, Failure, Said, switch};
 use crate::client::client::Client;
 use crate::client::error::Kind;
 use crate::client::groups::Group;
-use crate::terminal::numbers::{clock, count, short};
+use crate::terminal::numbers::{clock, count, counted, short};
 use crate::terminal::paint::Paint;
 use crate::terminal::printed;
 use crate::terminal::table::{Cell, Table};
@@ -58,6 +58,7 @@ pub fn run(asked: &mut Asked<'_>) -> Result<Said, Failure> {
     }
     asked.waiting = None;
     let interval: Duration = *asked.matches.get_one("interval").expect("it has a default");
+    let lines = std::env::var("LINES").ok().and_then(|text| text.parse().ok()).unwrap_or(LINES);
     let mut before: Option<Round> = None;
     loop {
         let text = match Round::take(&mut asked.client, &patterns) {
@@ -68,27 +69,25 @@ pub fn run(asked: &mut Asked<'_>) -> Result<Said, Failure> {
             }
             Err(failure) => format!("{}\n", asked.paint.bad(&failure.text())),
         };
-        show(&text, interval)?;
+        printed::print(view(&text, lines, interval).as_bytes()).map_err(Failure::NotDone)?;
         thread::sleep(interval);
     }
 }
 
-/// Puts the view in place of the last one. What does not fit below is left out, for a terminal shows its last lines.
-fn show(text: &str, interval: Duration) -> Result<(), Failure> {
-    let lines = std::env::var("LINES").ok().and_then(|text| text.parse().ok()).unwrap_or(LINES);
+/// What takes the place of the view before. What does not fit below is left out: a terminal would show its last lines.
+fn view(text: &str, lines: usize, interval: Duration) -> String {
     let all: Vec<&str> = text.lines().collect();
     let shown = all.len().min(lines.saturating_sub(OTHER_LINES).max(2));
     let more = match all.len() - shown {
         0 => String::new(),
-        more => format!("{more} more lines; --once prints all. "),
+        more => format!("{}; --once prints all. ", counted(more as u64, "more line")),
     };
     let mut view = "\x1b[H\x1b[2J".to_owned();
     for line in &all[..shown] {
         view += line;
         view.push('\n');
     }
-    view += &format!("\n{more}Every {:.1} s; Ctrl-C ends.\n", interval.as_secs_f64());
-    printed::print(view.as_bytes()).map_err(Failure::NotDone)
+    view + &format!("\n{more}Every {:.1} s; Ctrl-C ends.\n", interval.as_secs_f64())
 }
 
 /// What all groups had at one time.
@@ -116,7 +115,7 @@ impl Round {
         let mut names: Vec<String> = patterns.iter().filter(|pattern| !pattern.contains('*')).cloned().collect();
         let wild: Vec<String> = patterns.iter().filter(|pattern| pattern.contains('*')).cloned().collect();
         if patterns.is_empty() || !wild.is_empty() {
-            names.extend(found(client, &wild)?.into_iter().map(|group| group.name));
+            names.extend(found(client.groups(&[], &[])?, &wild).into_iter().map(|group| group.name));
         }
         names.sort_unstable();
         names.dedup();
@@ -245,6 +244,16 @@ mod tests {
         };
         let rows = offsets.iter().map(standing).collect();
         Round { at, groups: vec![(group("g", "Stable"), rows), (group("idle", "Empty"), Vec::new())] }
+    }
+
+    #[test]
+    fn a_view_is_no_longer_than_the_terminal() {
+        let check = |lines: usize, expect: &str| {
+            assert_eq!(view("head\na\nb\nc\n", lines, Duration::from_millis(1500)), format!("\x1b[H\x1b[2J{expect}"));
+        };
+        check(8, "head\na\nb\nc\n\nEvery 1.5 s; Ctrl-C ends.\n");
+        check(7, "head\na\nb\n\n1 more line; --once prints all. Every 1.5 s; Ctrl-C ends.\n");
+        check(0, "head\na\n\n2 more lines; --once prints all. Every 1.5 s; Ctrl-C ends.\n");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::admin::log_files::FileError;
 use crate::admin::log_journals::{Journals, read};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
-use crate::journal::replay::{Loss, Next, Replay, Topics};
+use crate::journal::replay::{Event, Loss, Replay, Topics};
 
 /// Writes what the journals hold to its segments, and empties them; those that are damaged are put aside.
 pub fn replay(data: &Path, journals: &Journals) -> Result<(), FileError> {
@@ -21,22 +21,22 @@ pub fn replay(data: &Path, journals: &Journals) -> Result<(), FileError> {
     let (cluster, node) =
         headers.map(|header| (header.identity.cluster.clone(), header.identity.node)).next().unwrap_or_default();
     // However many cores there will be: a journal of none is removed by the broker.
-    let (mut replay, mut op) = Replay::start(cluster, node, u16::MAX, Loss::Accepted, 0);
+    let mut asked = Vec::new();
+    let mut replay = Replay::start(cluster, node, u16::MAX, Loss::Accepted, 0, &mut asked);
     let mut disk = PlainDisk { root: data.to_owned(), files: BTreeMap::new() };
     let directory = |topic, partition| journals.directory(topic, partition).map(PathBuf::from);
     // What is lost was said before.
     let owned = |_, _| Vec::new();
-    loop {
-        let mut next = replay.on_disk(disk.carry_out(op), Topics { directory: &directory, owned: &owned });
-        if let Next::Redone(_) = next {
-            next = replay.empty();
-        }
-        match next {
-            Next::Ask(asked) => op = asked,
-            Next::Redone(_) | Next::Done => return Ok(()),
-            Next::Failed { message } => return Err(failed(message)),
+    let topics = Topics { directory: &directory, owned: &owned };
+    while let Some((op, disk_op)) = asked.pop() {
+        match replay.on_disk(op, disk.carry_out(disk_op), topics, &mut asked) {
+            None => {}
+            Some(Event::Redone(_)) if replay.empty(&mut asked).is_none() => {}
+            Some(Event::Redone(_) | Event::Emptied) => break,
+            Some(Event::Failed { message }) => return Err(failed(message)),
         }
     }
+    Ok(())
 }
 
 struct PlainDisk {

@@ -5,11 +5,14 @@
 
 const DAY_MS: i64 = 86_400_000;
 
+/// A smaller number alone is more likely seconds, or a year.
+const MS_MIN: i64 = 100_000_000_000;
+
 /// Reads `2026-03-01T12:30:00Z`, with a fraction, an offset or neither time nor zone (UTC then), or milliseconds since
 /// 1970.
 pub fn parse_moment(text: &str) -> Result<i64, String> {
     if let Ok(ms) = text.parse::<i64>()
-        && ms >= 0
+        && ms >= MS_MIN
     {
         return Ok(ms);
     }
@@ -93,7 +96,7 @@ mod tests {
     #[test]
     fn moments_are_read_and_shown() {
         for (text, expect) in [
-            ("0", "1970-01-01T00:00:00Z"),
+            ("1970-01-01", "1970-01-01T00:00:00Z"),
             ("1772368200000", "2026-03-01T12:30:00Z"),
             ("2026-03-01", "2026-03-01T00:00:00Z"),
             ("2026-03-01T12:30", "2026-03-01T12:30:00Z"),

@@ -28,14 +28,7 @@ pub fn create_command() -> Command {
     Command::new("create")
         .about("Create topics")
         .arg(names("names", "TOPIC", "Names of new topics"))
-        .arg(
-            Arg::new("partitions")
-                .long("partitions")
-                .short('p')
-                .value_name("N")
-                .value_parser(value_parser!(i32).range(1..))
-                .help("How many each has [default: what the brokers have set]"),
-        )
+        .arg(partitions_argument("How many each has [default: what the brokers have set]"))
         .arg(
             Arg::new("replication-factor")
                 .long("replication-factor")
@@ -58,14 +51,7 @@ pub fn alter_command() -> Command {
     Command::new("alter")
         .about("Add partitions to topics, and change their settings")
         .arg(names("names", "TOPIC", "Names"))
-        .arg(
-            Arg::new("partitions")
-                .long("partitions")
-                .short('p')
-                .value_name("N")
-                .value_parser(value_parser!(i32).range(1..))
-                .help("How many there are to be, old and new together"),
-        )
+        .arg(partitions_argument("How many there are to be, old and new together"))
         .arg(set_argument())
         .arg(
             Arg::new("unset")
@@ -82,6 +68,11 @@ pub fn alter_command() -> Command {
              Examples:\n  corelog topic alter orders --partitions 24\n  \
              corelog topic alter orders logs --set retention.ms=3600000 --unset max.message.bytes"
         ))
+}
+
+fn partitions_argument(help: &'static str) -> Arg {
+    let arg = Arg::new("partitions").long("partitions").short('p').value_name("N").help(help);
+    arg.value_parser(value_parser!(i32).range(1..))
 }
 
 fn set_argument() -> Arg {

@@ -45,7 +45,10 @@ pub const JOURNAL_FLUSHES_MAX: usize = 32;
 pub const JOURNAL_FLUSHES_URGENT_MAX: usize = 256;
 
 /// Commits read from a journal before what they hold is written to its segments.
-pub const JOURNAL_REDO_BYTES_MAX: usize = 32 << 20;
+pub const JOURNAL_REDO_BYTES_MAX: usize = 128 << 20;
+
+/// Partitions to which that is written at the same time.
+pub const JOURNAL_REDO_PARTITIONS_MAX: usize = 64;
 
 /// Damages that a replay tells one by one.
 pub const JOURNAL_DAMAGES_MAX: usize = 1000;

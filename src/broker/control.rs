@@ -194,7 +194,7 @@ fn settle(shard: &mut Shard, now: Now, effects: &mut Effects) {
 fn on_event(shard: &mut Shard, event: MetaEvent, now: Now, effects: &mut Effects) {
     match event {
         MetaEvent::Loaded { records } => on_loaded(shard, records, now, effects),
-        MetaEvent::Committed { seq, records } => on_committed(shard, seq, records, effects),
+        MetaEvent::Committed { seq, records } => on_committed(shard, seq, records, now, effects),
         MetaEvent::Full { message } => {
             tracing::error!(
                 "changes of metadata wait: there is no space for them ({message}); reads and writes of records go on"
@@ -220,7 +220,7 @@ fn on_loaded(shard: &mut Shard, records: Vec<MetaRecord>, now: Now, effects: &mu
         Ok(new) => {
             let group = Group { records, boot: true, ..Group::default() };
             if new.is_empty() {
-                return replay(shard, 0, group, effects);
+                return replay(shard, 0, group, now, effects);
             }
             let seq = control.store.append(new, &mut control.out);
             control.stage = Stage::Committing { seq, group };
@@ -229,7 +229,7 @@ fn on_loaded(shard: &mut Shard, records: Vec<MetaRecord>, now: Now, effects: &mu
     }
 }
 
-fn on_committed(shard: &mut Shard, seq: u64, records: Vec<MetaRecord>, effects: &mut Effects) {
+fn on_committed(shard: &mut Shard, seq: u64, records: Vec<MetaRecord>, now: Now, effects: &mut Effects) {
     let Some(control) = shard.control.as_mut() else { return };
     // Otherwise the broker is stopping, and the records take effect at the next start.
     let Stage::Committing { seq: awaited, group } = &mut control.stage else { return };
@@ -239,15 +239,15 @@ fn on_committed(shard: &mut Shard, seq: u64, records: Vec<MetaRecord>, effects: 
         return;
     }
     match mem::replace(&mut control.stage, Stage::Idle) {
-        Stage::Committing { group, .. } if group.boot => replay(shard, seq, group, effects),
+        Stage::Committing { group, .. } if group.boot => replay(shard, seq, group, now, effects),
         Stage::Committing { group, .. } => apply(shard, seq, group, effects),
         _ => {}
     }
 }
 
-fn replay(shard: &mut Shard, seq: u64, group: Group, effects: &mut Effects) {
+fn replay(shard: &mut Shard, seq: u64, group: Group, now: Now, effects: &mut Effects) {
     let Some(control) = shard.control.take() else { return };
-    let replaying = Some(Box::new(Replaying::start(shard, control.store.planned(), effects)));
+    let replaying = Some(Box::new(Replaying::start(shard, control.store.planned(), now, effects)));
     shard.control = Some(Control { stage: Stage::Replaying { seq, group }, replaying, ..control });
 }
 

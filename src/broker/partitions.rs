@@ -22,6 +22,7 @@ use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition, WatchEnt
 use crate::broker::shard::{DeadlineKey, Shard, Todo};
 use crate::config::TopicSettings;
 use crate::journal::journal::JournalOp;
+use crate::journal::replay::ReplayOp;
 use crate::log::cache::TailCache;
 use crate::log::log::LogOp;
 use crate::meta::MetaOp;
@@ -68,7 +69,7 @@ enum TokenOf {
     },
     Meta(MetaOp),
     Journal(JournalOp),
-    Replay,
+    Replay(ReplayOp),
     /// A job that wants to know how much space there is.
     Space(Key),
     /// The rest of a topic whose deletion a stop interrupted.
@@ -114,8 +115,8 @@ impl Partitions {
     }
 
     /// A token for a disk operation of the replay of journals.
-    pub fn replay_token(&mut self) -> DiskToken {
-        self.tokens.insert(TokenOf::Replay)
+    pub fn replay_token(&mut self, op: ReplayOp) -> DiskToken {
+        self.tokens.insert(TokenOf::Replay(op))
     }
 
     /// A token for asking on behalf of a job how much space there is.
@@ -200,7 +201,7 @@ impl Shard {
             }
             TokenOf::Meta(op) => Control::on_disk(self, op, result, now, effects),
             TokenOf::Journal(op) => self.on_journal_disk(op, result, now, effects),
-            TokenOf::Replay => self.on_replay_disk(result, now, effects),
+            TokenOf::Replay(op) => self.on_replay_disk(op, result, now, effects),
             TokenOf::Space(job) => describe_log_dirs::on_space(self, job, result, effects),
             TokenOf::Leftover => {
                 if let Err(error) = result {

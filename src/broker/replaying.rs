@@ -5,43 +5,50 @@
 //! *Runs on*: core 0, for all cores.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::path::PathBuf;
 
 use crate::base::disk::DiskResult;
 use crate::base::ids::{CoreId, PartitionIndex, TopicId};
-use crate::base::time::Now;
+use crate::base::time::{Instant, Now};
 use crate::broker::control::{self, Control};
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::message::{ShardMessage, TopicPartition};
 use crate::broker::route;
 use crate::broker::shard::Shard;
-use crate::journal::replay::{Loss, Next, Replay, Report, Topics};
+use crate::journal::replay::{Asked, Event, Loss, Replay, ReplayOp, Report, Topics};
 use crate::log::reach::MustReach;
 use crate::meta::Image;
 
 /// The owner number of the files it opens.
 const REPLAY_OWNER: u32 = u32::MAX - 2;
 
+/// How often it is said how far a replay is.
+const PROGRESS_MS: u64 = 2_000;
+
 #[derive(Debug)]
 pub struct Replaying {
     replay: Replay,
     /// Every topic, with its partitions.
     topics: BTreeMap<TopicId, (String, i32)>,
+    asked: Asked,
+    /// When it was last said how far it is, or it began; nothing more is said when everything is in its segment.
+    told: Option<Instant>,
 }
 
 impl Replaying {
-    pub fn start(shard: &mut Shard, image: &Image, effects: &mut Effects) -> Replaying {
+    pub fn start(shard: &mut Shard, image: &Image, now: Now, effects: &mut Effects) -> Replaying {
         let config = &shard.config;
         let cluster = image.cluster_id().to_owned();
-        let (replay, first) =
-            Replay::start(cluster, config.settings.node_id, config.cores, Loss::Refused, REPLAY_OWNER);
+        let mut asked = Vec::new();
+        let (node, cores) = (config.settings.node_id, config.cores);
+        let replay = Replay::start(cluster, node, cores, Loss::Refused, REPLAY_OWNER, &mut asked);
         let topics = image.topics().map(|topic| (topic.id, (topic.name.clone(), topic.partitions))).collect();
-        let token = shard.partitions.replay_token();
-        effects.push(Effect::Disk { token, op: first });
-        Replaying { replay, topics }
+        shard.ask_for_replay(&mut asked, effects);
+        Replaying { replay, topics, asked, told: Some(now.mono) }
     }
 
-    fn on_disk(&mut self, result: DiskResult) -> Next {
+    fn on_disk(&mut self, op: ReplayOp, result: DiskResult) -> Option<Event> {
         let topics = &self.topics;
         let directory = |topic: TopicId, partition: PartitionIndex| {
             let (name, _) = topics.get(&topic).filter(|(_, count)| partition.0 < *count)?;
@@ -53,37 +60,63 @@ impl Replaying {
                 .filter(|&(topic, partition)| route::owner(TopicPartition { topic, partition }, cores) == core)
                 .collect()
         };
-        self.replay.on_disk(result, Topics { directory: &directory, owned: &owned })
+        self.replay.on_disk(op, result, Topics { directory: &directory, owned: &owned }, &mut self.asked)
+    }
+
+    /// Whoever waits for a long start is told what it does.
+    fn say_progress(&mut self, now: Now) {
+        if self.told.is_some_and(|told| told.after_ms(PROGRESS_MS) <= now.mono) {
+            self.told = Some(now.mono);
+            let (commits, bytes) = self.replay.progress();
+            tracing::info!("replaying the commit journals: {commits} commits read, {} MiB written", bytes >> 20);
+        }
     }
 }
 
 impl Shard {
-    pub(in crate::broker) fn on_replay_disk(&mut self, result: DiskResult, now: Now, effects: &mut Effects) {
+    pub(in crate::broker) fn on_replay_disk(
+        &mut self,
+        op: ReplayOp,
+        result: DiskResult,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let Some(replaying) = self.control.as_mut().and_then(Control::replaying) else { return };
-        let next = replaying.on_disk(result);
-        self.go_on_replaying(next, now, effects);
+        replaying.say_progress(now);
+        let event = replaying.on_disk(op, result);
+        self.go_on_replaying(event, now, effects);
     }
 
     /// Every core has opened its partitions. With a directory that takes no more writes the journals stay as they are.
     pub(in crate::broker) fn empty_journals(&mut self, now: Now, effects: &mut Effects) {
         let Some(replaying) = self.control.as_mut().and_then(Control::replaying) else { return };
-        let next = if self.offline.is_some() { Next::Done } else { replaying.replay.empty() };
-        self.go_on_replaying(next, now, effects);
+        let Replaying { replay, asked, .. } = replaying;
+        let event = if self.offline.is_some() { Some(Event::Emptied) } else { replay.empty(asked) };
+        self.go_on_replaying(event, now, effects);
     }
 
-    fn go_on_replaying(&mut self, next: Next, now: Now, effects: &mut Effects) {
-        match next {
-            Next::Ask(op) => {
-                let token = self.partitions.replay_token();
-                effects.push(Effect::Disk { token, op });
-            }
-            Next::Redone(report) => {
+    fn go_on_replaying(&mut self, event: Option<Event>, now: Now, effects: &mut Effects) {
+        if let Some(replaying) = self.control.as_mut().and_then(Control::replaying) {
+            replaying.told = replaying.told.filter(|_| event.is_none());
+            let mut asked = mem::take(&mut replaying.asked);
+            self.ask_for_replay(&mut asked, effects);
+        }
+        match event {
+            None => {}
+            Some(Event::Redone(report)) => {
                 say(&report);
                 self.send_must_reach(*report, effects);
                 control::on_replayed(self, effects);
             }
-            Next::Done => control::on_emptied(self, now, effects),
-            Next::Failed { message } => effects.push(Effect::Fatal { message }),
+            Some(Event::Emptied) => control::on_emptied(self, now, effects),
+            Some(Event::Failed { message }) => effects.push(Effect::Fatal { message }),
+        }
+    }
+
+    fn ask_for_replay(&mut self, asked: &mut Asked, effects: &mut Effects) {
+        for (op, disk_op) in asked.drain(..) {
+            let token = self.partitions.replay_token(op);
+            effects.push(Effect::Disk { token, op: disk_op });
         }
     }
 

@@ -76,14 +76,8 @@ impl Client {
             reply.topics.iter().flat_map(|topic| &topic.partitions).map(|row| row.error_code).collect()
         };
         let reply: OffsetCommitResponse = self.ask_up_to(NAMES_UNTIL, To::Coordinator(group), &request, codes)?;
-        let mut done = Done::new();
-        for topic in &reply.topics {
-            for row in &topic.partitions {
-                let place = TopicPartition { topic: topic.name.to_string(), partition: row.partition_index };
-                done.insert(place, Refusal::of(row.error_code, None).map_or(Ok(()), Err));
-            }
-        }
-        Ok(done)
+        let rows = reply.topics.iter().flat_map(|topic| topic.partitions.iter().map(|row| (&topic.name, row)));
+        Ok(rows.map(|(topic, row)| done(topic, row.partition_index, row.error_code)).collect())
     }
 
     /// Forgets the group's offsets of these partitions.
@@ -102,13 +96,11 @@ impl Client {
         if let Some(refusal) = Refusal::of(reply.error_code, None) {
             return Err(ClientError::refused(&format!("group {group}"), &refusal));
         }
-        let mut done = Done::new();
-        for topic in &reply.topics {
-            for row in &topic.partitions {
-                let place = TopicPartition { topic: topic.name.to_string(), partition: row.partition_index };
-                done.insert(place, Refusal::of(row.error_code, None).map_or(Ok(()), Err));
-            }
-        }
-        Ok(done)
+        let rows = reply.topics.iter().flat_map(|topic| topic.partitions.iter().map(|row| (&topic.name, row)));
+        Ok(rows.map(|(topic, row)| done(topic, row.partition_index, row.error_code)).collect())
     }
+}
+
+fn done(topic: &str, partition: i32, code: i16) -> (TopicPartition, Result<(), Refusal>) {
+    (TopicPartition { topic: topic.to_owned(), partition }, Refusal::of(code, None).map_or(Ok(()), Err))
 }

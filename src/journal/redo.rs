@@ -3,21 +3,21 @@
 //! The same bytes at the same place, so that it may be done twice or be cut short anywhere. A file never becomes
 //! longer than it was, except by what is written.
 //!
-//! *Owns*: the order of these steps, one operation at a time. *Never*: makes a segment whose beginning is not in the
-//! journal; leaves a gap. *Runs on*: core 0, before partitions are opened.
+//! *Owns*: the order of these steps in a partition, and how many are under way. *Never*: makes a segment whose beginning
+//! is not in the journal; leaves a gap. *Runs on*: core 0, before partitions are opened.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::replay::{Damage, Loss, remedies};
+use super::replay::{Asked, Damage, Loss, ReplayOp, remedies};
 use crate::base::bounds::{BOUNDS_NAME, Bounds};
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::ids::{Offset, PartitionIndex, TopicId};
 use crate::base::layout::{segment_base, segment_name};
-use crate::base::limits::DISK_WRITE_BYTES_MAX;
+use crate::base::limits::{DISK_WRITE_BYTES_MAX, JOURNAL_REDO_PARTITIONS_MAX};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -42,9 +42,9 @@ struct Run {
     entries: u64,
 }
 
+/// How a redo ended.
 #[derive(Debug)]
-pub(super) enum Next {
-    Ask(DiskOp),
+pub(super) enum Ended {
     Done(Redone),
     /// Nothing can be redone, for now or at all.
     Failed(String),
@@ -61,16 +61,28 @@ pub(super) struct Redone {
     pub(super) files_opened: u32,
 }
 
+/// Some partitions at a time: a device does many syncs in the time of a few.
 #[derive(Debug)]
 pub(super) struct Redo {
     loss: Loss,
-    rows: VecDeque<Row>,
-    /// Segments of the partition at hand.
+    owner: u32,
+    waiting: VecDeque<Row>,
+    /// Those under way, by the number their operations have.
+    rows: Vec<Option<RowRedo>>,
+    redone: Redone,
+}
+
+/// One partition, one operation at a time.
+#[derive(Debug)]
+struct RowRedo {
+    loss: Loss,
+    row: Row,
+    /// Segments that are there.
     found: Vec<Offset>,
-    /// Of its log.
+    /// Of the log.
     bounds: Bounds,
     stage: Stage,
-    /// The segment at hand; its directory is that of the first row.
+    /// The segment at hand.
     segment: Offset,
     runs: VecDeque<Run>,
     owner: u32,
@@ -85,6 +97,13 @@ pub(super) struct Redo {
     /// Where the write at hand ends.
     write_end: u64,
     redone: Redone,
+}
+
+#[derive(Debug)]
+enum Step {
+    Ask(DiskOp),
+    Done,
+    Failed(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,10 +144,61 @@ impl Pieces {
 
 impl Redo {
     /// Its files' ids are of `owner`, and count on from `files_opened`.
-    pub(super) fn start(pieces: Pieces, loss: Loss, owner: u32, files_opened: u32) -> (Redo, Next) {
+    pub(super) fn start(pieces: Pieces, loss: Loss, owner: u32, files_opened: u32, out: &mut Asked) -> Redo {
         let mut redo = Redo {
             loss,
-            rows: pieces.rows.into_values().collect(),
+            owner,
+            waiting: pieces.rows.into_values().collect(),
+            rows: Vec::new(),
+            redone: Redone { files_opened, ..Redone::default() },
+        };
+        for number in 0..JOURNAL_REDO_PARTITIONS_MAX.min(redo.waiting.len()) {
+            redo.rows.push(None);
+            redo.begin(number, out);
+        }
+        redo
+    }
+
+    /// Takes the end of an operation of a partition, by its number.
+    pub(super) fn on_disk(&mut self, number: usize, result: DiskResult, out: &mut Asked) -> Option<Ended> {
+        let row = self.rows[number].as_mut().expect("a partition asked for this");
+        match row.on_disk(result) {
+            Step::Ask(op) => out.push((ReplayOp(number as u32), op)),
+            Step::Failed(message) => return Some(Ended::Failed(message)),
+            Step::Done => {
+                let Redone { entries, bytes, retired, damages, .. } = std::mem::take(&mut row.redone);
+                self.redone.entries += entries;
+                self.redone.bytes += bytes;
+                self.redone.retired += retired;
+                self.redone.damages.extend(damages);
+                self.rows[number] = None;
+                self.begin(number, out);
+            }
+        }
+        self.ended()
+    }
+
+    /// Once nothing is under way.
+    pub(super) fn ended(&mut self) -> Option<Ended> {
+        let over = self.rows.iter().all(Option::is_none);
+        over.then(|| Ended::Done(std::mem::take(&mut self.redone)))
+    }
+
+    fn begin(&mut self, number: usize, out: &mut Asked) {
+        let Some(row) = self.waiting.pop_front() else { return };
+        let dir = row.dir.clone();
+        let files_opened = self.redone.files_opened;
+        self.redone.files_opened = files_opened.wrapping_add(row.segments.len() as u32);
+        self.rows[number] = Some(RowRedo::new(row, self.loss, self.owner, files_opened));
+        out.push((ReplayOp(number as u32), DiskOp::List { dir }));
+    }
+}
+
+impl RowRedo {
+    fn new(row: Row, loss: Loss, owner: u32, files_opened: u32) -> RowRedo {
+        RowRedo {
+            loss,
+            row,
             found: Vec::new(),
             bounds: Bounds::default(),
             stage: Stage::Listing,
@@ -142,12 +212,10 @@ impl Redo {
             behind: Bytes::new(),
             write_end: 0,
             redone: Redone { files_opened, ..Redone::default() },
-        };
-        let first = redo.list();
-        (redo, first)
+        }
     }
 
-    pub(super) fn on_disk(&mut self, result: DiskResult) -> Next {
+    fn on_disk(&mut self, result: DiskResult) -> Step {
         let done = match result {
             Ok(done) => done,
             Err(error) => return self.on_error(&error),
@@ -155,10 +223,9 @@ impl Redo {
         match (self.stage, done) {
             (Stage::Listing, DiskDone::Listed(names)) => {
                 self.found = names.iter().filter_map(|(name, _)| segment_base(name)).collect();
-                self.bounds = Bounds::default();
                 if names.iter().any(|(name, _)| name == BOUNDS_NAME) {
                     self.stage = Stage::ReadingBounds;
-                    return Next::Ask(DiskOp::ReadFile { path: self.path() });
+                    return Step::Ask(DiskOp::ReadFile { path: self.path() });
                 }
                 self.open()
             }
@@ -186,26 +253,22 @@ impl Redo {
     }
 
     /// Where a loss is accepted, an error of one file is told and the others go on, unless all are going to have it.
-    fn on_error(&mut self, error: &DiskError) -> Next {
+    fn on_error(&mut self, error: &DiskError) -> Step {
         let path = self.path();
         let path = path.display();
         match (self.stage, error.kind) {
             (_, DiskErrorKind::Full | DiskErrorKind::TooManyFiles) => {
                 let why = "nothing is lost; free some space, or raise the limit, and start again";
-                Next::Failed(format!("{path} cannot be completed from the commit journal: {error}; {why}"))
+                Step::Failed(format!("{path} cannot be completed from the commit journal: {error}; {why}"))
             }
-            (Stage::Syncing, _) => Next::Failed(format!("{path} cannot be synced: {error}; look at the device")),
+            (Stage::Syncing, _) => Step::Failed(format!("{path} cannot be synced: {error}; look at the device")),
             (Stage::Closing, _) => self.open(),
             _ if self.loss == Loss::Refused => {
-                Next::Failed(format!("{path} cannot be completed from the commit journal: {error}. {}", remedies()))
+                Step::Failed(format!("{path} cannot be completed from the commit journal: {error}. {}", remedies()))
             }
             (Stage::Listing | Stage::ReadingBounds | Stage::Opening, _) => {
                 self.damage(format!("cannot be opened to be completed from the journal: {error}"));
-                if self.stage != Stage::Opening {
-                    self.rows.pop_front();
-                    return self.list();
-                }
-                self.open()
+                if self.stage == Stage::Opening { self.open() } else { Step::Done }
             }
             (Stage::ReadingBefore | Stage::ReadingBehind | Stage::Writing | Stage::Cutting, _) => {
                 self.damage(format!("cannot be completed from the journal: {error}"));
@@ -215,9 +278,9 @@ impl Redo {
     }
 
     fn path(&self) -> PathBuf {
-        let dir = self.rows.front().map(|row| row.dir.clone()).unwrap_or_default();
+        let dir = &self.row.dir;
         match self.stage {
-            Stage::Listing => dir,
+            Stage::Listing => dir.clone(),
             Stage::ReadingBounds => dir.join(BOUNDS_NAME),
             _ => dir.join(segment_name(self.segment)),
         }
@@ -228,24 +291,10 @@ impl Redo {
         self.redone.damages.push(Damage { path: self.path(), position, message });
     }
 
-    fn list(&mut self) -> Next {
-        match self.rows.front() {
-            Some(row) => {
-                self.stage = Stage::Listing;
-                Next::Ask(DiskOp::List { dir: row.dir.clone() })
-            }
-            None => Next::Done(std::mem::take(&mut self.redone)),
-        }
-    }
-
-    /// The partition's next segment, or the next partition.
-    fn open(&mut self) -> Next {
+    /// The partition's next segment.
+    fn open(&mut self) -> Step {
         loop {
-            let next = self.rows.front_mut().and_then(|row| row.segments.pop_first());
-            let Some((segment, runs)) = next else {
-                self.rows.pop_front();
-                return self.list();
-            };
+            let Some((segment, runs)) = self.row.segments.pop_first() else { return Step::Done };
             self.stage = Stage::Opening;
             self.segment = segment;
             self.runs = runs.into();
@@ -263,12 +312,12 @@ impl Redo {
             }
             self.redone.files_opened = self.redone.files_opened.wrapping_add(1);
             self.file = FileId::new(self.owner, self.redone.files_opened);
-            return Next::Ask(DiskOp::Open { file: self.file, path: self.path(), create: !is_there });
+            return Step::Ask(DiskOp::Open { file: self.file, path: self.path(), create: !is_there });
         }
     }
 
     /// Plans the next write: a part of the first run, which ends at a block's end if it is not all of it.
-    fn write(&mut self) -> Next {
+    fn write(&mut self) -> Step {
         self.before = Bytes::new();
         self.behind = Bytes::new();
         while self.runs.front().is_some_and(|run| run.len == 0) {
@@ -287,10 +336,10 @@ impl Redo {
             return self.read_behind();
         }
         self.stage = Stage::ReadingBefore;
-        Next::Ask(DiskOp::Read { file: self.file, position: start / BLOCK * BLOCK, len })
+        Step::Ask(DiskOp::Read { file: self.file, position: start / BLOCK * BLOCK, len })
     }
 
-    fn on_before(&mut self, bytes: Bytes) -> Next {
+    fn on_before(&mut self, bytes: Bytes) -> Step {
         let wanted = self.runs.front().map_or(0, |run| run.start % BLOCK);
         if bytes.len() as u64 != wanted {
             return self.became_shorter();
@@ -299,7 +348,7 @@ impl Redo {
         self.read_behind()
     }
 
-    fn on_behind(&mut self, bytes: Bytes) -> Next {
+    fn on_behind(&mut self, bytes: Bytes) -> Step {
         if self.write_end + bytes.len() as u64 != self.behind_end() {
             return self.became_shorter();
         }
@@ -307,7 +356,7 @@ impl Redo {
         self.send_write()
     }
 
-    fn became_shorter(&mut self) -> Next {
+    fn became_shorter(&mut self) -> Step {
         self.damage("became shorter while it was completed from the journal".into());
         self.close()
     }
@@ -317,17 +366,17 @@ impl Redo {
         self.write_end.next_multiple_of(BLOCK).min(self.len)
     }
 
-    fn read_behind(&mut self) -> Next {
+    fn read_behind(&mut self) -> Step {
         let end = self.write_end;
         let upto = self.behind_end();
         if upto <= end {
             return self.send_write();
         }
         self.stage = Stage::ReadingBehind;
-        Next::Ask(DiskOp::Read { file: self.file, position: end, len: (upto - end) as usize })
+        Step::Ask(DiskOp::Read { file: self.file, position: end, len: (upto - end) as usize })
     }
 
-    fn send_write(&mut self) -> Next {
+    fn send_write(&mut self) -> Step {
         self.stage = Stage::Writing;
         let run = self.runs.front_mut().expect("a write was planned");
         let position = run.start / BLOCK * BLOCK;
@@ -347,28 +396,28 @@ impl Redo {
             }
         }
         data.push(std::mem::take(&mut self.behind));
-        Next::Ask(DiskOp::Write { file: self.file, position, data })
+        Step::Ask(DiskOp::Write { file: self.file, position, data })
     }
 
-    fn cut(&mut self) -> Next {
+    fn cut(&mut self) -> Step {
         if self.padded_len == self.len {
             return self.sync();
         }
         self.stage = Stage::Cutting;
-        Next::Ask(DiskOp::Truncate { file: self.file, len: self.len })
+        Step::Ask(DiskOp::Truncate { file: self.file, len: self.len })
     }
 
-    fn sync(&mut self) -> Next {
+    fn sync(&mut self) -> Step {
         if bug::on(Bug::SkipRedoSync) {
             return self.close();
         }
         self.stage = Stage::Syncing;
-        Next::Ask(DiskOp::Sync { file: self.file })
+        Step::Ask(DiskOp::Sync { file: self.file })
     }
 
-    fn close(&mut self) -> Next {
+    fn close(&mut self) -> Step {
         self.stage = Stage::Closing;
         self.runs.clear();
-        Next::Ask(DiskOp::Close { file: self.file })
+        Step::Ask(DiskOp::Close { file: self.file })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! To be done before any partition is opened, for all journals there are: the number of cores may have changed. A
 //! journal is emptied only when everything of all of them is durable in its segment, and the logs have been opened or
-//! have kept what was asked of them: until then all of it can simply be done again.
+//! have kept what was asked of them: until then all of it can simply be done again. One operation at a time, but for
+//! the writing to segments (`redo`).
 //!
 //! What cannot be read, or not be written to its segment, ends the start while nothing is changed. Commits that were
 //! read and are not whole stay lost: the partitions that may lack them are named, and their journal is put aside.
@@ -19,12 +20,15 @@ use super::doubt::Doubt;
 use super::format::{
     Commit, DIR, FileName, HEADER_SLOTS, Header, Identity, RING_START, Run, Tail, VERSION, is_written, newest_header,
 };
-use super::redo::{self, Pieces, Redo, Redone};
+use super::redo::{Ended, Pieces, Redo, Redone};
 use super::scan::{Scan, Scanned};
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 use crate::base::limits::{DISK_READ_BYTES_MAX, JOURNAL_DAMAGES_MAX, JOURNAL_REDO_BYTES_MAX};
+
+/// The replay's own operations; those of a redo have the numbers of its partitions.
+const OWN: ReplayOp = ReplayOp(0);
 
 /// What is known of the topics there are.
 #[derive(Clone, Copy)]
@@ -39,25 +43,38 @@ pub struct Topics<'a> {
 /// What is to be done about commits that cannot be read, or not be brought to their segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Nothing is changed, and [`Next::Failed`] says why.
+    /// Nothing is changed, and [`Event::Failed`] says why.
     Refused,
     /// Somebody has seen what it is.
     Accepted,
 }
 
-/// What replay asks for next, or how it ended.
+/// Ties the end of a disk operation to what it was for. Opaque outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplayOp(pub(super) u32);
+
+/// What is asked of the disk.
+pub type Asked = Vec<(ReplayOp, DiskOp)>;
+
+/// What became of a replay.
 #[derive(Debug)]
-pub enum Next {
-    Ask(DiskOp),
+pub enum Event {
     /// Everything is in its segment that can be brought there, and journals are as they were. When what the report
     /// says is known for good, [`Replay::empty`] goes on.
     Redone(Box<Report>),
     /// The journals hold nothing any more.
-    Done,
+    Emptied,
     /// The broker must not start; the message says what to do. Journals are as they were: nothing is lost.
-    Failed {
-        message: String,
-    },
+    Failed { message: String },
+}
+
+/// Where a step leads.
+#[derive(Debug)]
+enum Step {
+    Ask(DiskOp),
+    /// Something is under way.
+    Wait,
+    Tell(Event),
 }
 
 #[derive(Debug, Default)]
@@ -161,8 +178,9 @@ enum End {
 
 impl Replay {
     /// `cores` is how many there are now, `owner` the upper half of the ids of the files it opens.
-    pub fn start(cluster: String, node: i32, cores: u16, loss: Loss, owner: u32) -> (Replay, DiskOp) {
-        let replay = Replay {
+    pub fn start(cluster: String, node: i32, cores: u16, loss: Loss, owner: u32, out: &mut Asked) -> Replay {
+        out.push((OWN, DiskOp::List { dir: DIR.into() }));
+        Replay {
             cluster,
             node,
             cores,
@@ -187,16 +205,54 @@ impl Replay {
             directories: BTreeMap::new(),
             ends: VecDeque::new(),
             report: Report::default(),
-        };
-        (replay, DiskOp::List { dir: DIR.into() })
+        }
     }
 
-    /// To be told how the operation asked for ended.
-    pub fn on_disk(&mut self, result: DiskResult, topics: Topics<'_>) -> Next {
-        if self.stage == Stage::Redoing {
-            let next = self.redo.as_mut().expect("a redo is under way").on_disk(result);
-            return self.on_redo(next, topics);
+    /// To be told how each operation asked for ended.
+    pub fn on_disk(&mut self, op: ReplayOp, result: DiskResult, topics: Topics<'_>, out: &mut Asked) -> Option<Event> {
+        let step = match &mut self.redo {
+            Some(redo) => match redo.on_disk(op.0 as usize, result, out) {
+                Some(ended) => self.on_redone(ended, topics),
+                None => Step::Wait,
+            },
+            None => self.on_own(result, topics),
+        };
+        self.follow(step, topics, out)
+    }
+
+    /// Everything is durable in its segment, and what is not is known elsewhere: the journals are not needed any more.
+    pub fn empty(&mut self, out: &mut Asked) -> Option<Event> {
+        match self.end_one() {
+            Step::Ask(op) => out.push((OWN, op)),
+            Step::Wait => {}
+            Step::Tell(event) => return Some(event),
         }
+        None
+    }
+
+    /// Commits read so far, and bytes written to segments.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.report.commits + self.commits, self.report.bytes)
+    }
+
+    fn follow(&mut self, mut step: Step, topics: Topics<'_>, out: &mut Asked) -> Option<Event> {
+        loop {
+            match step {
+                Step::Ask(op) => out.push((OWN, op)),
+                Step::Wait => {}
+                Step::Tell(event) => return Some(event),
+            }
+            if self.stage != Stage::Redoing || self.redo.is_some() {
+                return None;
+            }
+            let pieces = std::mem::take(&mut self.pieces);
+            let redo = self.redo.insert(Redo::start(pieces, self.loss, self.owner, self.files_opened, out));
+            let ended = redo.ended()?;
+            step = self.on_redone(ended, topics);
+        }
+    }
+
+    fn on_own(&mut self, result: DiskResult, topics: Topics<'_>) -> Step {
         let done = match result {
             Ok(done) => done,
             Err(error) => return self.on_error(error, topics),
@@ -206,7 +262,7 @@ impl Replay {
             (Stage::Opening, DiskDone::Opened { len }) => {
                 self.len = len;
                 self.stage = Stage::ReadingHeaders;
-                Next::Ask(DiskOp::Read { file: self.file, position: 0, len: RING_START as usize })
+                Step::Ask(DiskOp::Read { file: self.file, position: 0, len: RING_START as usize })
             }
             (Stage::ReadingHeaders, DiskDone::Read(bytes)) => self.on_headers(&bytes, topics),
             (Stage::Probing(at), DiskDone::Read(bytes)) => self.on_probed(at, &bytes, topics),
@@ -216,12 +272,12 @@ impl Replay {
             }
             (Stage::Closing, _) => self.read_next(),
             (Stage::Emptying(stage), _) => self.empty_on(stage),
-            (Stage::Ending, _) => self.empty(),
+            (Stage::Ending, _) => self.end_one(),
             (stage, done) => unreachable!("{done:?} is no answer while {stage:?}"),
         }
     }
 
-    fn on_error(&mut self, error: DiskError, topics: Topics<'_>) -> Next {
+    fn on_error(&mut self, error: DiskError, topics: Topics<'_>) -> Step {
         let can_fail = error.kind == DiskErrorKind::Failed;
         match self.stage {
             Stage::Scanning if can_fail => {
@@ -233,13 +289,13 @@ impl Replay {
                 self.lose(0, format!("cannot be read: {error}")).unwrap_or_else(|| self.close(topics))
             }
             Stage::Closing => self.read_next(),
-            Stage::Emptying(Emptying::Closing) => self.empty(),
+            Stage::Emptying(Emptying::Closing) => self.end_one(),
             Stage::Listing => failed(Path::new(DIR), &format!("cannot be listed: {error}")),
             _ => failed(&self.path(), &format!("cannot be read or emptied: {error}")),
         }
     }
 
-    fn on_listed(&mut self, names: &[(String, u64)]) -> Next {
+    fn on_listed(&mut self, names: &[(String, u64)]) -> Step {
         let mut names: Vec<FileName> = names.iter().filter_map(|(name, _)| FileName::parse(name)).collect();
         names.sort_unstable();
         for name in names {
@@ -256,9 +312,9 @@ impl Replay {
     }
 
     /// Reads the next journal, until there is none.
-    fn read_next(&mut self) -> Next {
+    fn read_next(&mut self) -> Step {
         let Some(core) = self.cores_left.pop_front() else {
-            return Next::Redone(Box::new(std::mem::take(&mut self.report)));
+            return Step::Tell(Event::Redone(Box::new(std::mem::take(&mut self.report))));
         };
         self.core = core;
         self.damaged = false;
@@ -273,10 +329,10 @@ impl Replay {
         FileName::Journal(self.core).path()
     }
 
-    fn open(&mut self, stage: Stage) -> Next {
+    fn open(&mut self, stage: Stage) -> Step {
         self.stage = stage;
         self.file = self.next_file();
-        Next::Ask(DiskOp::Open { file: self.file, path: self.path(), create: false })
+        Step::Ask(DiskOp::Open { file: self.file, path: self.path(), create: false })
     }
 
     fn next_file(&mut self) -> FileId {
@@ -284,7 +340,7 @@ impl Replay {
         FileId::new(self.owner, self.files_opened)
     }
 
-    fn on_headers(&mut self, bytes: &Bytes, topics: Topics<'_>) -> Next {
+    fn on_headers(&mut self, bytes: &Bytes, topics: Topics<'_>) -> Step {
         let header = match newest_header(bytes) {
             Ok(Some(header)) => header,
             Ok(None) => return self.probe(RING_START, topics),
@@ -318,15 +374,15 @@ impl Replay {
     }
 
     /// Without a header a file was never used, or it has lost both.
-    fn probe(&mut self, from: u64, topics: Topics<'_>) -> Next {
+    fn probe(&mut self, from: u64, topics: Topics<'_>) -> Step {
         if from >= self.len {
             return self.close(topics);
         }
         self.stage = Stage::Probing(from);
-        Next::Ask(DiskOp::Read { file: self.file, position: from, len: DISK_READ_BYTES_MAX })
+        Step::Ask(DiskOp::Read { file: self.file, position: from, len: DISK_READ_BYTES_MAX })
     }
 
-    fn on_probed(&mut self, from: u64, bytes: &Bytes, topics: Topics<'_>) -> Next {
+    fn on_probed(&mut self, from: u64, bytes: &Bytes, topics: Topics<'_>) -> Step {
         if is_written(bytes) {
             let why = "has no header that is whole: which of its commits are needed is not known";
             return self.lose(0, why.to_owned()).unwrap_or_else(|| self.close(topics));
@@ -338,7 +394,7 @@ impl Replay {
     }
 
     /// What is not known any more: `Some` when that is not accepted.
-    fn lose(&mut self, position: u64, why: String) -> Option<Next> {
+    fn lose(&mut self, position: u64, why: String) -> Option<Step> {
         if self.loss == Loss::Refused {
             return Some(failed(&self.path(), &format!("{why}. {}", remedies())));
         }
@@ -346,17 +402,17 @@ impl Replay {
         None
     }
 
-    fn scan_on(&mut self, topics: Topics<'_>) -> Next {
+    fn scan_on(&mut self, topics: Topics<'_>) -> Step {
         self.stage = Stage::Scanning;
         loop {
             match self.scan.as_mut().expect("a scan is under way").step() {
                 Scanned::Read { position, len } => {
-                    return Next::Ask(DiskOp::Read { file: self.file, position, len });
+                    return Step::Ask(DiskOp::Read { file: self.file, position, len });
                 }
                 Scanned::Commit { commit, bytes, .. } => {
                     self.on_commit(&commit, &bytes, topics);
                     if self.pieces_bytes >= JOURNAL_REDO_BYTES_MAX {
-                        return self.redo(topics);
+                        return self.redo();
                     }
                 }
                 Scanned::Damaged { position, sequence, found, unreadable } => {
@@ -370,14 +426,14 @@ impl Replay {
                 Scanned::End => {
                     self.scan = None;
                     self.check_length();
-                    return self.redo(topics);
+                    return self.redo();
                 }
             }
         }
     }
 
     /// What cannot be read now may be read another time.
-    fn on_unreadable(&mut self, position: u64, sequence: u64, next: &str) -> Option<Next> {
+    fn on_unreadable(&mut self, position: u64, sequence: u64, next: &str) -> Option<Step> {
         let error = self.unreadable.as_ref().map_or("", |error| &error.message);
         self.lose(position, format!("commit {sequence} cannot be read at byte {position}, {next}: {error}"))
     }
@@ -410,20 +466,17 @@ impl Replay {
         self.pieces_bytes += bytes.len();
     }
 
-    fn redo(&mut self, topics: Topics<'_>) -> Next {
+    /// What was read goes to its segments next.
+    fn redo(&mut self) -> Step {
         self.stage = Stage::Redoing;
         self.pieces_bytes = 0;
-        let pieces = std::mem::take(&mut self.pieces);
-        let (redo, next) = Redo::start(pieces, self.loss, self.owner, self.files_opened);
-        self.redo = Some(redo);
-        self.on_redo(next, topics)
+        Step::Wait
     }
 
-    fn on_redo(&mut self, next: redo::Next, topics: Topics<'_>) -> Next {
-        let Redone { entries, bytes, retired, damages, files_opened } = match next {
-            redo::Next::Ask(op) => return Next::Ask(op),
-            redo::Next::Failed(message) => return Next::Failed { message },
-            redo::Next::Done(redone) => redone,
+    fn on_redone(&mut self, ended: Ended, topics: Topics<'_>) -> Step {
+        let Redone { entries, bytes, retired, damages, files_opened } = match ended {
+            Ended::Done(redone) => redone,
+            Ended::Failed(message) => return Step::Tell(Event::Failed { message }),
         };
         self.redo = None;
         self.files_opened = files_opened;
@@ -453,7 +506,7 @@ impl Replay {
         }
     }
 
-    fn close(&mut self, topics: Topics<'_>) -> Next {
+    fn close(&mut self, topics: Topics<'_>) -> Step {
         self.stage = Stage::Closing;
         self.report.journals += u32::from(self.commits > 0);
         self.report.commits += self.commits;
@@ -474,13 +527,12 @@ impl Replay {
             Some(header) => self.ends.push_back((self.core, End::Empty(Box::new(header)))),
             None => {}
         }
-        Next::Ask(DiskOp::Close { file: self.file })
+        Step::Ask(DiskOp::Close { file: self.file })
     }
 
-    /// Everything is durable in its segment, and what is not is known elsewhere: the journals are not needed any more.
-    /// Goes on where it is called again.
-    pub fn empty(&mut self) -> Next {
-        let Some((core, end)) = self.ends.pop_front() else { return Next::Done };
+    /// Empties the next journal, or moves it away.
+    fn end_one(&mut self) -> Step {
+        let Some((core, end)) = self.ends.pop_front() else { return Step::Tell(Event::Emptied) };
         self.core = core;
         match end {
             End::Empty(header) => {
@@ -489,27 +541,27 @@ impl Replay {
             }
             End::Remove => {
                 self.stage = Stage::Ending;
-                Next::Ask(DiskOp::Delete { path: self.path() })
+                Step::Ask(DiskOp::Delete { path: self.path() })
             }
             End::PutAside(to) => {
                 self.stage = Stage::Ending;
-                Next::Ask(DiskOp::Rename { from: self.path(), to })
+                Step::Ask(DiskOp::Rename { from: self.path(), to })
             }
         }
     }
 
     /// Writes both headers, one after the other: if the newer one were damaged, the older would count.
-    fn empty_on(&mut self, stage: Emptying) -> Next {
+    fn empty_on(&mut self, stage: Emptying) -> Step {
         let file = self.file;
         let (next, op) = match stage {
             Emptying::Opening => self.write_header(0),
             Emptying::Writing(slots) => (Emptying::Syncing(slots), DiskOp::Sync { file }),
             Emptying::Syncing(slots) if slots < HEADER_SLOTS => self.write_header(slots),
             Emptying::Syncing(_) => (Emptying::Closing, DiskOp::Close { file }),
-            Emptying::Closing => return self.empty(),
+            Emptying::Closing => return self.end_one(),
         };
         self.stage = Stage::Emptying(next);
-        Next::Ask(op)
+        Step::Ask(op)
     }
 
     /// The header of a journal that holds nothing, of a run without commits, when that many slots have it.
@@ -539,6 +591,6 @@ pub(super) fn remedies() -> &'static str {
      out of the data directory gives it up unseen"
 }
 
-fn failed(path: &Path, why: &str) -> Next {
-    Next::Failed { message: format!("the commit journal {} {why}", path.display()) }
+fn failed(path: &Path, why: &str) -> Step {
+    Step::Tell(Event::Failed { message: format!("the commit journal {} {why}", path.display()) })
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::format::{FileName, Identity};
 use super::journal::{Entry, Journal, JournalEvent, JournalOp, JournalOut};
+use super::replay::ReplayOp;
 use crate::base::disk::{DiskOp, DiskResult, FileId};
 use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::base::testdisk::TestDisk;
@@ -56,6 +57,7 @@ pub(super) struct Rig {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Tag {
     Journal(JournalOp),
+    Replay(ReplayOp),
     Other,
 }
 
@@ -110,6 +112,7 @@ impl Rig {
         let Some((tag, result)) = self.disk.step() else { return false };
         match tag {
             Tag::Journal(op) => self.journal.on_disk(op, result, self.now, &mut self.out),
+            Tag::Replay(_) => unreachable!("a replay is over when the journal is opened"),
             Tag::Other => self.other = Some(result),
         }
         self.pump();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::format::{FileName, RING_START};
 use super::journal::{Entry, JournalEvent};
-use super::replay::{Loss, Next, Replay, Report, Topics};
+use super::replay::{Event, Loss, Replay, Report, Topics};
 use super::testing::{RING_BYTES, Rig, Tag};
 use crate::base::disk::{BLOCK_BYTES, DiskOp, FileId};
 use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
@@ -274,26 +274,31 @@ pub(super) fn replay(disk: &mut TestDisk<Tag>, steps: u64) -> Option<Ended> {
 }
 
 pub(super) fn replay_as(cluster: &str, cores: u16, loss: Loss, disk: &mut TestDisk<Tag>, steps: u64) -> Option<Ended> {
-    let (mut replay, mut op) = Replay::start(cluster.into(), 1, cores, loss, 9);
+    let mut asked = Vec::new();
+    let mut replay = Replay::start(cluster.into(), 1, cores, loss, 9, &mut asked);
     let owned = |_, _| (0..PARTITIONS_KNOWN).map(|owner| (topic(owner), PartitionIndex(owner as i32))).collect();
+    let topics = Topics { directory: &directory, owned: &owned };
     let mut redone = None;
     for _ in 0..steps {
-        disk.send(Tag::Other, op);
-        let (_, result) = disk.step().unwrap();
-        let mut next = replay.on_disk(result, Topics { directory: &directory, owned: &owned });
-        if let Next::Redone(report) = next {
+        asked.drain(..).for_each(|(op, disk_op)| disk.send(Tag::Replay(op), disk_op));
+        let Some((Tag::Replay(op), result)) = disk.step() else { panic!("nothing else is under way") };
+        let mut event = replay.on_disk(op, result, topics, &mut asked);
+        if let Some(Event::Redone(report)) = event {
             assert_eq!(disk.open_files(), 0, "everything is closed");
             redone = Some(report);
-            next = replay.empty();
+            event = replay.empty(&mut asked);
         }
-        match next {
-            Next::Ask(next) => op = next,
-            Next::Redone(_) => panic!("said twice"),
-            Next::Done => {
+        match event {
+            None => {}
+            Some(Event::Redone(_)) => panic!("said twice"),
+            Some(Event::Emptied) => {
                 assert_eq!(disk.open_files(), 0, "everything is closed");
                 return redone.map(Ended::Done);
             }
-            Next::Failed { message } => return Some(Ended::Failed(message)),
+            Some(Event::Failed { message }) => {
+                disk.crash(Crash::Kill);
+                return Some(Ended::Failed(message));
+            }
         }
     }
     None
