@@ -109,7 +109,10 @@ pub const CONTROL_ORDERS_QUEUED_MAX: usize = 10_000;
 pub const STOP_MS: u64 = 5_000;
 
 /// Groups of one partition of `__consumer_offsets`.
-pub const GROUPS_PER_COORDINATOR_MAX: usize = 1 << 20;
+pub const GROUPS_PER_COORDINATOR_MAX: usize = 100_000;
+
+/// Members of one classic group that were given an id and have not joined with it.
+pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 
 /// Names of groups, static members and their protocols: a record's text ends at 32,767 bytes, and a member's id has
 /// one of them in it.

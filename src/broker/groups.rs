@@ -15,12 +15,12 @@ use bytes::Bytes;
 
 use crate::base::ids::{Offset, PartitionIndex, TopicId};
 use crate::base::names::CONSUMER_OFFSETS;
-use crate::base::stage::{Arrival, Trace};
+use crate::base::stage::Arrival;
 use crate::base::time::{Instant, Now};
-use crate::broker::api::group_work;
+use crate::broker::api::{group_work, produce};
 use crate::broker::effect::Effects;
 use crate::broker::message::TopicPartition;
-use crate::broker::shard::{DeadlineKey, Shard};
+use crate::broker::shard::{DeadlineKey, Shard, Todo};
 use crate::broker::shutdown::Life;
 use crate::config::Settings;
 use crate::group::ask::{Answer, Ask, Caller, Ticket};
@@ -247,7 +247,7 @@ impl Shard {
             let batches = running.take_batches(record_bytes_max, now.wall_ms);
             for records in batches {
                 let to = AckTo::Coordinator { partition, load };
-                let trace = trace(now.mono);
+                let trace = Arrival::at(now.mono).trace();
                 let brought = Brought { records, produce_version: PRODUCE_VERSION, to, trace };
                 let mut watch = effects.watch;
                 self.on_partition(owner, now, effects, |replica, cache, out| {
@@ -262,10 +262,9 @@ impl Shard {
         (partition, load): (PartitionIndex, u32),
         read: Result<LogSlices, ReadError>,
         now: Now,
-        effects: &mut Effects,
     ) {
         if self.groups.hosts.get(&partition).is_some_and(|host| host.load == load) {
-            self.on_loaded_slices(partition, read, now, effects);
+            self.on_loaded_slices(partition, read, now);
         }
     }
 
@@ -343,20 +342,14 @@ impl Shard {
         });
         match read {
             Some(Ok(None)) => self.on_coordinator_loaded(partition, now),
-            Some(Ok(Some(Read::Ready(slices)))) => self.on_loaded_slices(partition, Ok(slices), now, effects),
+            Some(Ok(Some(Read::Ready(slices)))) => self.on_loaded_slices(partition, Ok(slices), now),
             Some(Ok(Some(Read::Later(ticket)))) => self.read_for_group(owner, ticket, partition, load),
-            Some(Err(error)) => self.on_loaded_slices(partition, Err(error), now, effects),
+            Some(Err(error)) => self.on_loaded_slices(partition, Err(error), now),
             None => {}
         }
     }
 
-    fn on_loaded_slices(
-        &mut self,
-        partition: PartitionIndex,
-        read: Result<LogSlices, ReadError>,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    fn on_loaded_slices(&mut self, partition: PartitionIndex, read: Result<LogSlices, ReadError>, now: Now) {
         let Some(host) = self.groups.hosts.get_mut(&partition) else { return };
         let State::Loading { coordinator, next } = &mut host.state else { return };
         match read {
@@ -366,7 +359,8 @@ impl Shard {
                 // The rest at the next turn: others wait for this core too.
                 self.set_group_alarm(partition, now.mono);
             }
-            Ok(_) => self.load_more(partition, now, effects),
+            // Whatever was there is compacted away.
+            Ok(_) => self.on_coordinator_loaded(partition, now),
             Err(error) => {
                 tracing::error!("the coordinator of {CONSUMER_OFFSETS}-{partition} cannot be loaded: {error:?}");
                 host.state = State::Failed;
@@ -411,7 +405,7 @@ impl Shard {
     /// An answer may leave, to whichever core asked.
     fn group_answer(&mut self, ticket: Ticket, answer: Answer) {
         if ticket.core == self.config.core {
-            self.todo.push_back(crate::broker::shard::Todo::GroupAnswer(ticket, answer));
+            self.todo.push_back(Todo::GroupAnswer(ticket, answer));
         } else {
             self.send_group_answer(ticket, answer);
         }
@@ -426,7 +420,7 @@ impl Shard {
     /// The acks of a coordinator's batch and of clients' batches go different ways.
     pub(in crate::broker) fn on_acked(&mut self, acked: Acked, now: Now, effects: &mut Effects) {
         match acked.to {
-            AckTo::Job { .. } => crate::broker::api::produce::on_acked(self, acked, effects),
+            AckTo::Job { .. } => produce::on_acked(self, acked, effects),
             AckTo::Coordinator { partition, load } => self.on_group_acked((partition, load), acked.result, now),
         }
     }
@@ -492,10 +486,6 @@ fn load_batches(coordinator: &mut Coordinator, partition: PartitionIndex, mut by
             }
         }
     }
-}
-
-fn trace(now: Instant) -> Trace {
-    Arrival::at(now).trace()
 }
 
 #[cfg(test)]

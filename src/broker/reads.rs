@@ -60,7 +60,7 @@ enum Late {
         job: Key,
         at: u32,
     },
-    /// For the coordinator of this partition of `__consumer_offsets`, loaded for the so-manieth time.
+    /// For the coordinator on this partition of `__consumer_offsets`, if it is still the one of that load.
     Group {
         partition: PartitionIndex,
         load: u32,
@@ -184,7 +184,7 @@ impl Shard {
     ) {
         let (group, index) = match self.reads.late.remove(&(owner, ticket)) {
             Some(Late::Read { group, index }) => (group, index),
-            Some(Late::Group { partition, load }) => return self.on_group_read((partition, load), read, now, effects),
+            Some(Late::Group { partition, load }) => return self.on_group_read((partition, load), read, now),
             Some(Late::Find { .. }) | None => return,
         };
         let row = self.reads.groups.get_mut(group).expect("a group lives until its last read is done");

@@ -458,6 +458,9 @@ impl ClassicGroup {
 
     /// Kafka: `acceptJoiningMember`.
     fn has_room_for(&self, member_id: &str, turn: &Turn<'_>) -> bool {
+        if member_id.is_empty() && self.pending.len() >= limits::GROUP_PENDING_MEMBERS_MAX {
+            return false;
+        }
         let max = turn.settings.group_max_size as usize;
         let known = self.ids.get(member_id).and_then(|number| self.members.get(number));
         match self.state {

@@ -32,8 +32,8 @@ use crate::wire::batch::{self, BatchError, BatchLimits};
 pub enum AckTo {
     /// A job of a core, and which part of it.
     Job { core: CoreId, job: Key, at: u32 },
-    /// The coordinator that this partition of `__consumer_offsets` belongs to, on this core, since it was loaded for
-    /// the so-manieth time. Its batches are the broker's own: what topics allow of producers does not concern them.
+    /// The coordinator on this partition of `__consumer_offsets`, if it is still the one of that load (counted on the
+    /// core). Its batches are the broker's own: what topics allow of producers does not concern them.
     Coordinator { partition: PartitionIndex, load: u32 },
 }
 
