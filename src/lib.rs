@@ -17,7 +17,7 @@
 //! | F4 | `broker` | `Shard::step`: sessions, the API table, one file per API family, routing between cores |
 //! | F5 | `shell` | glommio: executors, sockets, direct I/O, the mesh between cores, signals |
 //! | F5 | `client` | a blocking Kafka client for tools: versions, time-outs, the way to the right broker; no glommio |
-//! | F5 | `terminal` | what people see of a tool: numbers, colours, and how printing ends |
+//! | F5 | `terminal` | what people see of a tool: numbers, tables, colours, what is waited for, how printing ends |
 //! | F6 | `bench` | the measuring half: generator, histogram logs, comparison, report; no glommio, only threads |
 //! | F6 | `admin` | tools for those who look after a broker and its files; no glommio |
 //! | F7 | `cli` | the command line: its flags come from the settings table |

@@ -283,6 +283,19 @@ fn what_old_brokers_say_of_groups_is_understood() {
 }
 
 #[test]
+fn a_broker_that_is_not_where_the_cluster_says_is_told() {
+    let scripted = Scripted::start(&[(metadata::API, 0, 9)], |question| {
+        let host = question.addresses[0].ip().to_string().into();
+        let broker = MetadataResponseBroker { node_id: 3, host, port: 1, rack: None };
+        question.reply(&MetadataResponse { brokers: vec![broker], controller_id: 3, ..Default::default() })
+    });
+    let error = scripted.client().groups(&[], &[]).expect_err("nobody is there");
+    assert_eq!(error.kind, Kind::NoAnswer);
+    let expect = "broker 3 is at 127.0.0.1:1, as the cluster says, and 127.0.0.1:1 cannot be connected to";
+    assert!(error.message().contains(expect), "{error}");
+}
+
+#[test]
 fn a_time_that_is_up_gives_the_last_answer() {
     let versions = [(metadata::API, 0, 9), (find_coordinator::API, 0, 3)];
     let scripted = Scripted::start(&versions, |question| match question.key {

@@ -4,6 +4,7 @@
 //! *Never*: asks again where the first request may have done something. *Runs on*: a thread that may wait.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -160,10 +161,14 @@ impl Client {
             return Err(ClientError::new(Kind::Refused(None), message));
         };
         match self.nodes.entry(node) {
-            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let connection = Connection::open(address, self.client_id, self.wait)?;
-                Ok(entry.insert(connection))
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let opened = Connection::open(address, self.client_id, self.wait);
+                // Often not where the user has said, nor where it can be reached from here.
+                let said = |error: ClientError| {
+                    ClientError::no_answer(format!("broker {node} is at {address}, as the cluster says, and {error}"))
+                };
+                Ok(entry.insert(opened.map_err(said)?))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What people see of a tool: numbers, colours, and how printing ends.
+//! What people see of a tool: numbers, tables, colours, what is waited for, and how printing ends.
 //!
 //! *Owns*: their form. *Never*: knows what is printed. *Runs on*: any thread of a tool.
 
