@@ -44,6 +44,9 @@ pub const JOURNAL_ENTRY_BYTES_MAX: usize = (JOURNAL_BYTES_MIN / 4) as usize - su
 pub const JOURNAL_FLUSHES_MAX: usize = 32;
 pub const JOURNAL_FLUSHES_URGENT_MAX: usize = 256;
 
+/// How long appends wait for space in a journal's ring: then they go to their segments instead.
+pub const JOURNAL_WAIT_MS: u64 = 2_000;
+
 /// Commits read from a journal before what they hold is written to its segments.
 pub const JOURNAL_REDO_BYTES_MAX: usize = 128 << 20;
 

@@ -84,6 +84,8 @@ metrics! {
     JournalWaits "journal_waits" Counter;
     /// Microseconds that commits have waited for space in the journal.
     JournalWaitUs "journal_wait_microseconds" Counter;
+    /// Entries that waited too long for space in the journal, and went to their segments.
+    JournalHandedBack "journal_handed_back" Counter;
     /// Size of the core's journal; 0 when there is none.
     JournalBytes "journal_size_bytes" Gauge;
     /// Of these, bytes that are not free: their records are not safe in segments yet.

@@ -12,10 +12,11 @@ use std::mem;
 
 use crate::base::disk::{DiskResult, FileId};
 use crate::base::ids::Offset;
-use crate::base::time::Now;
+use crate::base::limits::JOURNAL_WAIT_MS;
+use crate::base::time::{Instant, Now};
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::message::TopicPartition;
-use crate::broker::shard::Shard;
+use crate::broker::shard::{DeadlineKey, Shard};
 use crate::config::{Durability, TopicSettings};
 use crate::journal::format::Identity;
 use crate::journal::journal::{Entry, Gauges, Journal, JournalEvent, JournalOp, JournalOut};
@@ -33,6 +34,7 @@ pub struct Commits {
     may_open: bool,
     closing: bool,
     closed: bool,
+    deadline: Option<Instant>,
     out: JournalOut,
     /// What the device has taught, where `journal.direct.bytes` leaves it to that.
     direct_bytes: Option<u64>,
@@ -67,6 +69,11 @@ impl Commits {
         if let Some(journal) = &mut self.journal {
             journal.open(&mut self.out);
         }
+    }
+
+    /// The end of the step pumps the journal.
+    pub fn on_timeout(&mut self) {
+        self.deadline = None;
     }
 
     /// The segments of a partition are durable below `upto`.
@@ -153,6 +160,12 @@ impl Shard {
     pub(in crate::broker) fn commit(&mut self, now: Now, effects: &mut Effects) {
         let Some(journal) = &mut self.commits.journal else { return };
         journal.pump(now, &mut self.commits.out);
+        let next = journal.next_deadline();
+        let old = mem::replace(&mut self.commits.deadline, next);
+        if old != next {
+            old.into_iter().for_each(|old| self.deadlines.clear(old, DeadlineKey::Journal));
+            next.into_iter().for_each(|next| self.deadlines.set(next, DeadlineKey::Journal));
+        }
         self.settle_commits(now, effects);
     }
 
@@ -205,6 +218,18 @@ impl Shard {
             }
             JournalEvent::FlushWanted { owner } => {
                 self.on_partition(owner, now, effects, |partition, _, out| partition.flush(now, out));
+            }
+            JournalEvent::Overdue { holder } => {
+                let holder = holder.map_or("nobody".to_owned(), |owner| self.partition_title(owner));
+                tracing::error!(
+                    "core {}: the commit journal has been full for {JOURNAL_WAIT_MS} ms, most of it kept for {holder}, \
+                     whose segment does not get what it has there. Until there is space, appends are written to their \
+                     segments and synced one by one: slower, and as safe",
+                    self.core()
+                );
+            }
+            JournalEvent::HandedBack { owner } => {
+                self.on_partition(owner, now, effects, |partition, _, out| partition.on_handed_back(now, out));
             }
             JournalEvent::OpenFailed { message } => {
                 let message = format!(

@@ -98,6 +98,8 @@ pub enum DeadlineKey {
     Partition(u32),
     /// A partition of `__consumer_offsets`: its coordinator.
     Groups(PartitionIndex),
+    /// Appends wait for the journal's space; the end of the step sees to it.
+    Journal,
     /// Metadata that found no space.
     MetaRetry,
     Stop,
@@ -238,6 +240,7 @@ impl Shard {
             (Metric::JournalPrewrittenBytes, journal.prewritten_bytes),
             (Metric::JournalWaits, journal.space_waits),
             (Metric::JournalWaitUs, journal.space_wait_us),
+            (Metric::JournalHandedBack, journal.handed_back),
         ] {
             metrics.set(metric, value);
         }
@@ -394,6 +397,7 @@ impl Shard {
                 DeadlineKey::Fetch(job) => api::fetch::on_deadline(self, job, now, effects),
                 DeadlineKey::Partition(owner) => self.on_partition_timeout(owner, now, effects),
                 DeadlineKey::Groups(partition) => self.on_group_timeout(partition, now, effects),
+                DeadlineKey::Journal => self.commits.on_timeout(),
                 DeadlineKey::MetaRetry => Control::on_retry(self, now, effects),
                 DeadlineKey::Stop => self.on_stop_deadline(now, effects),
             }

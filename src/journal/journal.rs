@@ -3,8 +3,8 @@
 //! A commit takes what waits of all partitions: one write, durable when it ends. Its entries keep their space in the ring until
 //! their owner says that its segments have them; owners are asked to see to it well before the ring is full.
 //!
-//! *Owns*: the file once it was replayed, and what is on its way to it. *Never*: repeats a failed write; refuses an
-//! append for want of space; reports an entry before all that were appended earlier. *Runs on*: every core, one each.
+//! *Owns*: the file once it was replayed, and what is on its way to it. *Never*: repeats a failed write; keeps an append
+//! waiting for space for ever; reports an entry before all that were appended earlier. *Runs on*: every core, one each.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -22,7 +22,7 @@ use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskErrorKind, DiskOp, DiskResult
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::base::limits::{
     JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, JOURNAL_COMMIT_BYTES_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_FLUSHES_MAX,
-    JOURNAL_FLUSHES_URGENT_MAX,
+    JOURNAL_FLUSHES_URGENT_MAX, JOURNAL_WAIT_MS,
 };
 use crate::base::time::{Instant, Now};
 
@@ -110,6 +110,15 @@ pub enum JournalEvent {
     FlushWanted {
         owner: u32,
     },
+    /// Appends have waited for space long enough: until there is some, all are handed back. `holder` has the entry that
+    /// keeps the most of it.
+    Overdue {
+        holder: Option<u32>,
+    },
+    /// The owner's newest entries, which are not committed, will not be: its segment must take them.
+    HandedBack {
+        owner: u32,
+    },
     /// A write or sync failed: nothing is committed any more. What was appended and not committed may or may not be
     /// there at the next start. What was committed is still in the journal.
     Failed {
@@ -148,6 +157,8 @@ pub struct Gauges {
     pub waiting_since: Option<Instant>,
     /// How long appends have waited before.
     pub space_wait_us: u64,
+    /// Entries that found no space in time.
+    pub handed_back: u64,
 }
 
 #[derive(Debug)]
@@ -185,6 +196,8 @@ pub struct Journal {
     learned: Learned,
     /// When it was last said aloud that appends wait for space.
     warned: Option<Instant>,
+    /// What finds no space is handed back at once.
+    overdue: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -252,6 +265,7 @@ impl Journal {
             gauges: Gauges::default(),
             learned: Learned::default(),
             warned: None,
+            overdue: false,
         }
     }
 
@@ -263,7 +277,7 @@ impl Journal {
         }
     }
 
-    /// Queues an entry. Ends in `Committed` or `Failed`, except that nothing is said when the owner's segments have
+    /// Queues an entry. Ends in `Committed`, `HandedBack` or `Failed`, except that nothing is said when the owner's segments have
     /// it before its commit begins, or the owner is forgotten. After a failure it is dropped.
     pub fn append(&mut self, entry: Entry) {
         assert!(entry.len > 0 && entry.len <= JOURNAL_ENTRY_BYTES_MAX, "the log bounds what it hands over");
@@ -284,11 +298,11 @@ impl Journal {
         self.grow(out);
         while self.flights.len() < usize::from(self.in_flight) && !self.waiting.is_empty() {
             if !self.commit(now, out) {
-                self.wait_for_space(now);
+                self.wait_for_space(now, out);
                 break;
             }
-            let since = self.gauges.waiting_since.take();
-            self.gauges.space_wait_us += since.map_or(0, |since| now.mono.since_ns(since) / 1000);
+            self.overdue = false;
+            self.end_wait(now);
         }
         self.release_space(out);
         self.want_flushes(out);
@@ -568,7 +582,15 @@ impl Journal {
         }
     }
 
-    fn wait_for_space(&mut self, now: Now) {
+    /// When [`Journal::pump`] has something to do even if nothing happens.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.gauges.waiting_since.map(|since| since.after_ms(JOURNAL_WAIT_MS))
+    }
+
+    fn wait_for_space(&mut self, now: Now, out: &mut JournalOut) {
+        if self.overdue || self.next_deadline().is_some_and(|due| due <= now.mono) {
+            return self.hand_back(now, out);
+        }
         if self.gauges.waiting_since.is_some() {
             return;
         }
@@ -586,10 +608,30 @@ impl Journal {
         }
     }
 
+    /// A partition whose segment cannot be written must not hold up all others.
+    fn hand_back(&mut self, now: Now, out: &mut JournalOut) {
+        if !std::mem::replace(&mut self.overdue, true) {
+            let oldest = self.ring.tail().sequence;
+            let holds = |owner: &Owner| owner.live.front().is_some_and(|(_, sequence)| *sequence == oldest);
+            let holder = self.owners.iter().position(holds).map(|number| number as u32);
+            out.events.push(JournalEvent::Overdue { holder });
+        }
+        self.end_wait(now);
+        let owners: BTreeSet<u32> = self.waiting.iter().map(|entry| entry.owner).collect();
+        self.gauges.handed_back += self.waiting.len() as u64;
+        self.drop_all_waiting();
+        out.events.extend(owners.into_iter().map(|owner| JournalEvent::HandedBack { owner }));
+    }
+
+    fn end_wait(&mut self, now: Now) {
+        let since = self.gauges.waiting_since.take();
+        self.gauges.space_wait_us += since.map_or(0, |since| now.mono.since_ns(since) / 1000);
+    }
+
     fn release_space(&mut self, out: &mut JournalOut) {
         let releasable = self.ring.releasable();
         let enough = releasable * 8 >= self.ring.bytes() * RELEASE_FROM;
-        let awaited = releasable > 0 && self.gauges.waiting_since.is_some();
+        let awaited = releasable > 0 && (self.overdue || self.gauges.waiting_since.is_some());
         if self.header.is_none() && (enough || awaited || self.header_is_due) {
             self.write_header(out);
         }

@@ -7,6 +7,7 @@ use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::Offset;
 use crate::base::limits::{JOURNAL_COMMIT_BYTES_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_FLUSHES_MAX};
 use crate::base::testdisk::{Crash, TestDisk};
+use crate::base::time::Instant;
 
 fn header(disk: &mut TestDisk<Tag>) -> Header {
     newest_header(&disk.bytes(&path())[..RING_START as usize]).expect("of this version").expect("there is one")
@@ -359,4 +360,45 @@ fn a_file_that_is_made_anew_never_shows_old_commits_without_a_header() {
         assert!(has_header || !is_written(ring), "seed {seed}");
     }
     assert!(cut_short > 10);
+}
+
+#[test]
+fn who_waits_too_long_for_space_is_handed_back_what_it_appended() {
+    let mut rig = Rig::new(5);
+    // This one's segment cannot be written.
+    rig.journal.append(entry(0, 0, 1, 30_000));
+    rig.run();
+    let mut base = 0;
+    while rig.journal.gauges().waiting_since.is_none() {
+        base += 1;
+        rig.journal.append(entry(1, base, 1, 30_000));
+        rig.run();
+        rig.journal.on_flushed(1, Offset(base));
+    }
+    rig.journal.append(entry(2, 7, 1, 30_000));
+    rig.run();
+    rig.events.clear();
+    let due = rig.journal.next_deadline().expect("somebody waits");
+    rig.now.mono = Instant(due.0 - 1);
+    rig.pump();
+    assert_eq!(rig.events, []);
+    rig.now.mono = due;
+    rig.pump();
+    let handed_back = |owner: u32| JournalEvent::HandedBack { owner };
+    assert_eq!(rig.events, [JournalEvent::Overdue { holder: Some(0) }, handed_back(1), handed_back(2)]);
+    assert_eq!((rig.journal.next_deadline(), rig.journal.gauges().waiting_bytes), (None, 0));
+    rig.events.clear();
+    // From now on at once, and without being said again.
+    rig.journal.append(entry(1, base + 1, 1, 30_000));
+    rig.run();
+    assert_eq!(rig.events, [handed_back(1)]);
+    assert_eq!((rig.journal.gauges().handed_back, rig.journal.gauges().space_waits), (3, 1));
+    rig.events.clear();
+    rig.journal.on_flushed(0, Offset(1));
+    rig.journal.append(entry(1, base + 2, 1, 30_000));
+    rig.run();
+    rig.events.clear();
+    rig.journal.append(entry(1, base + 3, 1, 30_000));
+    rig.run();
+    assert_eq!(rig.committed(), [(1, base + 4)]);
 }

@@ -70,6 +70,8 @@ pub(super) struct Commits {
     pub(super) flush_to: Option<Offset>,
     /// Somebody waits for what lies below to be in its segment.
     pub(super) write_out: Offset,
+    /// The journal had no space for what lies below: the segment is to have it.
+    pub(super) direct_until: Offset,
     /// A write of what the journal has failed; not again before this.
     pub(super) retry_due: Option<Instant>,
 }
@@ -96,6 +98,7 @@ impl Commits {
             handed_bytes: 0,
             flush_to: None,
             write_out: Offset(0),
+            direct_until: Offset(0),
             retry_due: None,
         }
     }
@@ -171,6 +174,19 @@ impl Log {
         self.leave(now, out);
     }
 
+    /// The journal has no space for what was handed over last: that goes to the segment.
+    pub fn on_handed_back(&mut self, now: Now, out: &mut LogOut) {
+        let lives = matches!(self.life, Life::Open | Life::Closing(_)) && self.offline.is_none();
+        if !lives || !self.writer.is_handing_over() {
+            return;
+        }
+        let commits = &mut self.writer.commits;
+        commits.direct_until = std::mem::replace(&mut commits.handed, commits.committed);
+        commits.handed_bytes = 0;
+        self.pump(now, out);
+        self.leave(now, out);
+    }
+
     /// The journal needs its space back: everything that is safe now goes to its segment and is synced there; then
     /// [`LogEvent::Flushed`].
     pub fn flush(&mut self, now: Now, out: &mut LogOut) {
@@ -196,7 +212,9 @@ impl Log {
     /// Where pending batches go next, while no operation of the segment is in flight.
     pub(super) fn way(&self) -> Way {
         let (writer, commits) = (&self.writer, &self.writer.commits);
-        let direct = self.settings.durability == Durability::Write || matches!(self.life, Life::Closing(_));
+        let direct = self.settings.durability == Durability::Write
+            || matches!(self.life, Life::Closing(_))
+            || commits.direct_until > writer.safe_end();
         let fresh = writer.fresh_bytes();
         if fresh > 0 && !writer.is_handing_over() {
             // Of a batch larger than one write, what is left may be little.

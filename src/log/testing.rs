@@ -84,6 +84,8 @@ pub(super) struct TestJournal {
     pub(super) flushed: Offset,
     /// With so many live bytes the log is asked to flush.
     pub(super) bytes_max: usize,
+    /// What is handed over is handed back.
+    pub(super) is_full: bool,
 }
 
 impl TestJournal {
@@ -95,6 +97,7 @@ impl TestJournal {
             commits: 0,
             flushed: Offset(0),
             bytes_max: 12_000,
+            is_full: false,
         }
     }
 
@@ -236,6 +239,10 @@ impl Rig {
 
     fn commit(&mut self) {
         let piece = self.journal.waiting.take().expect("just seen");
+        if self.journal.is_full {
+            self.log.on_handed_back(self.now, &mut self.out);
+            return self.send();
+        }
         let next = piece.next;
         self.journal.live.push_back(piece);
         self.journal.commits += 1;

@@ -604,6 +604,7 @@ impl Log {
         writer.pending.truncate(kept);
         writer.pending_bytes = writer.pending.iter().map(|batch| batch.len as u64).sum();
         writer.recount();
+        writer.commits.direct_until = writer.commits.direct_until.min(from);
         writer.write_began = None;
         writer.stage = Stage::Idle;
         writer.written = writer.safe.clone();

@@ -239,6 +239,12 @@ impl Partition {
         self.settle(out);
     }
 
+    /// The journal has no space for what was handed over last.
+    pub fn on_handed_back(&mut self, now: Now, out: &mut PartitionOut) {
+        self.log.on_handed_back(now, &mut self.log_out);
+        self.settle(out);
+    }
+
     /// With so many bytes pending the segment is written directly from now on, as far as the journal allows more.
     pub fn set_direct_bytes(&mut self, bytes: u64) {
         self.log.set_direct_bytes(bytes.min(self.settings.journal_direct_bytes));

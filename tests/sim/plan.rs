@@ -306,7 +306,7 @@ fn draw_disk_fault(ms: u64, rng: &mut Rng) -> Fault {
     let of_1000 = [5, 50, 300][rng.below(3) as usize];
     match rng.below(6) {
         0 => Fault::Slow { times: 2 + rng.below(50), ms },
-        1 => Fault::Full { left_bytes: rng.below(300_000) as usize, ms },
+        1 => Fault::Full { left_bytes: rng.below(300_000) as usize, ms: 5 * ms },
         2 => Fault::Failing { faults: DiskFaults { failing_writes: of_1000, ..none }, ms },
         3 | 4 => Fault::Failing { faults: DiskFaults { failing_syncs: of_1000, ..none }, ms },
         _ => Fault::Failing { faults: DiskFaults { failing_reads: of_1000, ..none }, ms },

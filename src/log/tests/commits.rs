@@ -144,3 +144,42 @@ fn a_log_that_has_lost_what_the_journal_vouches_for_stays_closed_and_whole() {
         assert_eq!(after[..2000.min(before.len())], before[..2000.min(before.len())]);
     }
 }
+
+#[test]
+fn what_the_journal_hands_back_goes_to_the_segment() {
+    let mut rig = committed();
+    rig.journal.is_full = true;
+    for sequence in 3..6 {
+        rig.append(&batch_of(5, 0, sequence, 1000)).unwrap();
+        rig.run();
+        assert_eq!(rig.log.safe_end(), Offset(i64::from(sequence) + 1));
+    }
+    assert!(rig.journal.commits == 3 && rig.journal.flushed >= Offset(3), "the journal can let go of all it has");
+    rig.journal.is_full = false;
+    rig.append(&batch_of(5, 0, 6, 1000)).unwrap();
+    rig.run();
+    assert_eq!(rig.journal.commits, 4);
+    rig.crash(Crash::Power);
+    rig.reopen().check_holds(Offset(7));
+}
+
+#[test]
+fn what_is_handed_back_and_finds_no_space_either_is_refused() {
+    let mut rig = committed();
+    rig.disk.bytes(&segment()).clear();
+    rig.disk.capacity = 0;
+    rig.journal.is_full = true;
+    rig.append(&batch_of(5, 0, 3, 1000)).unwrap();
+    rig.run();
+    let failed = |event: &LogEvent| matches!(event, LogEvent::Failed { from: Offset(3), full: true, .. });
+    assert!(rig.events.iter().any(failed), "{:?}", rig.events);
+    assert_eq!((rig.log.end(), rig.log.safe_end()), (Offset(3), Offset(3)));
+    // As soon as there is space again the same batch is taken.
+    rig.disk.capacity = usize::MAX;
+    rig.journal.is_full = false;
+    rig.append(&batch_of(5, 0, 3, 1000)).unwrap();
+    rig.run();
+    assert_eq!(rig.log.safe_end(), Offset(4));
+    rig.crash(Crash::Power);
+    rig.reopen().check_holds(Offset(4));
+}
