@@ -39,6 +39,8 @@ pub enum Bug {
     ReuseJournalSpace,
     /// A log that lacks what the journal knew of does not write that down.
     ForgetMustReach,
+    /// A group is told that its offsets are committed before they are safe.
+    AnswerGroupsEarly,
 }
 
 impl Bug {
@@ -59,6 +61,7 @@ impl Bug {
         Bug::FlushBeforeSync,
         Bug::ReuseJournalSpace,
         Bug::ForgetMustReach,
+        Bug::AnswerGroupsEarly,
     ];
 }
 

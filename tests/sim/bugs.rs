@@ -26,6 +26,8 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         Bug::ReuseOffset | Bug::StoreDuplicates => (Kind::Net, None),
         // Those in which a journal is damaged and the broker was killed.
         Bug::ForgetMustReach => return rot::plan(6 * seed + 5),
+        // Those in which groups commit.
+        Bug::AnswerGroupsEarly => return Plan::draw_of(Kind::Storm, 5 * seed + 3),
     };
     let mut plan = Plan::draw_of(kind, seed);
     for topic in &mut plan.topics {

@@ -4,12 +4,14 @@
 //! `SIM_SECONDS=600 cargo test --release --no-default-features --test sim fresh` looks for new ones that fail, which
 //! belong into `tests/sim/seeds.txt`.
 //!
-//! Not here yet: consumer groups (the broker has none), fetch sessions, and several nodes (brokers do not talk to each other).
+//! Not here yet: members of consumer groups (only offsets are committed for groups), fetch sessions, and several nodes
+//! (brokers do not talk to each other).
 
 #[cfg(feature = "bugs")]
 mod bugs;
 mod check;
 mod client;
+mod committer;
 mod consumer;
 mod disk;
 mod net;
@@ -64,15 +66,19 @@ fn fresh_seeds_keep_every_promise() {
     let seconds = std::env::var("SIM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(FRESH_SECONDS);
     let end = Instant::now() + Duration::from_secs(seconds);
     let first = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
-    let (mut seeds, mut steps, mut acked, mut fetched) = (0, 0, 0, 0);
+    let (mut seeds, mut steps, mut acked, mut fetched, mut commits) = (0, 0, 0, 0, 0);
     while Instant::now() < end {
         let outcome = play(first.wrapping_add(seeds));
         seeds += 1;
         steps += outcome.steps;
         acked += outcome.acked;
         fetched += outcome.fetched;
+        commits += outcome.commits;
     }
-    println!("{seeds} fresh seeds in {seconds} s: {steps} events, {acked} records acknowledged, {fetched} fetched");
+    println!(
+        "{seeds} fresh seeds in {seconds} s: {steps} events, {acked} records acknowledged, {fetched} fetched, {commits} \
+         offsets committed"
+    );
 }
 
 #[test]

@@ -81,6 +81,15 @@ pub struct ConsumerPlan {
     pub wait_ms_max: u64,
 }
 
+/// Who commits offsets for a group.
+#[derive(Clone, Debug)]
+pub struct CommitterPlan {
+    pub group: String,
+    pub targets: Vec<(usize, i32)>,
+    /// Longest time between two commits.
+    pub pause_ms: u64,
+}
+
 /// What happens to the broker, or to the world around it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -115,6 +124,7 @@ pub struct Plan {
     pub topics: Vec<TopicPlan>,
     pub producers: Vec<ProducerPlan>,
     pub consumers: Vec<ConsumerPlan>,
+    pub committers: Vec<CommitterPlan>,
     /// Somebody makes and deletes a topic again and again.
     pub scratch: bool,
     /// In the order of time, counted from when the topics were made.
@@ -153,6 +163,8 @@ impl Plan {
             message_max_bytes: 1 << 20,
             tail_cache_bytes: 1 << 20,
             auto_create_topics_enable: false,
+            offsets_topic_num_partitions: 2,
+            offsets_topic_segment_bytes: 64 << 10,
             log_retention_check_interval_ms: 1 + rng.below(200),
             ..Settings::default()
         };
@@ -163,7 +175,21 @@ impl Plan {
             _ => (50 + rng.below(2000), 20 + rng.below(1000), 100),
         };
         let scratch = rng.below(3) == 0;
-        Plan { seed, topics, producers, consumers, scratch, faults, load_ns, disk_us, net_us, down_ms, settings }
+        let committers = draw_committers(&topics, seed);
+        Plan {
+            seed,
+            topics,
+            producers,
+            consumers,
+            committers,
+            scratch,
+            faults,
+            load_ns,
+            disk_us,
+            net_us,
+            down_ms,
+            settings,
+        }
     }
 
     /// Every topic's partitions.
@@ -246,6 +272,18 @@ fn draw_producer(kind: Kind, topics: &[TopicPlan], rng: &mut Rng) -> ProducerPla
         batch_bytes,
         requests_in_flight_max: 1 + rng.below(5) as usize,
     }
+}
+
+/// In one world of five: what others draw stays what it was.
+fn draw_committers(topics: &[TopicPlan], seed: u64) -> Vec<CommitterPlan> {
+    let mut rng = Rng::new(seed ^ 0x6772_6f75_7073);
+    let groups = if seed % 5 == 3 { 1 + rng.below(3) } else { 0 };
+    let committer = |number| CommitterPlan {
+        group: format!("group{number}"),
+        targets: draw_targets(topics, 3, &mut rng),
+        pause_ms: 1 + rng.below(20),
+    };
+    (0..groups).map(committer).collect()
 }
 
 fn draw_targets(topics: &[TopicPlan], most: u64, rng: &mut Rng) -> Vec<(usize, i32)> {

@@ -20,6 +20,8 @@ pub struct Outcome {
     pub steps: u64,
     pub acked: u64,
     pub fetched: u64,
+    /// Offsets that groups committed.
+    pub commits: u64,
 }
 
 pub fn run(plan: Plan, print: bool) -> Outcome {
@@ -70,7 +72,14 @@ fn load(plan: Plan, print: bool) -> World {
 }
 
 fn outcome(world: &World) -> Outcome {
-    Outcome { trace: world.trace.sum(), steps: world.steps, acked: world.model.acked, fetched: world.model.fetched }
+    let commits = |client: &Client| if let Client::Committer(committer) = client { committer.acked } else { 0 };
+    Outcome {
+        trace: world.trace.sum(),
+        steps: world.steps,
+        acked: world.model.acked,
+        fetched: world.model.fetched,
+        commits: world.clients.iter().map(commits).sum(),
+    }
 }
 
 /// No more faults and no new records: every producer must be able to finish.
@@ -86,6 +95,21 @@ fn settle(world: &mut World) {
         producers.all(|client| !matches!(client, Client::Producer(producer) if !producer.is_idle()))
     });
     assert!(idle, "with the faults over, every record is acknowledged");
+    check_commits(world);
+}
+
+/// Every group has what it committed.
+fn check_commits(world: &mut World) {
+    for client in &mut world.clients {
+        if let Client::Committer(committer) = client {
+            committer.look_again();
+        }
+    }
+    world.wake_all();
+    let settled = world.run_until(PROGRESS_WITHIN_NS, |world| {
+        world.clients.iter().all(|client| !matches!(client, Client::Committer(committer) if !committer.is_settled()))
+    });
+    assert!(settled, "every group can read what it committed");
 }
 
 /// A clean stop and a crash: whatever is left must be everything.
@@ -96,6 +120,7 @@ fn end(world: &mut World) {
     let crash = if world.plan.any_may_lose(Crash::Power) { Crash::Kill } else { Crash::Power };
     world.disk.crash(crash);
     audit(world, None);
+    check_commits(world);
 }
 
 /// Reads everything. Gives up when a fault comes between, or at `until`: then it is due again.

@@ -9,6 +9,7 @@ use corelog::wire::messages::create_topics::{
 };
 
 use crate::client::{Context, Wire, decode};
+use crate::committer::Committer;
 use crate::consumer::{Auditor, Consumer};
 use crate::plan::{MS, Plan};
 use crate::producer::Producer;
@@ -27,6 +28,7 @@ pub enum Client {
     Scratch(Scratch),
     Producer(Producer),
     Consumer(Consumer),
+    Committer(Committer),
 }
 
 impl Client {
@@ -37,6 +39,7 @@ impl Client {
         }
         clients.extend(plan.producers.iter().map(|plan| Client::Producer(Producer::new(plan.clone()))));
         clients.extend(plan.consumers.iter().map(|plan| Client::Consumer(Consumer::new(plan.clone()))));
+        clients.extend(plan.committers.iter().map(|plan| Client::Committer(Committer::new(plan.clone()))));
         clients
     }
 
@@ -47,6 +50,7 @@ impl Client {
             Client::Scratch(client) => client.on_time(context),
             Client::Producer(client) => client.on_time(context),
             Client::Consumer(client) => client.on_time(context),
+            Client::Committer(client) => client.on_time(context),
         }
     }
 
@@ -57,6 +61,7 @@ impl Client {
             Client::Scratch(client) => client.on_connected(context),
             Client::Producer(client) => client.on_connected(context),
             Client::Consumer(client) => client.on_connected(context),
+            Client::Committer(client) => client.on_connected(context),
         }
     }
 
@@ -67,6 +72,7 @@ impl Client {
             Client::Scratch(client) => client.on_closed(context),
             Client::Producer(client) => client.on_closed(context),
             Client::Consumer(client) => client.on_closed(context),
+            Client::Committer(client) => client.on_closed(context),
         }
     }
 
@@ -77,6 +83,7 @@ impl Client {
             Client::Scratch(client) => client.on_bytes(bytes, context),
             Client::Producer(client) => client.on_bytes(bytes, context),
             Client::Consumer(client) => client.on_bytes(bytes, context),
+            Client::Committer(client) => client.on_bytes(bytes, context),
         }
     }
 }
