@@ -130,6 +130,19 @@ pub const GROUP_NEW_MEMBER_JOIN_MS: u64 = 300_000;
 /// Record bytes of one Fetch reply: larger wishes are met in several replies.
 pub const FETCH_REPLY_BYTES_MAX: usize = 8 << 20;
 
+/// Clients with quotas whose use one core knows; what further ones use counts together.
+pub const QUOTA_BUCKETS_MAX: usize = 10_000;
+
+/// A client id that is longer than this shares its quota with all such.
+pub const QUOTA_CLIENT_ID_BYTES_MAX: usize = 255;
+
+/// How long a quota may keep a connection from being read at a time: less than clients wait for a reply. What was used
+/// beyond is forgotten then.
+pub const THROTTLE_MS_MAX: u64 = 15_000;
+
+/// How often cores tell each other what clients with quotas have used.
+pub const QUOTA_SHARE_MS: u64 = 50;
+
 /// Producers of one core that one DescribeProducers reply tells of.
 pub const PRODUCERS_DESCRIBED_MAX: usize = 100_000;
 

@@ -59,6 +59,14 @@ metrics! {
     ReplyBytes "reply_memory_bytes" Gauge;
     /// Memory held by the newest records of the partitions.
     TailCacheBytes "tail_cache_bytes" Gauge;
+    /// Clients with quotas whose use the core knows.
+    QuotaClients "quota_clients" Gauge;
+    /// Connections that are not read at present because their clients have used more than their quotas.
+    MutedConnections "muted_connections" Gauge;
+    /// Requests after which a client had used more than its quota.
+    ThrottledRequests "throttled_requests" Counter;
+    /// Milliseconds for which clients were told to wait because of their quotas.
+    ThrottleMs "throttle_milliseconds" Counter;
     /// Partitions looked at for fetches. Those of a fetch session that have nothing new are not.
     PartitionsRead "fetch_partitions_read" Counter;
     /// Bytes read from clients.
@@ -112,9 +120,15 @@ metrics! {
 }
 
 /// A value for each row of the table.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Metrics {
     values: [u64; COUNT],
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics { values: [0; COUNT] }
+    }
 }
 
 impl Metrics {

@@ -232,6 +232,11 @@ impl Stopwatch {
         self.little = 0;
     }
 
+    /// The time, for what no stage is about.
+    pub fn read(&self) -> Instant {
+        (self.read)()
+    }
+
     /// The core has worked on this, since whatever it did before.
     #[inline]
     pub fn worked(&mut self, trace: &mut Trace, stage: Stage) {

@@ -26,6 +26,7 @@ use crate::config::Settings;
 use crate::meta::MetaRecord;
 use crate::meta::configs;
 use crate::meta::controller::{self, MetaError};
+use crate::meta::quota;
 use crate::meta::{MetaEvent, MetaOp, MetaOut, Store};
 use crate::wire::errors::ErrorCode;
 
@@ -344,6 +345,13 @@ fn decide(
             let seq = control.store.append(records, &mut control.out);
             let outcome = ControlOutcome::ProducerIds { first: ProducerId(ids.start), count: ids.end - ids.start };
             return (outcome, Some(seq));
+        }
+        ControlOrder::AlterQuotas { wishes, validate_only } => {
+            let results = wishes.iter().map(|wish| {
+                let planned = quota::plan_quota_change(control.store.planned(), wish);
+                control.commit_unless(validate_only, planned, &mut last_seq)
+            });
+            return (ControlOutcome::Results(results.collect()), last_seq);
         }
         ControlOrder::AlterConfigs { wishes, validate_only } => {
             let results = wishes.iter().map(|wish| {

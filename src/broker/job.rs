@@ -4,7 +4,7 @@
 //! *Runs on*: the core whose client asked.
 
 use crate::broker::api::{
-    alter_configs, create_partitions, create_topics, delete_records, delete_topics, describe_log_dirs,
+    alter_configs, client_quotas, create_partitions, create_topics, delete_records, delete_topics, describe_log_dirs,
     describe_producers, epoch_ends, fetch, group_work, list_offsets, produce,
 };
 use crate::broker::effect::ListenerKind;
@@ -42,6 +42,7 @@ pub enum Work {
     /// Waits for `__consumer_offsets` to be made.
     FindCoordinator(FindCoordinatorRequest),
     AlterConfigs(alter_configs::AlterConfigsWork),
+    AlterQuotas(client_quotas::AlterQuotasWork),
     DescribeLogDirs(describe_log_dirs::DescribeLogDirsWork),
     DescribeProducers(describe_producers::DescribeProducersWork),
     /// Waits for topics to be created on first use, then is answered as if it had just come.

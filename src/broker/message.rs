@@ -8,12 +8,14 @@ use crate::base::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
 use crate::broker::groups::GroupAsk;
+use crate::broker::quotas::Bucket;
 use crate::broker::survey::{Survey, Surveyed};
 use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::reach::MustReach;
 use crate::meta::MetaRecord;
 use crate::meta::configs::ConfigChange;
 use crate::meta::controller::{MetaError, NewTopic};
+use crate::meta::quota::QuotaWish;
 use crate::replica::partition::{Acked, Brought, Follower};
 use crate::wire::errors::ErrorCode;
 
@@ -65,6 +67,8 @@ pub enum ShardMessage {
         job: Key,
         found: Vec<(TopicPartition, Surveyed)>,
     },
+    /// What clients with quotas have used on the sending core since the last time.
+    QuotaUsed(Vec<(Bucket, f64)>),
     GroupAsks(Vec<GroupAsk>),
     GroupAnswers(Vec<(Ticket, GroupAnswer)>),
     /// To core 0: decide on a change of metadata; answered by [`ShardMessage::Controlled`].
@@ -207,6 +211,7 @@ pub enum ControlOrder {
     DeleteTopics { topics: Vec<TopicName> },
     CreatePartitions { topics: Vec<NewPartitions>, validate_only: bool },
     TakeProducerIds,
+    AlterQuotas { wishes: Vec<QuotaWish>, validate_only: bool },
     AlterConfigs { wishes: Vec<ConfigChange>, validate_only: bool },
 }
 

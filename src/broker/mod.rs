@@ -14,6 +14,7 @@ pub mod groups;
 pub mod job;
 pub mod message;
 pub mod partitions;
+pub mod quotas;
 pub mod reads;
 pub mod replaying;
 pub mod report;

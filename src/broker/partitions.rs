@@ -236,6 +236,9 @@ impl Shard {
         if records.iter().any(|record| matches!(record, MetaRecord::ConfigChanged { .. })) {
             self.refresh_settings(now, effects);
         }
+        if records.iter().any(|record| matches!(record, MetaRecord::QuotaChanged { .. })) {
+            self.forget_quota_use(effects);
+        }
         let mut deleted = Vec::new();
         for record in records {
             match record {
@@ -248,6 +251,7 @@ impl Shard {
                 MetaRecord::TopicRemoved { .. }
                 | MetaRecord::ClusterCreated { .. }
                 | MetaRecord::ConfigChanged { .. }
+                | MetaRecord::QuotaChanged { .. }
                 | MetaRecord::ProducerIdsTaken { .. } => {}
             }
         }

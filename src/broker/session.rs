@@ -23,6 +23,7 @@ use crate::base::stage_counts::{Snapshot, StageCounts};
 use crate::base::time::Instant;
 use crate::broker::effect::{Admission, Effect, Effects, ListenerKind};
 use crate::broker::sending::Sending;
+use crate::wire::text::Text;
 
 /// Where a reply goes: the connection and the number of the request on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +67,10 @@ struct Session {
     /// Had output at the last sweep, and its socket has taken nothing since.
     marked: bool,
     waits_for: Option<WaitsFor>,
+    /// Its client has used more than its quotas: not read before this.
+    muted_until: Option<Instant>,
+    /// As of the last request while there were quotas.
+    client_id: Text,
     closing: bool,
     sending: Sending,
 }
@@ -77,6 +82,8 @@ enum WaitsFor {
     Itself,
     /// The core's request memory.
     Memory,
+    /// What its client has used beyond its quotas to be paid back.
+    Quota,
 }
 
 #[derive(Debug)]
@@ -128,6 +135,8 @@ impl Sessions {
             output_bytes: 0,
             marked: false,
             waits_for: None,
+            muted_until: None,
+            client_id: Text::default(),
             closing: false,
             sending: Sending::default(),
         };
@@ -153,6 +162,10 @@ impl Sessions {
         let output_is_full = self.output_bytes >= self.request_bytes_max;
         let Some(session) = self.by_conn.get_mut(&conn) else { return Admission::Refuse };
         assert!(session.promised_bytes == 0, "one frame of a connection is read at a time");
+        if session.muted_until.is_some() {
+            session.waits_for = Some(WaitsFor::Quota);
+            return Admission::Wait;
+        }
         // Whoever has taken all its replies may ask for the next: so clients that read get on beside those that don't.
         if session.is_full() || (output_is_full && session.output_bytes > 0) {
             session.waits_for = Some(WaitsFor::Itself);
@@ -269,6 +282,61 @@ impl Sessions {
             }
             session.marked = session.output_bytes > 0;
         }
+    }
+
+    /// Who the client says it is; empty when it does not, or there were no quotas.
+    pub fn client_id(&self, conn: ConnId) -> &str {
+        self.by_conn.get(&conn).map_or("", |session| session.client_id.as_str())
+    }
+
+    pub fn set_client_id(&mut self, conn: ConnId, client_id: Option<&Text>) {
+        let Some(session) = self.by_conn.get_mut(&conn) else { return };
+        let client_id = client_id.map_or("", Text::as_str);
+        if session.client_id.as_str() != client_id {
+            session.client_id = client_id.into();
+        }
+    }
+
+    /// The connection is not read until then. `None` if that is so already, or it is gone; otherwise until when it was
+    /// so, if it was, and until when it is now.
+    pub fn mute(&mut self, conn: ConnId, until: Instant) -> Option<(Option<Instant>, Instant)> {
+        let session = self.by_conn.get_mut(&conn)?;
+        let before = session.muted_until;
+        if before.is_some_and(|before| before >= until) {
+            return None;
+        }
+        session.muted_until = Some(until);
+        Some((before, until))
+    }
+
+    pub fn unmute(&mut self, conn: ConnId, effects: &mut Effects) {
+        let Some(session) = self.by_conn.get_mut(&conn) else { return };
+        session.muted_until = None;
+        if session.waits_for == Some(WaitsFor::Quota) {
+            session.waits_for = None;
+            effects.push(Effect::Resume { conn });
+        }
+    }
+
+    /// Unmutes every connection; which, and until when they would have been.
+    pub fn unmute_all(&mut self, effects: &mut Effects) -> Vec<(ConnId, Instant)> {
+        let muted = self.by_conn.iter().filter_map(|(conn, session)| Some((*conn, session.muted_until?)));
+        let muted: Vec<(ConnId, Instant)> = muted.collect();
+        for (conn, _) in &muted {
+            self.unmute(*conn, effects);
+        }
+        muted
+    }
+
+    /// How long a connection is not read yet.
+    pub fn muted_ms(&self, conn: ConnId, now: Instant) -> u64 {
+        let until = self.by_conn.get(&conn).and_then(|session| session.muted_until);
+        until.map_or(0, |until| until.since_ns(now).div_ceil(1_000_000))
+    }
+
+    /// Connections that are not read because of quotas.
+    pub fn muted(&self) -> usize {
+        self.by_conn.values().filter(|session| session.muted_until.is_some()).count()
     }
 
     /// From here on nothing new is read.

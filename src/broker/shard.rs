@@ -28,6 +28,7 @@ use crate::broker::groups::{GroupAsk, Groups};
 use crate::broker::job::{Asker, Job, Work};
 use crate::broker::message::{AppendEntry, ShardMessage};
 use crate::broker::partitions::Partitions;
+use crate::broker::quotas::Quotas;
 use crate::broker::reads::Reads;
 use crate::broker::report::{Report, RequestCounts};
 use crate::broker::session::{Reply, Sessions};
@@ -78,6 +79,7 @@ pub struct Shard {
     pub(in crate::broker) fetch_sessions: api::fetch_session::FetchSessions,
     pub(in crate::broker) producer_ids: api::init_producer_id::ProducerIds,
     pub(in crate::broker) deadlines: Deadlines<DeadlineKey>,
+    pub(in crate::broker) quotas: Quotas,
     /// Core 0 alone decides on metadata.
     pub(in crate::broker) control: Option<Control>,
     /// Why the data directory takes no more writes.
@@ -103,6 +105,10 @@ pub enum DeadlineKey {
     /// Metadata that found no space.
     MetaRetry,
     Stop,
+    /// A connection may be read again after its client has used too much.
+    Unmute(ConnId),
+    /// The other cores are to know what clients with quotas have used here.
+    QuotaShare,
 }
 
 /// Consequences inside one step, handled in order instead of by recursion.
@@ -162,6 +168,7 @@ impl Shard {
             ),
             producer_ids: api::init_producer_id::ProducerIds::default(),
             deadlines: Deadlines::default(),
+            quotas: Quotas::default(),
             control: None,
             offline: None,
             todo: VecDeque::new(),
@@ -188,6 +195,7 @@ impl Shard {
 
     pub fn step(&mut self, input: Input, now: Now, effects: &mut Effects) {
         effects.watch.start_step(now.mono);
+        self.quotas.start_step(now.mono);
         match input {
             Input::Opened { conn, listener, host } => self.sessions.on_opened(conn, listener, host),
             Input::Frame { conn, frame, arrival } => self.on_frame(conn, frame, arrival, now, effects),
@@ -220,6 +228,8 @@ impl Shard {
     pub fn report(&self) -> Report {
         let mut metrics = self.metrics;
         for (metric, value) in [
+            (Metric::QuotaClients, self.quotas.len()),
+            (Metric::MutedConnections, self.sessions.muted()),
             (Metric::Connections, self.sessions.connections()),
             (Metric::Partitions, self.partitions.len()),
             (Metric::RequestBytes, self.sessions.request_bytes()),
@@ -296,8 +306,19 @@ impl Shard {
     }
 
     pub(in crate::broker) fn reply<M: Message>(&mut self, api_key: i16, asker: Asker, body: &M, effects: &mut Effects) {
-        let data = frame::encode_reply(api_key, asker.version, asker.correlation_id, body);
+        let data = self.encode_reply(api_key, asker, body);
         self.sessions.fill(asker.to, Reply::Frame(data), None, effects);
+    }
+
+    /// With the time that the client's connection is not read because of its quotas.
+    fn encode_reply<M: Message>(&self, api_key: i16, asker: Asker, body: &M) -> Vec<Bytes> {
+        let throttle_ms = self.sessions.muted_ms(asker.to.conn, self.quotas.now());
+        if throttle_ms == 0 {
+            return frame::encode_reply(api_key, asker.version, asker.correlation_id, body);
+        }
+        let mut body = body.clone();
+        body.set_throttle_time_ms(i32::try_from(throttle_ms).unwrap_or(i32::MAX));
+        frame::encode_reply(api_key, asker.version, asker.correlation_id, &body)
     }
 
     /// Replies to a request whose time is told by stages.
@@ -309,7 +330,7 @@ impl Shard {
         body: &M,
         effects: &mut Effects,
     ) {
-        let data = frame::encode_reply(api_key, asker.version, asker.correlation_id, body);
+        let data = self.encode_reply(api_key, asker, body);
         // Records are no work: a head, those of one partition, and a tail.
         let bytes = if data.len() <= 3 { data[0].len() } else { LITTLE_BYTES };
         effects.watch.worked_on(bytes, &mut trace, Stage::Encode);
@@ -376,6 +397,7 @@ impl Shard {
                     self.on_group_answer(ticket, answer, effects);
                 }
             }
+            ShardMessage::QuotaUsed(used) => self.on_quota_used(used),
             ShardMessage::Survey { job, survey, of } => self.on_survey(from, (job, survey), &of, effects),
             ShardMessage::Surveyed { job, found } => self.on_surveyed(job, found, effects),
             ShardMessage::Control { job, order } => Control::on_order(self, from, job, order, now, effects),
@@ -399,6 +421,8 @@ impl Shard {
                 DeadlineKey::Groups(partition) => self.on_group_timeout(partition, now, effects),
                 DeadlineKey::Journal => self.commits.on_timeout(),
                 DeadlineKey::MetaRetry => Control::on_retry(self, now, effects),
+                DeadlineKey::Unmute(conn) => self.sessions.unmute(conn, effects),
+                DeadlineKey::QuotaShare => self.share_quota_use(effects),
                 DeadlineKey::Stop => self.on_stop_deadline(now, effects),
             }
         }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::quota::{EntityName, QuotaEntity, QuotaValues};
 use super::record::MetaRecord;
 use crate::base::ids::TopicId;
 use crate::config::{ConfigResource, NOTHING_SET, Overrides};
@@ -34,7 +35,9 @@ pub struct Image {
     topics_bytes: usize,
     /// What was changed while running, where it was. Invariant: no topics, and nothing empty.
     configs: BTreeMap<ConfigResource, Overrides>,
-    /// Bytes of the records of `configs`.
+    /// Invariant: nothing empty.
+    quotas: BTreeMap<QuotaEntity, QuotaValues>,
+    /// Bytes of the records of `configs`, and about those of `quotas`.
     configs_bytes: usize,
     cluster_id: String,
     next_producer_id: i64,
@@ -107,7 +110,20 @@ impl Image {
         self.configs.keys()
     }
 
-    /// Bytes in a snapshot of what was set of brokers and groups.
+    pub fn quotas_of(&self, entity: &QuotaEntity) -> Option<&QuotaValues> {
+        self.quotas.get(entity)
+    }
+
+    /// All quotas, by whom they are for.
+    pub fn quotas(&self) -> impl Iterator<Item = (&QuotaEntity, &QuotaValues)> {
+        self.quotas.iter()
+    }
+
+    pub fn has_quotas(&self) -> bool {
+        !self.quotas.is_empty()
+    }
+
+    /// Bytes in a snapshot of what was set of brokers and groups, and of quotas.
     pub fn configs_bytes(&self) -> usize {
         self.configs_bytes
     }
@@ -150,6 +166,11 @@ impl Image {
             resource: resource.clone(),
             settings: settings.clone(),
         }));
+        records.extend(
+            self.quotas
+                .iter()
+                .map(|(entity, values)| MetaRecord::QuotaChanged { entity: entity.clone(), values: values.clone() }),
+        );
         records
     }
 
@@ -204,6 +225,15 @@ impl Image {
                     self.configs.insert(resource.clone(), settings.clone());
                 }
             }
+            MetaRecord::QuotaChanged { entity, values } => {
+                if let Some(before) = self.quotas.remove(entity) {
+                    self.configs_bytes -= quota_bytes(entity, &before);
+                }
+                if !values.is_empty() {
+                    self.configs_bytes += quota_bytes(entity, values);
+                    self.quotas.insert(entity.clone(), values.clone());
+                }
+            }
         }
         self.offset += 1;
         Ok(())
@@ -249,6 +279,15 @@ impl Topic {
     fn record_bytes(&self) -> usize {
         1 + 2 + self.name.len() + 16 + 4 + settings_bytes(&self.settings)
     }
+}
+
+/// Of a record of quotas, or a little more.
+fn quota_bytes(entity: &QuotaEntity, values: &QuotaValues) -> usize {
+    let side = |side: &Option<EntityName>| match side {
+        Some(EntityName::Name(name)) => 3 + name.len(),
+        Some(EntityName::Default) | None => 1,
+    };
+    2 + side(&entity.user) + side(&entity.client_id) + 9 * values.len()
 }
 
 /// Of settings within a record.

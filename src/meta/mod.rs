@@ -11,6 +11,7 @@ pub mod controller;
 mod frame;
 mod image;
 pub mod inspect;
+pub mod quota;
 mod record;
 mod store;
 

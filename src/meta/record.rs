@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::quota::{EntityName, QuotaEntity, QuotaKey, QuotaValues};
 use crate::base::ids::TopicId;
 use crate::config::{ConfigResource, Overrides};
 
@@ -51,6 +52,11 @@ pub enum MetaRecord {
     ConfigChanged {
         resource: ConfigResource,
         settings: Overrides,
+    },
+    /// The quotas of an entity are these now, all of them.
+    QuotaChanged {
+        entity: QuotaEntity,
+        values: QuotaValues,
     },
 }
 
@@ -110,6 +116,16 @@ impl MetaRecord {
                 put_text(out, &resource.name());
                 put_settings(out, settings);
             }
+            MetaRecord::QuotaChanged { entity, values } => {
+                out.push(9);
+                put_side(out, entity.user.as_ref());
+                put_side(out, entity.client_id.as_ref());
+                out.push(values.len() as u8);
+                for (key, value) in values {
+                    out.push(*key as u8);
+                    out.extend_from_slice(&value.to_be_bytes());
+                }
+            }
         }
     }
 
@@ -137,6 +153,18 @@ impl MetaRecord {
                     .ok_or(RecordError { message: "settings of a thing that this version does not know" })?;
                 MetaRecord::ConfigChanged { resource, settings: take_settings(bytes)? }
             }
+            [9] => {
+                let entity = QuotaEntity { user: take_side(bytes)?, client_id: take_side(bytes)? };
+                let [count] = take(bytes)?;
+                let mut values = QuotaValues::new();
+                for _ in 0..count {
+                    let [code] = take(bytes)?;
+                    let key = QuotaKey::ALL.into_iter().find(|key| *key as u8 == code);
+                    let key = key.ok_or(RecordError { message: "a quota that this version does not know" })?;
+                    values.insert(key, u64::from_be_bytes(take(bytes)?));
+                }
+                MetaRecord::QuotaChanged { entity, values }
+            }
             [_] => return Err(RecordError { message: "a record of a kind that this version does not know" }),
         };
         Ok(record)
@@ -155,6 +183,27 @@ fn put_settings(out: &mut Vec<u8>, settings: &Overrides) {
     for (name, value) in settings {
         put_text(out, name);
         put_text(out, value);
+    }
+}
+
+/// A byte that says which, then the name.
+fn put_side(out: &mut Vec<u8>, side: Option<&EntityName>) {
+    match side {
+        None => out.push(0),
+        Some(EntityName::Default) => out.push(1),
+        Some(EntityName::Name(name)) => {
+            out.push(2);
+            put_text(out, name);
+        }
+    }
+}
+
+fn take_side(bytes: &mut &[u8]) -> Result<Option<EntityName>, RecordError> {
+    match take::<1>(bytes)? {
+        [0] => Ok(None),
+        [1] => Ok(Some(EntityName::Default)),
+        [2] => Ok(Some(EntityName::Name(take_text(bytes)?))),
+        [_] => Err(RecordError { message: "a quota of an entity that this version does not know" }),
     }
 }
 
@@ -201,6 +250,11 @@ mod tests {
             MetaRecord::ConfigChanged { resource: ConfigResource::ClusterDefault, settings: settings.clone() },
             MetaRecord::ConfigChanged { resource: ConfigResource::Broker(-7), settings: BTreeMap::new() },
             MetaRecord::ConfigChanged { resource: ConfigResource::Group("größe".into()), settings },
+            MetaRecord::QuotaChanged {
+                entity: QuotaEntity { user: Some(EntityName::Name("u".into())), client_id: Some(EntityName::Default) },
+                values: QuotaKey::ALL.into_iter().map(|key| (key, 1.5_f64.to_bits())).collect(),
+            },
+            MetaRecord::QuotaChanged { entity: QuotaEntity::default(), values: QuotaValues::new() },
         ]
     }
 
@@ -225,7 +279,7 @@ mod tests {
             let len = rng.below(40) as usize;
             let mut bytes: Vec<u8> = (0..len).map(|_| rng.next_u64() as u8).collect();
             if let Some(kind) = bytes.first_mut() {
-                *kind %= 9;
+                *kind %= 10;
             }
             let mut rest = &bytes[..];
             if let Ok(record) = MetaRecord::decode(&mut rest) {

@@ -13,7 +13,7 @@ use crate::base::ids::TopicId;
 use crate::base::rng::Rng;
 
 /// A request or a reply, generated from its table in `messages`.
-pub trait Message: Sized + Default {
+pub trait Message: Sized + Clone + Default {
     /// The row of its API.
     const API: Api;
 
@@ -25,6 +25,9 @@ pub trait Message: Sized + Default {
     /// Writes the message. Fields that the version does not have are left out. Null where the version has none is
     /// written as the empty value. Panics if the version is not one of the API's: the caller checked the request's.
     fn encode(&self, writer: &mut Writer, version: i16);
+
+    /// Says how long the client was throttled, in a reply that has a field for it.
+    fn set_throttle_time_ms(&mut self, ms: i32);
 
     /// A message whose fields of that version have random values, mostly not the default ones; for tests and load.
     fn sample(rng: &mut Rng, version: i16) -> Self;
@@ -146,6 +149,8 @@ pub(crate) trait Value: Sized {
     fn decode(reader: &mut Reader, version: Version) -> Result<Self, DecodeError>;
     fn encode(&self, writer: &mut Writer, version: Version);
     fn sample(rng: &mut Rng, version: Version) -> Self;
+    /// Sets the field `throttle_time_ms`, where there is one.
+    fn set_throttle_time_ms(&mut self, _ms: i32) {}
 }
 
 /// A type whose field may be null.

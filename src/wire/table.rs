@@ -174,6 +174,10 @@ macro_rules! rows {
                 }
             }
 
+            fn set_throttle_time_ms(&mut self, _ms: i32) {
+                $($crate::wire::table::throttle!($field, self, _ms);)*
+            }
+
             fn sample(rng: &mut $crate::base::rng::Rng, version: $crate::wire::codec::Version) -> Self {
                 $struct {
                     $(
@@ -211,6 +215,10 @@ macro_rules! kind {
                 $crate::wire::codec::Value::encode(self, writer, version);
             }
 
+            fn set_throttle_time_ms(&mut self, ms: i32) {
+                $crate::wire::codec::Value::set_throttle_time_ms(self, ms);
+            }
+
             fn sample(rng: &mut $crate::base::rng::Rng, version: i16) -> Self {
                 let version = API.version(version).expect("samples are for versions that have a table");
                 $crate::wire::codec::Value::sample(rng, version)
@@ -243,6 +251,14 @@ macro_rules! kind {
             }
         }
     };
+}
+
+/// Sets the one field that says how long a client was throttled.
+macro_rules! throttle {
+    (throttle_time_ms, $self:ident, $ms:ident) => {
+        $self.throttle_time_ms = $ms
+    };
+    ($field:ident, $self:ident, $ms:ident) => {};
 }
 
 /// Whether a version has a field, and in the given form.
@@ -335,5 +351,6 @@ macro_rules! sample {
 
 pub(super) use api;
 pub(crate) use {
-    bytes_min, count, decode, default, encode, fields, has, kind, rows, sample, sampled, stored, stored_kind, versions,
+    bytes_min, count, decode, default, encode, fields, has, kind, rows, sample, sampled, stored, stored_kind, throttle,
+    versions,
 };

@@ -8,6 +8,7 @@ use crate::broker::effect::Effects;
 use crate::broker::job::{Asker, Work};
 use crate::broker::message::{ControlOrder, ControlOutcome, NewPartitions, ShardMessage};
 use crate::broker::shard::{Request, Shard};
+use crate::meta::quota::QuotaKey;
 use crate::wire::messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopicResult,
 };
@@ -34,6 +35,14 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
                 .map(|list| list.iter().map(|new| new.broker_ids.iter().copied().map(BrokerId).collect()).collect()),
         })
         .collect();
+    if !asked.validate_only {
+        let added = |topic: &NewPartitions| match shard.image.topic(&topic.name) {
+            Some(known) => f64::from(topic.count.saturating_sub(known.partitions).max(0)),
+            None => 0.0,
+        };
+        let partitions = topics.iter().map(added).sum();
+        shard.charge(asker.to, QuotaKey::ControllerMutationRate, partitions);
+    }
     let work = CreatePartitionsWork { names: topics.iter().map(|topic| topic.name.clone()).collect() };
     let job = shard.add_job(asker, Work::CreatePartitions(work));
     let order = ControlOrder::CreatePartitions { topics, validate_only: asked.validate_only };

@@ -11,6 +11,7 @@ use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicOu
 use crate::broker::shard::{Request, Shard};
 use crate::config;
 use crate::meta::controller::NewTopic;
+use crate::meta::quota::QuotaKey;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
@@ -27,6 +28,10 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let asker = request.asker;
     let Some(asked) = api::decode::<CreateTopicsRequest>(shard, &mut request, "CreateTopics", effects) else { return };
     let topics: Vec<NewTopic> = asked.topics.iter().map(new_topic).collect();
+    if !asked.validate_only {
+        let each = |topic: &NewTopic| topic.partitions.max(topic.assignments.len() as i32).max(1);
+        shard.charge(asker.to, QuotaKey::ControllerMutationRate, topics.iter().map(each).map(f64::from).sum());
+    }
     let work = CreateTopicsWork { names: topics.iter().map(|topic| topic.name.clone()).collect(), refused: None };
     let job = shard.add_job(asker, Work::CreateTopics(work));
     let order = ControlOrder::CreateTopics { topics, validate_only: asked.validate_only };

@@ -8,6 +8,7 @@ use crate::broker::effect::Effects;
 use crate::broker::job::{Asker, Work};
 use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicName, TopicOutcome};
 use crate::broker::shard::{Request, Shard};
+use crate::meta::quota::QuotaKey;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::delete_topics::{DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse};
 
@@ -33,6 +34,12 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     } else {
         asked.topic_names.iter().map(|name| TopicName::Name(name.to_string())).collect()
     };
+    let partitions = topics.iter().filter_map(|topic| match topic {
+        TopicName::Name(name) => shard.image.topic(name),
+        TopicName::Id(id) => shard.image.topic_by_id(*id),
+    });
+    let partitions = partitions.map(|topic| f64::from(topic.partitions)).sum();
+    shard.charge(asker.to, QuotaKey::ControllerMutationRate, partitions);
     let work = DeleteTopicsWork { asked: topics.clone() };
     let job = shard.add_job(asker, Work::DeleteTopics(work));
     let order = ControlOrder::DeleteTopics { topics };

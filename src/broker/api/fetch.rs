@@ -25,6 +25,7 @@ use crate::broker::job::{Asker, Job, Work};
 use crate::broker::message::{ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition, WatchEntry};
 use crate::broker::shard::{DeadlineKey, Request, Shard, Todo};
 use crate::broker::shutdown::Life;
+use crate::meta::quota::QuotaKey;
 use crate::replica::partition::Follower;
 use crate::wire::codec::Records;
 use crate::wire::errors::ErrorCode;
@@ -96,6 +97,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let targets: Vec<Target> = wanted.into_iter().map(|wanted| target(shard, asker, None, wanted)).collect();
     let bytes_max = usize::try_from(fetch.max_bytes).unwrap_or(0);
     let bytes_max = bytes_max.min(shard.config.settings.fetch_max_bytes as usize).min(limits::FETCH_REPLY_BYTES_MAX);
+    let bytes_max = bytes_max.min(shard.fetch_quota_bytes(asker.to));
     let work = FetchWork {
         session: used,
         targets,
@@ -457,8 +459,10 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
     let mut room = work.bytes_max;
     let mut at_rest = Vec::new();
     let mut hinted = Vec::new();
+    let mut bytes = 0;
     for mut target in work.targets {
         trim(&mut target.result, &mut room, work.bytes_max);
+        bytes += target.result.bytes;
         let is_news = tell(shard, work.session, work.seen, &target, &mut at_rest);
         if !is_news && matches!(work.session, SessionUse::Incremental(_)) {
             continue;
@@ -475,6 +479,7 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
         push_row(&mut reply, &target.wanted, row);
     }
     watch(shard, at_rest, effects);
+    shard.charge(asker.to, QuotaKey::ConsumerByteRate, bytes as f64);
     reply.node_endpoints = endpoints(shard, asker, &hinted);
     shard.reply_timed((Timed::Fetch, work.trace), key::FETCH, asker, &reply, effects);
 }

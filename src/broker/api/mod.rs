@@ -4,6 +4,7 @@
 
 pub mod alter_configs;
 pub mod api_versions;
+pub mod client_quotas;
 pub mod consumer_group_describe;
 pub mod create_partitions;
 pub mod create_topics;
@@ -103,6 +104,8 @@ apis! {
     45 AlterPartitionReassignments 0..=1 => reassignments::handle_alter,
     46 ListPartitionReassignments 0..=0 => reassignments::handle_list,
     47 OffsetDelete 0..=0 => offset_delete::handle,
+    48 DescribeClientQuotas 0..=1 => client_quotas::handle_describe,
+    49 AlterClientQuotas 0..=1 => client_quotas::handle_alter,
     55 DescribeQuorum 0..=2 => describe_quorum::handle,
     57 UpdateFeatures 0..=2 => features::handle,
     60 DescribeCluster 0..=2 => describe_cluster::handle,
@@ -144,6 +147,8 @@ pub mod key {
     pub const ALTER_PARTITION_REASSIGNMENTS: i16 = 45;
     pub const LIST_PARTITION_REASSIGNMENTS: i16 = 46;
     pub const OFFSET_DELETE: i16 = 47;
+    pub const DESCRIBE_CLIENT_QUOTAS: i16 = 48;
+    pub const ALTER_CLIENT_QUOTAS: i16 = 49;
     pub const DESCRIBE_QUORUM: i16 = 55;
     pub const UPDATE_FEATURES: i16 = 57;
     pub const DESCRIBE_CLUSTER: i16 = 60;
@@ -171,7 +176,10 @@ pub(in crate::broker) fn dispatch(shard: &mut Shard, api_key: i16, request: Requ
         return shard.close_connection(request.asker, &why, effects);
     }
     shard.counts.on_request(api_key);
+    shard.begin_request(&request, effects);
+    let to = request.asker.to;
     (api.handle)(shard, request, effects);
+    shard.end_request(to, effects);
 }
 
 /// Decodes a request body. One that is not a message of its version closes the connection: what the client meant
@@ -209,6 +217,7 @@ pub(in crate::broker) fn on_controlled(
     match work {
         Work::CreateTopics(work) => create_topics::on_outcome(shard, asker, work, outcome, effects),
         Work::DeleteTopics(work) => delete_topics::on_outcome(shard, asker, work, outcome, effects),
+        Work::AlterQuotas(work) => client_quotas::on_outcome(shard, asker, work, outcome, effects),
         Work::AlterConfigs(work) => alter_configs::on_outcome(shard, asker, work, outcome, effects),
         Work::CreatePartitions(work) => create_partitions::on_outcome(shard, asker, work, outcome, effects),
         Work::FindCoordinator(request) => find_coordinator::on_outcome(shard, asker, request, effects),

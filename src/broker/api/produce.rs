@@ -16,6 +16,7 @@ use crate::broker::job::{Asker, Job, Work};
 use crate::broker::message::{AppendEntry, TopicPartition};
 use crate::broker::session::Reply;
 use crate::broker::shard::{Request, Shard};
+use crate::meta::quota::QuotaKey;
 use crate::replica::partition::{AckResult, AckTo, Acked, Brought};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::produce::{
@@ -42,6 +43,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let asker = request.asker;
     let bytes = request.body.remaining();
     let Some(produce) = api::decode::<ProduceRequest>(shard, &mut request, "Produce", effects) else { return };
+    shard.charge(asker.to, QuotaKey::ProducerByteRate, bytes as f64);
     if !is_addressable(&produce) {
         return shard.close_connection(asker, "Produce request with over 65,535 topics or partitions", effects);
     }
