@@ -5,7 +5,7 @@
 //!
 //! A driver keeps a connection to each of [`Consumer::brokers`], sends what [`Consumer::poll_request`] gives and
 //! hands back every reply. At most one request is in flight on a connection. Partitions are assigned by whoever makes
-//! the consumer, not by a group.
+//! the consumer, or come and go as its group has it ([`Consumer::assign`], [`Consumer::revoke`]).
 //!
 //! Sessions: KIP-227, and Kafka's `FetchSessionHandler`. Start and end of a log: ListOffsets.
 
@@ -14,6 +14,7 @@ mod link;
 mod partition;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,9 +24,10 @@ use bytes::Bytes;
 pub use self::intake::{Arrival, Received};
 use self::link::{Asked, Link};
 use self::partition::{End, Partition, Stage};
+pub use self::verdict::{Verdict, settle_group};
 use crate::base::ids::TopicId;
-use crate::bench::payload::{RunTag, stream_id};
-use crate::bench::tally::{SentStream, Settled, Tally};
+use crate::bench::payload::RunTag;
+use crate::bench::tally::Tally;
 use crate::wire::codec::Api;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::api_versions::ApiVersionsResponse;
@@ -121,25 +123,17 @@ pub struct Consumer {
     /// From a partition's index to its place in `partitions`.
     places: BTreeMap<i32, u32>,
     links: Vec<Link>,
-    /// Partitions that have come to their end.
+    /// Partitions that are to be read, and those of them that have come to their end.
+    owned: usize,
     done: usize,
     /// From when on metadata is wanted.
     metadata_from_ns: Option<u64>,
     /// When the first fetch was made, and when the last record came.
     fetching_ns: Option<(u64, u64)>,
     is_paused: bool,
+    is_draining: bool,
     tally: Tally,
     complaints: BTreeMap<String, u64>,
-}
-
-/// What [`Consumer::settle`] finds out about all its streams.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Verdict {
-    pub sum: Settled,
-    /// Records that had been deleted from the start of the log before the consumer came to them.
-    pub deleted: u64,
-    /// The first lost record that was found: partition, producer, sequence.
-    pub first_lost: Option<(i32, u32, Option<u64>)>,
 }
 
 impl Consumer {
@@ -152,10 +146,12 @@ impl Consumer {
             partitions: partitions.iter().map(|&index| Partition::new(index, until)).collect(),
             places: partitions.iter().zip(0..).map(|(&index, place)| (index, place)).collect(),
             links: Vec::new(),
+            owned: partitions.len(),
             done: 0,
             metadata_from_ns: Some(0),
             fetching_ns: None,
             is_paused: false,
+            is_draining: false,
             tally: Tally::new(),
             complaints: BTreeMap::new(),
         }
@@ -199,9 +195,11 @@ impl Consumer {
                 continue;
             }
             partition.leader_epoch = row.leader_epoch;
-            self.lead(place, row.leader_id);
+            if partition.is_owned {
+                self.lead(place, row.leader_id);
+            }
         }
-        if self.partitions.iter().any(|partition| partition.link.is_none()) {
+        if self.owned_partitions().any(|partition| partition.link.is_none()) {
             self.complain(format!("{}: a partition has no leader", self.topic.as_str()));
             self.want_metadata(now_ns + BACKOFF_NS);
         }
@@ -292,7 +290,52 @@ impl Consumer {
                 self.on_records(at, reply, received, now_ns, clock);
             }
         }
+        self.links[at].ignored.clear();
         Ok(())
+    }
+
+    /// Reads these partitions too, each from an offset on. Who leads them is to be told by metadata.
+    pub fn assign(&mut self, rows: &[(i32, i64)], now_ns: u64) {
+        let end = if self.is_draining { End::Wanted } else { End::Open };
+        for &(index, position) in rows {
+            let next_place = self.partitions.len() as u32;
+            let place = *self.places.entry(index).or_insert(next_place) as usize;
+            if place == self.partitions.len() {
+                self.partitions.push(Partition::new(index, end));
+            } else if self.partitions[place].is_owned {
+                continue;
+            }
+            self.partitions[place].take_over(position, end);
+            self.owned += 1;
+        }
+        self.want_metadata(now_ns);
+    }
+
+    /// Reads these partitions no more. What is on its way of them is ignored.
+    pub fn revoke(&mut self, indexes: impl IntoIterator<Item = i32>) {
+        for index in indexes {
+            let place = self.places.get(&index).copied();
+            let Some(place) = place.filter(|&place| self.partitions[place as usize].is_owned) else {
+                continue;
+            };
+            let partition = &mut self.partitions[place as usize];
+            self.done -= usize::from(partition.is_done());
+            self.owned -= 1;
+            partition.give_up();
+            if let Some(at) = partition.link.filter(|&at| self.links[at].in_flight.is_some()) {
+                self.links[at].ignored.push(place);
+            }
+            self.leave(place);
+        }
+    }
+
+    /// The partitions that it reads, each with the next offset to be received.
+    pub fn positions(&self) -> impl Iterator<Item = (i32, i64)> + '_ {
+        self.owned_partitions().map(|partition| (partition.index, partition.position))
+    }
+
+    fn owned_partitions(&self) -> impl Iterator<Item = &Partition> {
+        self.partitions.iter().filter(|partition| partition.is_owned)
     }
 
     /// Finds its places, and reads nothing until [`Consumer::resume`].
@@ -306,9 +349,10 @@ impl Consumer {
 
     /// Ends at what each log holds from now on.
     pub fn drain(&mut self) {
+        self.is_draining = true;
         for place in 0..self.partitions.len() {
             let partition = &mut self.partitions[place];
-            if partition.end == End::Open {
+            if partition.is_owned && partition.end == End::Open {
                 partition.end = End::Wanted;
                 if let Some(at) = partition.link {
                     self.links[at].waiting.push(place as u32);
@@ -319,17 +363,17 @@ impl Consumer {
 
     /// Whether it has come to the end of every partition.
     pub fn is_drained(&self) -> bool {
-        self.done == self.partitions.len()
+        self.done == self.owned
     }
 
     /// Whether it knows its place in every partition, so that it misses nothing from now on.
     pub fn is_placed(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.stage == Stage::Fetching)
+        self.owned_partitions().all(|partition| partition.stage == Stage::Fetching && partition.link.is_some())
     }
 
     /// Records that are in the logs and not received yet, as far as is known.
     pub fn lag_records(&self) -> u64 {
-        self.partitions.iter().map(Partition::lag_records).sum()
+        self.owned_partitions().map(Partition::lag_records).sum()
     }
 
     /// When the first fetch was made, and when the last records came.
@@ -342,34 +386,13 @@ impl Consumer {
         &self.complaints
     }
 
-    /// Compares what came with what was sent, once the consumer is drained. `sent` knows every stream's sending side
-    /// (nothing of a stream that sent nothing).
-    pub fn settle<'a>(
-        &self,
-        producers: u32,
-        partitions: u32,
-        mut sent: impl FnMut(u32) -> Option<&'a SentStream>,
-    ) -> Verdict {
-        let nothing = SentStream::default();
-        let mut verdict = Verdict::default();
-        for partition in &self.partitions {
-            let index = u32::try_from(partition.index).expect("partitions are numbered from 0");
-            for producer in 0..producers {
-                let stream = stream_id(producer, index, partitions);
-                let mut settled = self.tally.settle(stream, sent(stream).unwrap_or(&nothing));
-                if partition.skipped_offsets > 0 {
-                    verdict.deleted += std::mem::take(&mut settled.lost);
-                } else if settled.lost > 0 {
-                    verdict.first_lost.get_or_insert((partition.index, producer, settled.first_lost));
-                }
-                verdict.sum.add(&settled);
-            }
-        }
-        verdict
-    }
-
     fn link_of(&self, broker: i32) -> Option<usize> {
         self.links.iter().position(|link| link.broker == broker)
+    }
+
+    /// Whether a reply on that link speaks of the partition as it is now.
+    fn is_answered(&self, at: usize, place: u32) -> bool {
+        self.partitions[place as usize].link == Some(at) && !self.links[at].ignored.contains(&place)
     }
 
     fn lead(&mut self, place: u32, broker: i32) {
@@ -533,7 +556,7 @@ impl Consumer {
         self.links[at].throttle(reply.throttle_time_ms, now_ns);
         for row in reply.topics.iter().flat_map(|topic| &topic.partitions) {
             let place = self.places.get(&row.partition_index).copied();
-            let Some(place) = place.filter(|&place| self.partitions[place as usize].link == Some(at)) else {
+            let Some(place) = place.filter(|&place| self.is_answered(at, place)) else {
                 continue;
             };
             if row.error_code != 0 {
@@ -578,11 +601,8 @@ impl Consumer {
         for row in reply.responses.into_iter().flat_map(|topic| topic.partitions) {
             let place = self.places.get(&row.partition_index).copied();
             // What moved away meanwhile is fetched again from where it is now.
-            let still = |place: &u32| {
-                let partition = &self.partitions[*place as usize];
-                partition.link == Some(at) && partition.is_fetched
-            };
-            let Some(place) = place.filter(still) else {
+            let is_wanted = |place: &u32| self.is_answered(at, *place) && self.partitions[*place as usize].is_fetched;
+            let Some(place) = place.filter(is_wanted) else {
                 continue;
             };
             served += usize::from(row.records.as_ref().is_some_and(|records| !records.is_empty()));

@@ -1,7 +1,7 @@
 //! What became of every record: sequences received, against sequences sent.
 //!
 //! *Owns*: which sequences of a stream are missing, and what that means. *Never*: keeps more than the gaps.
-//! *Runs on*: the generator thread that consumes; a stream is received by one thread.
+//! *Runs on*: the generator thread that consumes, and whoever adds up the tallies of a group.
 //!
 //! A stream is one producer's records in one partition, numbered from 0 in the order of sending. Retries may repeat
 //! and reorder them. A record that nobody acknowledged may appear or not; it is never called lost.
@@ -155,6 +155,25 @@ impl Tally {
         settled
     }
 
+    /// Adds what another tally received of the same streams or of others. Gives how many records both had.
+    pub fn merge(&mut self, other: &Tally) -> u64 {
+        let mut twice = 0;
+        for stream in other.streams() {
+            let theirs = &other.streams[other.places[&stream] as usize];
+            let Some(place) = self.place(stream) else { continue };
+            let ours = &mut self.streams[place as usize];
+            let (gaps, received) = (ours.gaps.len(), ours.received() + theirs.received());
+            ours.merge(theirs);
+            twice += received.saturating_sub(ours.received());
+            self.gaps = self.gaps + ours.gaps.len() - gaps;
+            while self.gaps > self.gaps_max {
+                ours.forget_first_gap();
+                self.gaps -= 1;
+            }
+        }
+        twice
+    }
+
     fn place(&mut self, stream: u32) -> Option<u32> {
         if let Some(&place) = self.places.get(&stream) {
             return Some(place);
@@ -185,6 +204,27 @@ impl Tally {
 }
 
 impl Stream {
+    /// How many records came, the same again not counted again.
+    fn received(&self) -> u64 {
+        let missing: u64 = self.gaps.iter().map(|(start, end)| end - start).sum();
+        self.next - missing - self.forgotten.saturating_sub(self.unsure)
+    }
+
+    /// What both lack is missing.
+    fn merge(&mut self, other: &Stream) {
+        let next = self.next.max(other.next);
+        let missing = |stream: &Stream| {
+            let rest = (stream.next < next).then_some((stream.next, next));
+            stream.gaps.iter().copied().chain(rest).collect::<Vec<_>>()
+        };
+        self.gaps = overlaps(&missing(self), &missing(other));
+        self.next = next;
+        self.forgotten_below = self.forgotten_below.max(other.forgotten_below);
+        self.forgotten += other.forgotten;
+        // Where they were is not known, nor whether the other one had them: none of them is called lost.
+        self.unsure = self.forgotten;
+    }
+
     fn on_out_of_turn(&mut self, sequence: u64) -> Seen {
         if sequence >= self.next {
             self.gaps.push((self.next, sequence));
@@ -291,6 +331,24 @@ impl Ranges {
     }
 }
 
+/// What two lists of ranges, each in order and apart, have in common.
+fn overlaps(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    let mut common = Vec::new();
+    while let (Some(&&(a_start, a_end)), Some(&&(b_start, b_end))) = (a.peek(), b.peek()) {
+        let (start, end) = (a_start.max(b_start), a_end.min(b_end));
+        if start < end {
+            common.push((start, end));
+        }
+        if a_end <= b_end {
+            a.next()
+        } else {
+            b.next()
+        };
+    }
+    common
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -378,6 +436,32 @@ mod tests {
                 assert!(!settled.inexact);
             }
             assert_eq!(tally.gaps, tally.streams.iter().map(|stream| stream.gaps.len()).sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn tallies_that_shared_a_stream_add_up_to_one() {
+        for seed in 0..300 {
+            let mut rng = Rng::new(seed);
+            // Owners take turns; now and then one begins before where the last one ended.
+            let mut tallies = [Tally::new(), Tally::new(), Tally::new()];
+            let (mut all, mut twice, mut at) = (BTreeSet::new(), 0, 0u64);
+            while at < 200 {
+                let owner = rng.below(3) as usize;
+                at = at.saturating_sub(if rng.below(4) == 0 { rng.below(10) } else { 0 });
+                for sequence in at..at + rng.below(40) {
+                    if rng.below(20) > 0 && tallies[owner].on_received(1, sequence) != Seen::Again {
+                        twice += u64::from(!all.insert(sequence));
+                    }
+                }
+                at += 40;
+            }
+            let mut sum = Tally::new();
+            let found: u64 = tallies.iter().map(|tally| sum.merge(tally)).sum();
+            assert_eq!(found, twice, "seed {seed}");
+            let settled = sum.settle(1, &SentStream { next: 240, ..Default::default() });
+            assert_eq!((settled.lost, settled.inexact), (240 - all.len() as u64, false), "seed {seed}");
+            assert_eq!(settled.first_lost, (0..240).find(|sequence| !all.contains(sequence)), "seed {seed}");
         }
     }
 

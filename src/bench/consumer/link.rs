@@ -35,6 +35,8 @@ pub(super) struct Link {
     pub changed: Vec<u32>,
     /// Places of partitions that the session has and should not have.
     pub forgotten: Vec<u32>,
+    /// Places of partitions that were given up since the request in flight: what its reply says of them is old.
+    pub ignored: Vec<u32>,
     /// Who comes first in a full fetch.
     pub turn: usize,
     session_id: i32,
@@ -60,6 +62,7 @@ impl Link {
             waiting: Vec::new(),
             changed: Vec::new(),
             forgotten: Vec::new(),
+            ignored: Vec::new(),
             turn: 0,
             session_id: 0,
             session_epoch: 0,
@@ -70,11 +73,13 @@ impl Link {
     pub fn on_connected(&mut self, fetch: i16, list_offsets: i16) {
         self.versions = Some((fetch, list_offsets));
         self.in_flight = None;
+        self.ignored.clear();
     }
 
     pub fn on_closed(&mut self) {
         self.versions = None;
         self.in_flight = None;
+        self.ignored.clear();
         self.retry_at_ns = 0;
     }
 

@@ -11,6 +11,8 @@ const LATEST: i64 = -1;
 
 pub(super) struct Partition {
     pub index: i32,
+    /// Whether it is to be read: a group may have given it to another member.
+    pub is_owned: bool,
     /// Who leads it: a place among the consumer's links.
     pub link: Option<usize>,
     pub leader_epoch: i32,
@@ -55,6 +57,7 @@ impl Partition {
     pub fn new(index: i32, end: End) -> Partition {
         Partition {
             index,
+            is_owned: true,
             link: None,
             leader_epoch: -1,
             stage: Stage::Unplaced,
@@ -103,6 +106,20 @@ impl Partition {
             Stage::Fetching => self.end = End::At(offset),
         }
         None
+    }
+
+    /// Somebody else reads it from now on.
+    pub fn give_up(&mut self) {
+        self.is_owned = false;
+        self.end = End::Open;
+    }
+
+    /// It is read again, from there.
+    pub fn take_over(&mut self, position: i64, end: End) {
+        let (leader_epoch, skipped_offsets) = (self.leader_epoch, self.skipped_offsets);
+        *self = Partition::new(self.index, end);
+        (self.leader_epoch, self.skipped_offsets) = (leader_epoch, skipped_offsets);
+        (self.stage, self.position, self.high_watermark) = (Stage::Fetching, position, position);
     }
 
     pub fn is_done(&self) -> bool {

@@ -8,6 +8,7 @@ use super::*;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::bench::payload::{FillerPool, Payload, Sizes, ValueHead};
+use crate::bench::tally::{SentStream, Settled};
 use crate::wire::compression::Compression;
 use crate::wire::frame::{decode_body, decode_header, encode_reply};
 use crate::wire::messages::api_versions::ApiVersion;
@@ -270,6 +271,7 @@ impl Run {
         }
         let done = self.consumer.partitions.iter().filter(|partition| partition.is_done()).count();
         assert_eq!(self.consumer.done, done);
+        assert_eq!(self.consumer.owned, self.consumer.owned_partitions().count());
     }
 
     fn until(&mut self, what: impl Fn(&Run) -> bool) {
@@ -538,4 +540,53 @@ fn a_topic_that_is_not_there_is_asked_for_again_after_a_while() {
     run.consumer.on_metadata_failed(BACKOFF_NS);
     assert_eq!(run.consumer.next_wake_ns(), Some(2 * BACKOFF_NS));
     assert_eq!(run.consumer.complaints.values().sum::<u64>(), 1);
+}
+
+#[test]
+fn partitions_go_from_one_consumer_to_another_and_back() {
+    for (fetch, seed) in [(4, 1), (11, 2), (18, 3), (18, 4), (18, 5)] {
+        let mut rng = Rng::new(seed);
+        let mut runs = [0, 1].map(|_| {
+            let mut run = Run::new(Cluster::new(fetch, fetch.min(11), 4), |_| {});
+            run.consumer.revoke(0..4);
+            run
+        });
+        let mut owners = [None; 4];
+        let (mut sent, mut redelivered) = ([0u64; 4], 0);
+        for step in 0..300u64 {
+            let index = rng.below(4) as i32;
+            for run in &mut runs {
+                let log = run.cluster.logs.get_mut(&index).expect("it is there");
+                log.append_records(Compression::None, index as u32, &[sent[index as usize]]);
+            }
+            sent[index as usize] += 1;
+            if rng.below(4) == 0 {
+                let to = rng.below(2) as usize;
+                let position = owners[index as usize].map_or(0, |from: usize| {
+                    let at = runs[from].consumer.positions().find(|row| row.0 == index).expect("it has it").1;
+                    runs[from].consumer.revoke([index]);
+                    at
+                });
+                // Now and then what was committed is older.
+                let back = if step % 5 == 0 { rng.below(3).min(position as u64) } else { 0 };
+                redelivered += back;
+                let now_ns = runs[to].now_ns;
+                runs[to].consumer.assign(&[(index, position - back as i64)], now_ns);
+                owners[index as usize] = Some(to);
+            }
+            runs.iter_mut().for_each(Run::turn);
+        }
+        for (index, owner) in owners.iter().enumerate() {
+            assert!(owner.is_some(), "{index} has an owner by now");
+        }
+        for run in &mut runs {
+            run.consumer.drain();
+            run.until(|run| run.consumer.is_drained());
+        }
+        let streams: Vec<_> = sent.iter().map(|&next| SentStream { next, ..Default::default() }).collect();
+        let verdict =
+            settle_group(&runs.each_ref().map(|run| &run.consumer), 1, 4, |stream| streams.get(stream as usize));
+        assert_eq!(verdict.sum, Settled::default(), "{fetch}, {seed}");
+        assert!(verdict.redelivered <= redelivered, "{fetch}, {seed}: {verdict:?} of {redelivered}");
+    }
 }
