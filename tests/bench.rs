@@ -154,6 +154,7 @@ fn brokers_that_are_none_are_named() {
     check(nonsense.address, &[], "sent a frame of 1213486160 bytes, which is not Kafka's protocol");
     check(one.address, &[("partitions", "3")], "has 1 partitions, and the workload 3");
     check(one.address, &[("idempotence", "true")], "does not speak InitProducerId");
+    check(one.address, &[("groups", "1"), ("consumers", "1")], "does not speak FindCoordinator");
 }
 
 fn corelog(arguments: &[&str]) -> Output {
@@ -191,6 +192,35 @@ fn the_whole_product_in_one_command() {
     let whole = produced_by(&run.result);
     assert!(broker.count() > 100 && broker.value_at(0.5) < whole.value_at(0.5), "the broker's part is less than all");
     assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0, "the broker's files are gone");
+}
+
+#[test]
+fn groups_of_both_protocols_receive_everything_once() {
+    let dir = binary::directory();
+    let parent = dir.path().to_str().expect("UTF-8");
+    for protocol in ["classic", "consumer"] {
+        let usual = ["--embedded", "--embedded-dir", parent, "--rate", "2000", "--duration", "2s", "--warmup", "500ms"];
+        let groups = ["--partitions", "6", "--groups", "2", "--consumers", "6", "--group-protocol", protocol];
+        let more = ["--commit-interval-ms", "100", "--threads", "2", "--late-max", "10s", "--json"];
+        // Members come within moments of each other, and need not be waited for longer.
+        let broker = [
+            "--embedded-arg=--group-initial-rebalance-delay-ms=500",
+            "--embedded-arg=--group-consumer-min-heartbeat-interval-ms=100",
+            "--embedded-arg=--group-consumer-heartbeat-interval-ms=200",
+        ];
+        let output = corelog(&[&usual[..], &groups, &more, &broker].concat());
+        let (printed, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{protocol}: {printed}\n{told}");
+        let summary: Summary = serde_json::from_str(&printed).expect("the summary alone is printed");
+        let totals = summary.totals;
+        assert_eq!((totals.acked, totals.received, totals.lost), (5000, 10_000, 0), "{protocol}: {printed}");
+        assert_eq!((totals.duplicates, totals.reordered, totals.rebalances), (0, 0, 0), "{protocol}: {printed}");
+        assert_eq!((summary.join.count, summary.e2e.count), (6, 8000), "{protocol}: every member joined");
+        // Six members for two seconds, up to ten times a second each.
+        assert!(totals.commits >= 30 && totals.commits_refused == 0, "{protocol}: {printed}");
+        assert!(summary.commit.count == totals.commits && summary.commit.p50_ns > 0, "{protocol}: {printed}");
+        assert_eq!(summary.complaints, [], "{protocol}: its groups are gone");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! | `environment.json` | the machine, and what the broker says of itself |
 //! | `intervals.jsonl` | an object a line: when, how long, why invalid, counts |
 //! | `produce.hlog`, `e2e.hlog`, `lateness.hlog` | an entry for each of these lines, in order, tagged by the file's name; with `.invalid` behind it where the interval is |
-//! | `setup.hlog` | tags `connect` and `metadata`: the whole run |
+//! | `setup.hlog` | tags `connect` and `metadata`, of groups `join` and `commit`: the whole run |
 //! | `stages.hlog` | the broker's own, as it came |
 //! | `produce.hgrm`, `e2e.hgrm` | all valid intervals together |
 //!
@@ -239,8 +239,12 @@ impl Capsule {
             "setup.hlog" => {
                 let mut writer = hlog::Writer::begin(out, result.started_wall_ms, &[])?;
                 let length_ns = result.intervals.iter().map(|interval| interval.length_ns).sum();
-                writer.write(Some("connect"), 0, length_ns, &Packed::from(&result.connect))?;
-                writer.write(Some("metadata"), 0, length_ns, &Packed::from(&result.metadata))?;
+                let setup = [("connect", &result.connect), ("metadata", &result.metadata)];
+                let of_groups = [("join", &result.join), ("commit", &result.commit)];
+                let of_groups = of_groups.into_iter().filter(|(_, histogram)| !histogram.is_empty());
+                for (tag, histogram) in setup.into_iter().chain(of_groups) {
+                    writer.write(Some(tag), 0, length_ns, &Packed::from(histogram))?;
+                }
             }
             "stages.hlog" => {
                 let Some(text) = &result.stages_hlog else { return Ok(false) };
@@ -283,6 +287,7 @@ impl Capsule {
         if let Some(log) = files.log("setup.hlog", &mut notes) {
             let of = |tag| Sum::of(log.tagged(tag).map(|entry| &entry.histogram)).unpack();
             (result.connect, result.metadata) = (of("connect"), of("metadata"));
+            (result.join, result.commit) = (of("join"), of("commit"));
         }
         result.totals = summary.totals;
         result.writes = summary.writes;

@@ -9,8 +9,9 @@ use std::sync::mpsc::Receiver;
 
 use crate::base::histogram::Histogram;
 use crate::bench::complaints::Complaints;
+use crate::bench::consumer::{Consumer, Verdict, settle_group};
 use crate::bench::control::BenchError;
-use crate::bench::driver::{Ending, Measured, Report};
+use crate::bench::driver::{Ending, Measured, Reader, Report};
 use crate::bench::meter::{Frame, Slot};
 use crate::bench::packed::{Packed, Sum};
 use crate::bench::progress::{Phase, Standing};
@@ -121,6 +122,8 @@ impl Collector {
         let mut never_sent = 0;
         for ending in &self.endings {
             result.connect.merge(&ending.connect);
+            result.join.merge(&ending.join);
+            result.commit.merge(&ending.commit);
             never_sent += ending.never_sent;
             complaints.merge(ending.complaints.iter());
             if let Some(why) = &ending.gave_up {
@@ -203,18 +206,19 @@ impl Collector {
         let elapsed_ns = self.recent.iter().map(|recent| recent.at_ns).max().unwrap_or(0);
         let elapsed_ns = elapsed_ns.saturating_sub(self.stage_began_ns);
         let records_per_s = self.recent.iter().map(|recent| recent.records_per_s).sum();
-        let of_backlog = |count: u64| {
-            let left = workload.backlog.saturating_sub(count);
+        let of_backlog = |count: u64, times: u32| {
+            let backlog = workload.backlog.saturating_mul(u64::from(times));
+            let left = backlog.saturating_sub(count);
             let left_ns = (records_per_s > 0.0).then(|| (left as f64 / records_per_s * 1e9) as u64);
-            (count as f64 / workload.backlog.max(1) as f64, left_ns)
+            (count as f64 / backlog.max(1) as f64, left_ns)
         };
         let of_time = |spent_ns: u64, all_ns: u64| {
             (spent_ns as f64 / all_ns.max(1) as f64, Some(all_ns.saturating_sub(spent_ns)))
         };
         let (phase, (done, left_ns)) = match self.stage {
-            Stage::Connecting | Stage::Filling => (Phase::Backlog, of_backlog(self.totals.acked)),
+            Stage::Connecting | Stage::Filling => (Phase::Backlog, of_backlog(self.totals.acked, 1)),
             Stage::Running if workload.read_mode == ReadMode::CatchUp => {
-                (Phase::CatchUp, of_backlog(self.totals.received))
+                (Phase::CatchUp, of_backlog(self.totals.received, workload.readers()))
             }
             Stage::Running if self.recent.iter().all(|recent| recent.is_draining) => (Phase::Draining, (1.0, None)),
             Stage::Running if elapsed_ns < workload.warmup_ns => {
@@ -266,24 +270,29 @@ impl Collector {
         let mut sent: BTreeMap<u32, &SentStream> = BTreeMap::new();
         self.endings.iter().for_each(|ending| sent.extend(ending.sent.iter().map(|(stream, sent)| (*stream, sent))));
         let (producers, partitions) = (self.workload.producers, self.workload.partitions);
+        let sent = |stream: u32| sent.get(&stream).copied();
+        let mut groups: BTreeMap<Option<u32>, Vec<&Reader>> = BTreeMap::new();
+        for reader in self.endings.iter().flat_map(|ending| &ending.readers) {
+            groups.entry(reader.group).or_default().push(reader);
+        }
         let mut unread = 0;
-        for consumer in self.endings.iter().flat_map(|ending| &ending.consumers) {
-            if !consumer.is_drained() {
-                unread += consumer.lag_records().max(1);
-                continue;
+        for (group, readers) in &groups {
+            // Without groups each one reads for itself alone.
+            let size = if group.is_some() { readers.len() } else { 1 };
+            for readers in readers.chunks(size) {
+                if readers.iter().any(|reader| !reader.is_drained) {
+                    unread += readers.iter().map(|reader| reader.consumer.lag_records()).sum::<u64>().max(1);
+                    continue;
+                }
+                let consumers: Vec<&Consumer> = readers.iter().map(|reader| &reader.consumer).collect();
+                let verdict = match group {
+                    Some(_) => settle_group(&consumers, producers, partitions, sent),
+                    None => consumers[0].settle(producers, partitions, sent),
+                };
+                totals.lost += verdict.sum.lost;
+                totals.duplicates += verdict.redelivered;
+                complain(&verdict, *group, complaints);
             }
-            let verdict = consumer.settle(producers, partitions, |stream| sent.get(&stream).copied());
-            totals.lost += verdict.sum.lost;
-            if let Some((partition, producer, sequence)) = verdict.first_lost {
-                let sequence = sequence.map_or_else(|| "unknown".to_owned(), |sequence| sequence.to_string());
-                let text = format!("lost: partition {partition}, producer {producer}, first sequence {sequence}");
-                complaints.add(text, verdict.sum.lost);
-            }
-            complaints.add("deleted from the start of a log before a consumer came to them", verdict.deleted);
-            complaints.add("records came that were never sent", verdict.sum.invented);
-            complaints.add("not acknowledged and yet received", verdict.sum.survived);
-            let inexact = "too many gaps to remember: the lost ones are the fewest that can be";
-            complaints.add(inexact, u64::from(verdict.sum.inexact));
         }
         complaints.add("not read by the end of the run", unread);
         unread
@@ -324,6 +333,21 @@ impl Collector {
         }
         intervals
     }
+}
+
+fn complain(verdict: &Verdict, group: Option<u32>, complaints: &mut Complaints) {
+    if let Some((partition, producer, sequence)) = verdict.first_lost {
+        let sequence = sequence.map_or_else(|| "unknown".to_owned(), |sequence| sequence.to_string());
+        let group = group.map_or_else(String::new, |group| format!("group {group}, "));
+        let text = format!("lost: {group}partition {partition}, producer {producer}, first sequence {sequence}");
+        complaints.add(text, verdict.sum.lost);
+    }
+    complaints.add("deleted from the start of a log before a consumer came to them", verdict.deleted);
+    complaints.add("records came that were never sent", verdict.sum.invented);
+    complaints.add("not acknowledged and yet received", verdict.sum.survived);
+    complaints.add("came to a second member of a group after a rebalance", verdict.redelivered);
+    let inexact = "too many gaps to remember: the lost ones are the fewest that can be";
+    complaints.add(inexact, u64::from(verdict.sum.inexact));
 }
 
 impl Building {

@@ -16,11 +16,11 @@ use crate::bench::control::BenchError;
 use crate::bench::embedded::Embedded;
 use crate::bench::packed::{Packed, Sum};
 use crate::bench::ramp::{self, Ramp, Step};
-use crate::bench::result::{Counts, Interval};
+use crate::bench::result::{Counts, Interval, RunResult};
 use crate::bench::run::{self, Finished};
 use crate::bench::stages::{self, StagesAddress};
 use crate::bench::versus_command::{self, Target};
-use crate::bench::workload::{ROWS, ReadMode, Workload, WorkloadError, parse_time};
+use crate::bench::workload::{GroupProtocol, ROWS, ReadMode, Workload, WorkloadError, parse_time};
 use crate::bench::writes::Writes;
 use crate::terminal::numbers::{count, duration};
 use crate::terminal::printed;
@@ -39,6 +39,7 @@ latencies hide stalls and are labelled so.
 Examples:
   corelog bench --bootstrap 127.0.0.1:9092 --rate 100000 --record-size 100 --duration 30s
   corelog bench --workload perf/workloads/keyed-producers.toml --rate 50000
+  corelog bench --embedded --workload perf/workloads/groups.toml --group-protocol consumer
   corelog bench --rate 0 --producers 4 --batch-size 64KiB --linger-ms 1";
 
 pub fn command() -> Command {
@@ -344,6 +345,10 @@ pub fn summary(workload: &Workload, finished: &Finished) -> String {
         count(totals.reordered),
         count(totals.lost),
     );
+    if workload.groups > 0 {
+        let commits = rate(|counts| counts.commits);
+        let _ = writeln!(text, "{}; {commits:.1} commits/s", groups(workload, result));
+    }
     text += &table(&valid, result);
     if totals.acked > 0 {
         let _ = writeln!(text, "write amplification {}", amplification(result.writes));
@@ -352,6 +357,25 @@ pub fn summary(workload: &Workload, finished: &Finished) -> String {
         let _ = writeln!(text, "note: {complaint} (×{count})");
     }
     text
+}
+
+/// Who read, and whether rebalances disturbed them.
+fn groups(workload: &Workload, result: &RunResult) -> String {
+    let protocol = match workload.group_protocol {
+        GroupProtocol::Classic => "classic",
+        GroupProtocol::Consumer => "consumer",
+    };
+    let disturbed = result.intervals.iter().filter(|interval| interval.counts.rebalances > 0).count();
+    let rebalances = match result.totals.rebalances {
+        0 => "no rebalance".to_owned(),
+        members => format!("REBALANCES: {members} times that a member's partitions changed, in {disturbed} intervals"),
+    };
+    let refused = match result.totals.commits_refused {
+        0 => String::new(),
+        refused => format!("; {} commits refused", count(refused)),
+    };
+    let (groups, consumers) = (workload.groups, workload.consumers);
+    format!("{groups} groups ({protocol} protocol) of {consumers} consumers in all; {rebalances}{refused}")
 }
 
 /// What the broker wrote for what it took.
@@ -370,7 +394,7 @@ fn amplification(writes: Option<Writes>) -> String {
     )
 }
 
-fn table(valid: &[&Interval], result: &crate::bench::result::RunResult) -> String {
+fn table(valid: &[&Interval], result: &RunResult) -> String {
     let of = |histogram: fn(&Interval) -> &Packed| Sum::of(valid.iter().map(|interval| histogram(interval)));
     let rows = [
         ("produce", of(|interval| &interval.produce)),
@@ -379,6 +403,8 @@ fn table(valid: &[&Interval], result: &crate::bench::result::RunResult) -> Strin
         ("generator late", of(|interval| &interval.lateness)),
         ("connect", Packed::from(&result.connect)),
         ("metadata", Packed::from(&result.metadata)),
+        ("join group", Packed::from(&result.join)),
+        ("commit", Packed::from(&result.commit)),
     ];
     let mut text = format!("{:<15}{:>12}", "", "count");
     QUANTILES.iter().map(|(name, _)| *name).chain(["max"]).for_each(|name| {

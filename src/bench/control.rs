@@ -22,6 +22,7 @@ use crate::wire::messages::create_topics::{
 use crate::wire::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
 };
+use crate::wire::messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use crate::wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use crate::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 
@@ -34,6 +35,9 @@ const CREATE_WAIT: Duration = Duration::from_secs(120);
 
 /// How long a new topic may take until its partitions are led.
 const LEADERS_WAIT: Duration = Duration::from_secs(30);
+
+/// Kind of key in FindCoordinator.
+const GROUP_KEY: i8 = 0;
 
 /// Resource type of DescribeConfigs.
 const BROKER_RESOURCE: i8 = 4;
@@ -210,6 +214,22 @@ impl Control {
         match reply.error_code {
             0 => Ok((reply.producer_id, reply.producer_epoch)),
             code => Err(self.error(&format!("gives no producer id: {}", error_name(code)))),
+        }
+    }
+
+    /// The broker that coordinates a group.
+    pub fn coordinator(&mut self, group: &str) -> Result<Node, BenchError> {
+        // Versions name either one key or several.
+        let request =
+            FindCoordinatorRequest { key: group.into(), key_type: GROUP_KEY, coordinator_keys: vec![group.into()] };
+        let reply: FindCoordinatorResponse = self.connection.ask(&request)?;
+        let (code, node) = match reply.coordinators.first() {
+            Some(row) => (row.error_code, row.node_id),
+            None => (reply.error_code, reply.node_id),
+        };
+        match code {
+            0 => Ok(node),
+            code => Err(self.error(&format!("names no coordinator of group {group}: {}", error_name(code)))),
         }
     }
 

@@ -5,6 +5,8 @@
 //! *Owns*: the poll, the connections of its producers and consumers, the clock. *Never*: waits for a broker, decides
 //! what is sent. *Runs on*: a processor of its own.
 
+mod members;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +20,7 @@ use crate::bench::complaints::Complaints;
 use crate::bench::connection::{Connection, State, Visit};
 use crate::bench::consumer::{Consumer, Received};
 use crate::bench::control::Cluster;
+use crate::bench::member::Member;
 use crate::bench::meter::{Frame, Meter, Slot};
 use crate::bench::producer::{Finished, Node, Outcome, Producer};
 use crate::bench::result::Counts;
@@ -90,7 +93,42 @@ pub struct Ending {
     pub never_sent: u64,
     /// What its producers sent, by stream.
     pub sent: BTreeMap<u32, SentStream>,
-    pub consumers: Vec<Consumer>,
+    pub readers: Vec<Reader>,
+    /// Of the members of groups.
+    pub join: Histogram,
+    pub commit: Histogram,
+}
+
+/// A consumer at the end of a run.
+pub struct Reader {
+    /// The group that it was a member of.
+    pub group: Option<u32>,
+    pub consumer: Consumer,
+    /// Whether it, and with a group everybody of the thread, had come to the end of the logs.
+    pub is_drained: bool,
+}
+
+/// What the threads of a run tell each other.
+#[derive(Debug)]
+pub struct Together {
+    /// Threads whose producers are not done: consumers have come to the end only when there are none.
+    pub producing: AtomicUsize,
+    /// Threads whose consumers have not come to the end: members leave their groups only when there are none.
+    pub draining: AtomicUsize,
+    /// Members of groups that have their share, and how many partitions they have together.
+    pub settled: AtomicUsize,
+    pub placed: AtomicUsize,
+}
+
+impl Together {
+    pub fn new(threads: usize) -> Together {
+        Together {
+            producing: AtomicUsize::new(threads),
+            draining: AtomicUsize::new(threads),
+            settled: AtomicUsize::new(0),
+            placed: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// What a thread begins with.
@@ -109,10 +147,11 @@ pub struct Plan {
     /// With the number of each over the whole run.
     pub producers: Vec<(u32, Producer)>,
     pub consumers: Vec<Consumer>,
+    /// One for each consumer if there are groups, otherwise none.
+    pub members: Vec<Member>,
     /// What the brokers speak.
     pub versions: ApiVersionsResponse,
-    /// Threads whose producers are not done: consumers have come to the end only when there are none.
-    pub producing: Arc<AtomicUsize>,
+    pub together: Arc<Together>,
     pub cpu: Option<usize>,
 }
 
@@ -122,6 +161,12 @@ struct Driver {
     stage: Stage,
     sources: Vec<Source>,
     consumers: Vec<Consumer>,
+    /// By the places of their consumers.
+    members: Vec<Member>,
+    /// What this thread has added to what all tell each other: settled members, and their partitions.
+    told: (usize, usize),
+    /// Until when leaving groups may take.
+    leave_until_ns: u64,
     /// From when on paused consumers read.
     consume_from_ns: u64,
     received: Received,
@@ -158,6 +203,10 @@ enum Stage {
     Produced,
     /// Consumers read to the ends of the logs as they are now.
     Draining,
+    /// Waits for the consumers of other threads.
+    Drained,
+    /// Members leave their groups.
+    Leaving,
 }
 
 /// Whose connection it is: by its place among the thread's producers or consumers.
@@ -165,6 +214,7 @@ enum Stage {
 enum Owner {
     Producer(usize),
     Consumer(usize),
+    Member(usize),
 }
 
 /// The connection of one producer or consumer to one broker.
@@ -192,6 +242,9 @@ pub fn drive(mut plan: Plan) {
         stage: Stage::Connecting,
         sources: producers.map(|(index, producer)| Source::new(index, producer)).collect(),
         consumers: std::mem::take(&mut plan.consumers),
+        members: std::mem::take(&mut plan.members),
+        told: (0, 0),
+        leave_until_ns: u64::MAX,
         consume_from_ns: u64::MAX,
         received: Received::default(),
         received_until_ns: u64::MAX,
@@ -215,7 +268,9 @@ pub fn drive(mut plan: Plan) {
             at_ns: 0,
             never_sent: 0,
             sent: BTreeMap::new(),
-            consumers: Vec::new(),
+            readers: Vec::new(),
+            join: Histogram::of_client(),
+            commit: Histogram::of_client(),
         },
         plan,
     };
@@ -282,9 +337,13 @@ impl Driver {
                 let frame = match link.owner {
                     Owner::Producer(place) => self.sources[place].producer.poll_request(link.node, now_ns),
                     Owner::Consumer(place) => self.consumers[place].poll_request(link.node, now_ns),
+                    Owner::Member(place) if self.members[place].coordinator() == Some(link.node) => {
+                        self.members[place].poll_request(&self.consumers[place], now_ns)
+                    }
+                    Owner::Member(_) => None,
                 };
                 let Some(frame) = frame else { break };
-                if matches!(link.owner, Owner::Consumer(_)) {
+                if !matches!(link.owner, Owner::Producer(_)) {
                     link.asked_ns = Some(now_ns);
                 }
                 connection.send(frame);
@@ -339,10 +398,16 @@ impl Driver {
             Ok(true) => {
                 let took_ns = self.time.now_ns().saturating_sub(connection.started_ns());
                 self.ending.connect.record(took_ns);
-                if let Owner::Consumer(consumer) = link.owner
-                    && let Err(error) = self.consumers[consumer].on_connected(link.node, &self.plan.versions)
-                {
-                    self.on_lost(place, &error.message);
+                let (owner, node) = (link.owner, link.node);
+                let taken = match owner {
+                    Owner::Producer(_) => Ok(()),
+                    Owner::Consumer(consumer) => {
+                        self.consumers[consumer].on_connected(node, &self.plan.versions).map_err(|error| error.message)
+                    }
+                    Owner::Member(member) => self.on_member_connected(member, node),
+                };
+                if let Err(why) = taken {
+                    self.on_lost(place, &why);
                 }
             }
             Err(why) => self.on_lost(place, &why),
@@ -369,6 +434,7 @@ impl Driver {
         }
         let read = connection.read(&mut self.scratch);
         let at_ns = self.time.now_ns();
+        let mut answered = None;
         // What came before the end counts.
         while let Some(frame) = connection.next_frame()? {
             match link.owner {
@@ -381,10 +447,18 @@ impl Driver {
                     self.received.arrivals.clear();
                     taken.map_err(|error| error.message)?;
                 }
+                Owner::Member(place) => {
+                    link.asked_ns = None;
+                    self.members[place].on_reply(frame, &mut self.consumers[place], at_ns)?;
+                    answered = Some(place);
+                }
             }
             self.last_good_ns = at_ns;
         }
         link.readable = read? == Visit::More;
+        if let Some(member) = answered {
+            self.on_member_answered(member, at_ns);
+        }
         Ok(())
     }
 
@@ -399,6 +473,10 @@ impl Driver {
         match link.owner {
             Owner::Producer(place) => self.sources[place].producer.on_disconnect(link.node, now_ns),
             Owner::Consumer(place) => self.consumers[place].on_closed(link.node, now_ns),
+            Owner::Member(place) if self.members[place].coordinator() == Some(link.node) => {
+                self.members[place].on_closed(now_ns)
+            }
+            Owner::Member(_) => {}
         }
         let name = self.cluster.brokers.get(&link.node).map_or("a broker", |address| &address.name);
         self.ending.complaints.add(format!("{name} {why}"), 1);
@@ -429,6 +507,7 @@ impl Driver {
                         Err(error) => self.ending.complaints.add(error.to_string(), 1),
                     }
                 }
+                Answer::Coordinator(place, answer) => self.on_coordinator(place, answer, now_ns),
                 Answer::Fill => {
                     self.stage = Stage::Filling;
                     self.next_report_ns = now_ns + self.report_period_ns();
@@ -469,11 +548,16 @@ impl Driver {
         for place in 0..self.consumers.len() {
             // Whatever it wished for has come.
             self.consumers[place].poll_metadata(now_ns);
-            self.consumers[place].on_metadata(&self.cluster.metadata, now_ns);
-            let nodes: Vec<Node> = self.consumers[place].brokers().collect();
-            self.link(Owner::Consumer(place), &nodes);
+            self.lead(place, now_ns);
         }
         self.next_tick_ns = 0;
+    }
+
+    /// Tells a consumer who leads its partitions.
+    fn lead(&mut self, place: usize, now_ns: u64) {
+        self.consumers[place].on_metadata(&self.cluster.metadata, now_ns);
+        let nodes: Vec<Node> = self.consumers[place].brokers().collect();
+        self.link(Owner::Consumer(place), &nodes);
     }
 
     /// A connection to each of these brokers.
@@ -492,9 +576,12 @@ impl Driver {
             self.check_link(place, now_ns);
         }
         self.ask(now_ns);
-        let connected = |link: &Link| link.connection.as_ref().is_some_and(|c| c.state() == State::Open);
+        let settled = self.stage > Stage::Connecting || self.are_members_settled();
+        let connected = |link: &Link| {
+            link.connection.as_ref().is_some_and(|c| c.state() == State::Open) || self.is_former_coordinator(link)
+        };
         let identified = self.sources.iter().all(|source| !source.producer.wishes().producer_id);
-        let placed = self.consumers.iter().all(Consumer::is_placed);
+        let placed = self.consumers.iter().all(Consumer::is_placed) && settled;
         if self.stage == Stage::Connecting && identified && placed && self.links.iter().all(connected) {
             self.stage = Stage::Waiting;
             let _ = self.plan.reports.send(Report::Ready);
@@ -517,13 +604,20 @@ impl Driver {
                 let owed = producer.needs(link.node) && self.plan.workload.acks != 0;
                 (owed, producer.is_overdue(link.node, now_ns))
             }
-            Owner::Consumer(_) => {
-                let wait_ns = self.plan.workload.request_timeout_ns + FETCH_SLACK_NS;
+            Owner::Consumer(_) | Owner::Member(_) => {
+                let patience_ns = match link.owner {
+                    Owner::Member(place) => self.members[place].patience_ns(),
+                    _ => 0,
+                };
+                let wait_ns = self.plan.workload.request_timeout_ns + FETCH_SLACK_NS + patience_ns;
                 (link.asked_ns.is_some(), link.asked_ns.is_some_and(|asked_ns| now_ns > asked_ns + wait_ns))
             }
         };
         let Some(connection) = &link.connection else {
-            let needed = owed || self.cluster.leaders.contains(&Some(link.node));
+            let needed = match link.owner {
+                Owner::Member(_) => !self.is_former_coordinator(link),
+                _ => owed || self.cluster.leaders.contains(&Some(link.node)),
+            };
             if needed && link.connect_from_ns <= now_ns {
                 self.connect(place, now_ns);
             }
@@ -544,6 +638,7 @@ impl Driver {
     }
 
     fn ask(&mut self, now_ns: u64) {
+        self.ask_for_coordinators(now_ns);
         let mut wanted = false;
         if !self.asked_cluster && now_ns >= self.ask_cluster_from_ns {
             for consumer in &mut self.consumers {
@@ -583,7 +678,8 @@ impl Driver {
             return Duration::ZERO;
         }
         let sources = self.sources.iter().filter_map(|source| source.next_ns(now_ns)).min();
-        let consumers = self.consumers.iter().filter_map(Consumer::next_wake_ns).min();
+        let consumers = self.consumers.iter().filter_map(Consumer::next_wake_ns);
+        let consumers = consumers.chain(self.members.iter().filter_map(Member::next_wake_ns)).min();
         // Consumers wish for metadata as well, which is looked after once a tick.
         let consumers = consumers.map(|wake_ns| wake_ns.max(now_ns + SPIN_NS));
         let timers = [self.next_tick_ns, self.next_report_ns, self.received_until_ns, self.consume_from_ns];
@@ -626,6 +722,10 @@ impl Driver {
             self.ending.gave_up = Some(format!("not ready to begin within {} s", READY_NS / 1_000_000_000));
             return true;
         }
+        if let Some(why) = self.members.iter().find_map(Member::failed) {
+            self.ending.gave_up = Some(why.to_owned());
+            return true;
+        }
         if self.plan.stop.load(Ordering::Relaxed) {
             self.ending.gave_up = Some("it was interrupted".into());
             return true;
@@ -640,13 +740,18 @@ impl Driver {
         }
         if self.stage == Stage::Producing && self.sources.iter().all(|source| source.is_done(now_ns)) {
             self.stage = Stage::Produced;
-            self.plan.producing.fetch_sub(1, Ordering::AcqRel);
+            self.plan.together.producing.fetch_sub(1, Ordering::AcqRel);
         }
-        if self.stage == Stage::Produced && self.plan.producing.load(Ordering::Acquire) == 0 {
+        if self.stage == Stage::Produced && self.plan.together.producing.load(Ordering::Acquire) == 0 {
             self.stage = Stage::Draining;
             self.consumers.iter_mut().for_each(Consumer::drain);
         }
-        self.stage == Stage::Draining && self.consumers.iter().all(Consumer::is_drained)
+        if self.stage == Stage::Draining && self.consumers.iter().all(Consumer::is_drained) && self.are_members_stable()
+        {
+            self.stage = Stage::Drained;
+            self.plan.together.draining.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.stage >= Stage::Drained && self.have_members_left(now_ns)
     }
 
     /// Whatever is left has failed.
@@ -667,11 +772,14 @@ impl Driver {
             }
         }
         if self.stage <= Stage::Producing {
-            self.plan.producing.fetch_sub(1, Ordering::AcqRel);
+            self.plan.together.producing.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.stage < Stage::Drained {
+            self.plan.together.draining.fetch_sub(1, Ordering::AcqRel);
         }
         self.account_received();
         self.complain_for_consumers();
-        self.ending.consumers = std::mem::take(&mut self.consumers);
+        self.ending.readers = self.readers();
         self.ending.at_ns = now_ns;
         let measured = self.measured(None);
         let _ = self.plan.reports.send(Report::Measured(measured));
@@ -682,6 +790,9 @@ impl Driver {
         let complaints = &mut self.ending.complaints;
         for consumer in &self.consumers {
             complaints.merge(consumer.complaints());
+        }
+        for member in &self.members {
+            complaints.merge(member.complaints().iter());
         }
         complaints.add("records of other runs or other programs were in the topic", self.foreign);
         complaints.add("replies with damaged records came", self.faults);

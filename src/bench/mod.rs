@@ -20,6 +20,7 @@ pub mod environment;
 pub mod foreign;
 pub mod hgrm;
 pub mod hlog;
+pub mod member;
 pub mod meter;
 pub mod packed;
 pub mod payload;

@@ -33,6 +33,11 @@ pub struct Counts {
     pub reordered: u64,
     /// Acknowledged, and never received although a consumer came past them.
     pub lost: u64,
+    /// Commits of offsets that members of groups made, and those that were refused.
+    pub commits: u64,
+    pub commits_refused: u64,
+    /// Rebalances, each counted for every member whose partitions it took or changed.
+    pub rebalances: u64,
 }
 
 impl AddAssign for Counts {
@@ -48,6 +53,9 @@ impl AddAssign for Counts {
         self.duplicates += more.duplicates;
         self.reordered += more.reordered;
         self.lost += more.lost;
+        self.commits += more.commits;
+        self.commits_refused += more.commits_refused;
+        self.rebalances += more.rebalances;
     }
 }
 
@@ -86,6 +94,9 @@ pub struct RunResult {
     /// Times to connect, and to get the first metadata.
     pub connect: Histogram,
     pub metadata: Histogram,
+    /// Of members of groups: from the connection to the coordinator to a share of the partitions, and commits.
+    pub join: Histogram,
+    pub commit: Histogram,
     /// Of the whole run, warm-up and drain included.
     pub totals: Counts,
     /// What went wrong on the way, each kind of message once, with how often.
@@ -106,6 +117,8 @@ impl RunResult {
             intervals: Vec::new(),
             connect: Histogram::of_client(),
             metadata: Histogram::of_client(),
+            join: Histogram::of_client(),
+            commit: Histogram::of_client(),
             totals: Counts::default(),
             complaints: Vec::new(),
             broker: BrokerFacts::default(),

@@ -3,29 +3,38 @@
 //! *Owns*: the threads of a run, and who does what on which. *Never*: measures. *Runs on*: the thread that asked for
 //! the run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
+use std::time::Duration;
 
 use mio::{Poll, Waker};
 
 use crate::bench::collect::Collector;
 use crate::bench::consumer::{Consumer, ConsumerSettings, StartAt};
 use crate::bench::control::{BenchError, Cluster, Control};
-use crate::bench::driver::{self, Plan, Report, WAKE};
+use crate::bench::driver::{self, Plan, Report, Together, WAKE};
+use crate::bench::member::{self, Member, MemberSettings};
 use crate::bench::payload::{Keys, Payload, RunTag};
 use crate::bench::producer::{Identity, Producer};
 use crate::bench::progress::{Progress, Standing};
 use crate::bench::result::RunResult;
 use crate::bench::scout::{self, Mailbox};
 use crate::bench::workload::{ReadMode, Workload};
+use crate::client::client::Client;
+use crate::client::error::ClientError;
+use crate::client::offsets::{Moment, TopicPartition};
 use crate::shell::clock::Clock;
 use crate::wire::messages::api_versions::ApiVersionsResponse;
-use crate::wire::messages::{fetch, init_producer_id, list_offsets, produce};
+use crate::wire::messages::{fetch, find_coordinator, init_producer_id, list_offsets, produce};
 
 /// The last version of Produce that names topics.
 const PRODUCE_VERSION_MAX: i16 = 12;
+
+/// How long the questions around the groups of a run may take.
+const GROUPS_WAIT: Duration = Duration::from_secs(10);
 
 /// How a run ended.
 #[derive(Clone, PartialEq, Debug)]
@@ -67,6 +76,12 @@ pub fn run(
         control.version(fetch::API.key, i16::MAX)?;
         control.version(list_offsets::API.key, i16::MAX)?;
     }
+    if workload.groups > 0 {
+        control.version(find_coordinator::API.key, i16::MAX)?;
+        for api in member::apis(workload.group_protocol) {
+            control.version(api.key, i16::MAX)?;
+        }
+    }
     result.broker = control.facts(&cluster);
 
     let clock = Clock::start();
@@ -75,6 +90,7 @@ pub fn run(
     let tag = RunTag::new(clock.now().wall_ms as u64);
     let producers = producers(&workload, produce_version, tag)?;
     let consumers = consumers(&workload, tag);
+    let groups = groups(&workload, clock.now().wall_ms)?;
     let shared = Shared {
         workload: workload.clone(),
         clock: clock.clone(),
@@ -83,13 +99,14 @@ pub fn run(
         reports,
         stop: stop.clone(),
         versions: control.versions().clone(),
-        producing: Arc::new(AtomicUsize::new(workload.threads as usize)),
+        together: Arc::new(Together::new(workload.threads as usize)),
     };
     let mut mailboxes = Vec::new();
     let mut plans = Vec::new();
     let clients = producers.into_iter().zip(consumers);
     for (thread, (cpu, clients)) in processors(&workload).into_iter().zip(clients).enumerate() {
-        let (mailbox, plan) = shared.plan(thread, clients, cpu)?;
+        let members = members(&workload, &groups, thread as u32);
+        let (mailbox, plan) = shared.plan(thread, clients, members, cpu)?;
         mailboxes.push(mailbox);
         plans.push(plan);
     }
@@ -109,7 +126,9 @@ pub fn run(
             .join()
             .map_err(|_| BenchError::new("a thread of the generator failed: this is a defect, please report it"))?;
     }
-    collector.finish(result)
+    let mut finished = collector.finish(result)?;
+    finished.result.complaints.extend(forget(&workload, &groups));
+    Ok(finished)
 }
 
 fn no_thread(error: std::io::Error) -> BenchError {
@@ -159,10 +178,14 @@ pub fn processors_left(workload: &Workload) -> Vec<usize> {
 /// The consumers of each thread: the partitions are dealt out among them.
 fn consumers(workload: &Workload, tag: RunTag) -> Vec<Vec<Consumer>> {
     let mut all: Vec<Vec<Consumer>> = (0..workload.threads).map(|_| Vec::new()).collect();
-    // One without a partition would have nothing to do.
-    let count = workload.consumers.min(workload.partitions);
+    let is_grouped = workload.groups > 0;
+    // One without a partition would have nothing to do, unless a group has it in reserve.
+    let count = if is_grouped { workload.consumers } else { workload.consumers.min(workload.partitions) };
     for index in 0..count {
-        let partitions: Vec<i32> = (index..workload.partitions).step_by(count as usize).map(|p| p as i32).collect();
+        let partitions: Vec<i32> = match is_grouped {
+            true => Vec::new(),
+            false => (index..workload.partitions).step_by(count as usize).map(|p| p as i32).collect(),
+        };
         let settings = ConsumerSettings::new(tag, StartAt::Latest);
         let mut consumer = Consumer::new(settings, &workload.topic, &partitions);
         if workload.read_mode != ReadMode::Live {
@@ -171,6 +194,67 @@ fn consumers(workload: &Workload, tag: RunTag) -> Vec<Vec<Consumer>> {
         all[(index % workload.threads) as usize].push(consumer);
     }
     all
+}
+
+/// The groups of a run. Their names are its own: what other runs committed is of no use to it.
+fn groups(workload: &Workload, wall_ms: i64) -> Result<Vec<Arc<MemberSettings>>, BenchError> {
+    if workload.groups == 0 {
+        return Ok(Vec::new());
+    }
+    let topic = &workload.topic;
+    let place = |partition: u32| TopicPartition { topic: topic.clone(), partition: partition as i32 };
+    let places: BTreeSet<TopicPartition> = (0..workload.partitions).map(place).collect();
+    let mut client = Client::connect(&workload.bootstrap, "corelog-bench", GROUPS_WAIT)?;
+    let ends = client.offsets(&places, Moment::End)?;
+    let start = |place: TopicPartition| match ends.get(&place) {
+        Some(Ok(offset)) => Ok(offset.unwrap_or(0)),
+        Some(Err(refusal)) => Err(BenchError::new(format!("where {place} ends: {}", refusal.sentence()))),
+        None => Err(BenchError::new(format!("the brokers do not say where {place} ends"))),
+    };
+    let starts = places.into_iter().map(start).collect::<Result<Arc<[i64]>, BenchError>>()?;
+    let group = |number: u32| {
+        let members = (number..workload.consumers).step_by(workload.groups as usize).count();
+        let partitions = workload.partitions as usize;
+        Arc::new(MemberSettings {
+            group: format!("{topic}-{wall_ms}-{number}").into(),
+            protocol: workload.group_protocol,
+            topic: topic.as_str().into(),
+            starts: starts.clone(),
+            commit_interval_ns: workload.commit_interval_ns,
+            number,
+            share: (partitions / members, partitions.div_ceil(members)),
+        })
+    };
+    Ok((0..workload.groups).map(group).collect())
+}
+
+/// The members of one thread: one for each of its consumers, which are dealt out among the groups.
+fn members(workload: &Workload, groups: &[Arc<MemberSettings>], thread: u32) -> Vec<Member> {
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    let indexes = (thread..workload.consumers).step_by(workload.threads as usize);
+    let member = |index: u32| {
+        let settings = groups[index as usize % groups.len()].clone();
+        Member::new(settings, format!("corelog-bench-{index}").into())
+    };
+    indexes.map(member).collect()
+}
+
+/// Removes the groups, whose members have left. Gives what went wrong, which spoils nothing that was measured.
+fn forget(workload: &Workload, groups: &[Arc<MemberSettings>]) -> Vec<(String, u64)> {
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    let deleted = Client::connect(&workload.bootstrap, "corelog-bench", GROUPS_WAIT).and_then(|mut client| {
+        for group in groups {
+            if let Err(refusal) = client.delete_group(&group.group)? {
+                return Err(ClientError::refused(&format!("group {}", group.group), &refusal));
+            }
+        }
+        Ok(())
+    });
+    deleted.err().map(|error| (format!("the groups of the run stay: {}", error.message()), 1)).into_iter().collect()
 }
 
 /// What all threads get.
@@ -182,7 +266,7 @@ struct Shared {
     reports: Sender<Report>,
     stop: Arc<AtomicBool>,
     versions: ApiVersionsResponse,
-    producing: Arc<AtomicUsize>,
+    together: Arc<Together>,
 }
 
 impl Shared {
@@ -190,6 +274,7 @@ impl Shared {
         &self,
         thread: usize,
         (producers, consumers): (Vec<(u32, Producer)>, Vec<Consumer>),
+        members: Vec<Member>,
         cpu: Option<usize>,
     ) -> Result<(Mailbox, Plan), BenchError> {
         let no_poll = |error: std::io::Error| BenchError::new(format!("cannot make an epoll instance: {error}"));
@@ -210,8 +295,9 @@ impl Shared {
             stop: self.stop.clone(),
             producers,
             consumers,
+            members,
             versions: self.versions.clone(),
-            producing: self.producing.clone(),
+            together: self.together.clone(),
             cpu,
         };
         Ok((mailbox, plan))

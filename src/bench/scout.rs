@@ -10,20 +10,25 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 
 use crate::bench::control::{BenchError, Cluster, Control};
+use crate::bench::producer::Node;
+use crate::wire::text::Text;
 
 /// An answer about leaders serves everybody who asks within this time.
 const SERVES_FOR: Duration = Duration::from_millis(50);
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Question {
     Cluster,
     /// For the thread's producer of that number.
     ProducerId(usize),
+    /// Of a group, for the thread's member of that number.
+    Coordinator(usize, Text),
 }
 
 pub enum Answer {
     Cluster(Result<Arc<Cluster>, BenchError>),
     ProducerId(usize, Result<(i64, i16), BenchError>),
+    Coordinator(usize, Result<Node, BenchError>),
     /// The backlog is to be written.
     Fill,
     /// The schedule begins then.
@@ -52,6 +57,7 @@ pub fn answer_all(mut control: Control, topic: &str, questions: &Receiver<(Quest
     while let Ok((question, mailbox)) = questions.recv() {
         mailbox.send(match question {
             Question::ProducerId(producer) => Answer::ProducerId(producer, control.producer_id()),
+            Question::Coordinator(member, group) => Answer::Coordinator(member, control.coordinator(&group)),
             Question::Cluster => {
                 if last.as_ref().is_none_or(|(at, _)| at.elapsed() > SERVES_FOR) {
                     last = None;

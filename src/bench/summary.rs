@@ -43,6 +43,9 @@ pub struct Summary {
     pub lateness: Latency,
     pub connect: Latency,
     pub metadata: Latency,
+    /// Of the members of groups, where there are any.
+    pub join: Latency,
+    pub commit: Latency,
     pub totals: Counts,
     /// Where the broker could be asked.
     pub writes: Option<Writes>,
@@ -60,6 +63,7 @@ pub struct Throughput {
     pub acked_bytes: f64,
     pub received_records: f64,
     pub received_bytes: f64,
+    pub commits: f64,
 }
 
 /// A histogram in numbers, all zero when nothing was counted.
@@ -102,6 +106,8 @@ impl Summary {
             lateness: of(|interval| &interval.lateness),
             connect: Latency::of(&Packed::from(&result.connect)),
             metadata: Latency::of(&Packed::from(&result.metadata)),
+            join: Latency::of(&Packed::from(&result.join)),
+            commit: Latency::of(&Packed::from(&result.commit)),
             totals: result.totals,
             writes: result.writes,
             write_amplification: result.writes.and_then(|writes| writes.amplification()),
@@ -123,6 +129,7 @@ impl Throughput {
             acked_bytes: rate(|counts| counts.acked_bytes),
             received_records: rate(|counts| counts.received),
             received_bytes: rate(|counts| counts.received_bytes),
+            commits: rate(|counts| counts.commits),
         }
     }
 }

@@ -68,6 +68,19 @@ pub enum ReadMode {
 const READ_MODES: [(&str, ReadMode); 3] =
     [("live", ReadMode::Live), ("drain", ReadMode::Drain), ("catch-up", ReadMode::CatchUp)];
 
+/// How the members of a group find out who reads what.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum GroupProtocol {
+    /// Members join and one of them assigns.
+    #[default]
+    Classic,
+    /// The coordinator assigns (KIP-848).
+    Consumer,
+}
+
+const GROUP_PROTOCOLS: [(&str, GroupProtocol); 2] =
+    [("classic", GroupProtocol::Classic), ("consumer", GroupProtocol::Consumer)];
+
 #[derive(Clone, PartialEq, Debug)]
 pub struct Workload {
     pub bootstrap: String,
@@ -93,6 +106,11 @@ pub struct Workload {
     pub backlog: u64,
     pub producers: u32,
     pub consumers: u32,
+    /// Groups that the consumers are spread over. 0: the generator deals the partitions out among all of them.
+    pub groups: u32,
+    pub group_protocol: GroupProtocol,
+    /// Between commits of a group's member. 0: it never commits.
+    pub commit_interval_ns: u64,
     /// −1: all in-sync replicas.
     pub acks: i16,
     pub linger_ns: u64,
@@ -136,6 +154,9 @@ impl Default for Workload {
             backlog: 0,
             producers: 1,
             consumers: 0,
+            groups: 0,
+            group_protocol: GroupProtocol::Classic,
+            commit_interval_ns: 5 * SECOND_NS,
             acks: -1,
             linger_ns: 0,
             batch_bytes: 16 << 10,
@@ -216,8 +237,16 @@ pub const ROWS: &[Row] = rows! {
         |w, text| w.backlog = number::<u64>(text, 0, 1_000_000_000_000)?, |w| w.backlog.to_string();
     "producers" "N" "Producers, each with connections of its own",
         |w, text| w.producers = number(text, 0, i64::from(CLIENTS_MAX))?, |w| w.producers.to_string();
-    "consumers" "N" "Consumers that share the partitions; 0: end to end is not measured",
+    "consumers" "N" "Consumers that share the partitions, or those of --groups; 0: end to end is not measured",
         |w, text| w.consumers = number(text, 0, i64::from(CLIENTS_MAX))?, |w| w.consumers.to_string();
+    "groups" "N" "Consumer groups, over which the consumers are spread: each reads everything; 0: partitions are dealt out without",
+        |w, text| w.groups = number(text, 0, i64::from(CLIENTS_MAX))?, |w| w.groups.to_string();
+    "group-protocol" "NAME" "classic: members join, and one of them assigns; consumer: the broker assigns (KIP-848)",
+        |w, text| w.group_protocol = one_of(text, &GROUP_PROTOCOLS)?,
+        |w| name_of(w.group_protocol, &GROUP_PROTOCOLS);
+    "commit-interval-ms" "MS" "How often members of a group commit what they have read, in milliseconds; 0: never",
+        |w, text| w.commit_interval_ns = number::<u64>(text, 0, 86_400_000)? * 1_000_000,
+        |w| (w.commit_interval_ns / 1_000_000).to_string();
     "acks" "ACKS" "all, 1 or 0: whose acknowledgement is waited for",
         |w, text| w.acks = one_of(text, &[("all", -1), ("-1", -1), ("1", 1), ("0", 0)])?,
         |w| if w.acks < 0 { "all".into() } else { w.acks.to_string() };
@@ -322,6 +351,7 @@ impl Workload {
                 "--mode {mode} needs a --backlog, --producers to write it and --consumers to read it"
             ));
         }
+        self.check_groups().map_err(|message| WorkloadError { place: String::new(), message })?;
         let bytes_a_second = self.rate * self.sizes.mean_bytes();
         if bytes_a_second > 1e12 {
             return refuse(format!(
@@ -350,6 +380,28 @@ impl Workload {
             return refuse(format!("{} processors for {} threads: give one a thread", self.cpus.len(), self.threads));
         }
         Ok(())
+    }
+
+    fn check_groups(&self) -> Result<(), String> {
+        let (groups, consumers) = (self.groups, self.consumers);
+        if groups == 0 && self.group_protocol != GroupProtocol::Classic {
+            return Err(
+                "--group-protocol consumer needs --groups: without, partitions are dealt out by no group".into()
+            );
+        }
+        if groups > consumers {
+            return Err(format!("{groups} groups and {consumers} consumers: each group needs one; raise --consumers"));
+        }
+        let streams = u64::from(self.producers) * u64::from(self.partitions) * u64::from(groups);
+        if streams > STREAMS_MAX {
+            return Err(format!("producers × partitions × groups is more than {STREAMS_MAX}"));
+        }
+        Ok(())
+    }
+
+    /// How often each record is received if all goes well.
+    pub fn readers(&self) -> u32 {
+        if self.consumers == 0 { 0 } else { self.groups.max(1) }
     }
 
     pub fn is_open_loop(&self) -> bool {
@@ -612,6 +664,15 @@ mod tests {
         check("rate = 0.001", "not one record is due");
         check("idempotence = true\nacks = 1", "--idempotence needs --acks all");
         check("interval = \"1h\"", "longer than the duration");
+        check("groups = 2\nconsumers = 1", "2 groups and 1 consumers: each group needs one; raise --consumers");
+        check("groups = 1", "1 groups and 0 consumers: each group needs one");
+        check("group-protocol = \"consumer\"\nconsumers = 1", "--group-protocol consumer needs --groups");
+        check("group-protocol = \"share\"", "`share` is none of classic, consumer");
+        check("commit-interval-ms = -1", "`-1` is no number from 0 to 86400000");
+        check(
+            "partitions = 90000\nproducers = 40\nconsumers = 2\ngroups = 2",
+            "producers × partitions × groups is more",
+        );
         check("threads = 2\ncpus = \"1\"", "1 processors for 2 threads");
     }
 }

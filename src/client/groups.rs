@@ -192,7 +192,7 @@ fn assigned(assignment: &Assignment) -> BTreeSet<TopicPartition> {
 
 /// What the members of classic groups hand to each other: a version, then topics with their partitions (Kafka:
 /// `ConsumerProtocolAssignment.json`).
-fn classic_assigned(bytes: Bytes) -> Result<BTreeSet<TopicPartition>, DecodeError> {
+pub fn classic_assigned(bytes: Bytes) -> Result<BTreeSet<TopicPartition>, DecodeError> {
     let mut assigned = BTreeSet::new();
     if bytes.is_empty() {
         return Ok(assigned);
