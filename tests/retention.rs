@@ -110,7 +110,7 @@ fn old_segments_go_by_age_and_by_size() {
 fn records_are_deleted_up_to_an_offset_and_stay_deleted() {
     let dir = directory();
     let broker = Broker::start(dir.path(), &["--cores", "2"]);
-    create_topic(&broker, "t", &[("segment.bytes", "100000")]);
+    create_topic(&broker, "t", &[("segment.bytes", "100000"), ("retention.ms", "-1")]);
     create_topic(&broker, "compacted", &[("cleanup.policy", "compact")]);
     fill(&broker, "t", 0..40, 1_700_000_000_000);
     assert_eq!(delete_before(&broker, "t", Offset::Offset(25)), Ok(25));

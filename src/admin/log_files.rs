@@ -97,6 +97,7 @@ impl Survey {
         if files.has_bounds {
             bounds = claims.read_bounds(&read_small(&FileName::Bounds.path(dir))?);
         }
+        files.finish_swaps();
         overlay.segments.retain(|base, _| *base >= bounds.rewritten);
         let gaps = lay_over(dir, &overlay, bounds, &mut files)?;
         // A broker that starts removes them.
@@ -110,7 +111,7 @@ impl Survey {
         let (mut ends, mut unreadable) = (Vec::<SegmentEnd>::new(), Vec::new());
         for &base in &files.segments {
             let epoch = ends.last().map_or(LeaderEpoch(0), |end| end.epoch);
-            let path = FileName::Segment(base).path(dir);
+            let path = files.segment_file(base).path(dir);
             let on_batch = |batch: &PlacedBatch| {
                 claims.on_place(base, batch.position, batch.header.first_offset());
                 if let Some(why) = fault_of_records(batch) {

@@ -34,6 +34,9 @@ pub const DISK_WRITE_BYTES_MAX: usize = 2 << 20;
 /// Segments that one look at a partition's retention lets go of; what is left goes soon after.
 pub const RETENTION_SEGMENTS_MAX: usize = 16;
 
+/// Partitions that are looked at in one step for one that is to be compacted.
+pub const CLEANING_LOOKS_MAX: u32 = 1000;
+
 /// One commit of a journal, heads and padding included. A quarter of the ring is a bound besides.
 pub const JOURNAL_COMMIT_BYTES_MAX: usize = 1 << 20;
 

@@ -105,6 +105,10 @@ metrics! {
     SegmentsDeleted "deleted_segments" Counter;
     /// Bytes of record batches in them.
     SegmentsDeletedBytes "deleted_segment_bytes" Counter;
+    /// Bytes of record batches that compaction has read to copy what stays of them.
+    CompactedBytes "compacted_bytes" Counter;
+    /// Bytes of record batches that compaction has left of them.
+    CompactionWriteBytes "compaction_write_bytes" Counter;
     /// Reads from disk.
     DiskReads "disk_reads" Counter;
     /// Bytes read from disk.

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod metric;
 pub mod names;
 pub mod rng;
+pub mod siphash;
 pub mod slab;
 pub mod stage;
 pub mod stage_counts;

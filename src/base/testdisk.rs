@@ -265,6 +265,10 @@ impl<T: Copy> TestDisk<T> {
             | DiskOp::Close { .. } => self.on_file(op),
             DiskOp::Rename { from, to } => match self.files.remove(&from) {
                 Some(file) => {
+                    // Who has it open goes on with it.
+                    for path in self.open.values_mut().filter(|path| **path == from) {
+                        path.clone_from(&to);
+                    }
                     self.files.insert(to, file);
                     Ok(DiskDone::Done)
                 }

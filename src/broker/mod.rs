@@ -4,6 +4,7 @@
 //! *Runs on*: every core, one `Shard` each.
 
 pub mod api;
+pub mod cleaning;
 pub mod commits;
 mod control;
 pub mod deletions;

@@ -104,6 +104,10 @@ impl Partitions {
         self.rows[*self.by_name.get(&name)? as usize].as_mut().map(|row| &mut row.partition)
     }
 
+    pub fn by_owner(&self, owner: u32) -> Option<&Partition> {
+        self.rows.get(owner as usize)?.as_ref().map(|row| &row.partition)
+    }
+
     /// A token for a disk operation of the metadata store.
     pub fn meta_token(&mut self, op: MetaOp) -> DiskToken {
         self.tokens.insert(TokenOf::Meta(op))
@@ -398,6 +402,9 @@ impl Shard {
         for (ticket, result) in out.deleted.drain(..) {
             self.todo.push_back(Todo::LateDeletion { owner, ticket, result });
         }
+        if let Some(result) = out.cleaned.take() {
+            self.on_cleaned(owner, result, now);
+        }
         for note in out.notes.drain(..) {
             tracing::warn!("{}: {note}", self.partition_title(owner));
         }
@@ -425,6 +432,7 @@ impl Shard {
     fn on_state_change(&mut self, owner: u32, change: StateChange, now: Now, effects: &mut Effects) {
         match change {
             StateChange::Opened => {
+                self.prepare_cleaning(now);
                 if let Some(message) = self.offline.clone() {
                     self.on_partition(owner, now, effects, |partition, cache, out| {
                         partition.take_offline(&message, cache, out);
@@ -477,6 +485,7 @@ impl Shard {
         self.partitions.by_name.remove(&row.name);
         self.commits.forget(owner);
         self.reads.forget(owner);
+        self.cleaning.forget(owner);
         self.forget_coordinator(owner);
     }
 

@@ -20,6 +20,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::stage::{Arrival, LITTLE_BYTES, Stage, Timed, Trace};
 use crate::base::time::{Instant, Now};
 use crate::broker::api;
+use crate::broker::cleaning::Cleaning;
 use crate::broker::commits::Commits;
 use crate::broker::control::Control;
 use crate::broker::deletions::Deletions;
@@ -76,6 +77,7 @@ pub struct Shard {
     pub(in crate::broker) reads: Reads,
     pub(in crate::broker) groups: Groups,
     pub(in crate::broker) deletions: Deletions,
+    pub(in crate::broker) cleaning: Cleaning,
     pub(in crate::broker) fetch_sessions: api::fetch_session::FetchSessions,
     pub(in crate::broker) producer_ids: api::init_producer_id::ProducerIds,
     pub(in crate::broker) deadlines: Deadlines<DeadlineKey>,
@@ -98,6 +100,8 @@ pub struct Shard {
 pub enum DeadlineKey {
     Fetch(Key),
     Partition(u32),
+    /// Somebody may have to be compacted.
+    Clean,
     /// A partition of `__consumer_offsets`: its coordinator.
     Groups(PartitionIndex),
     /// Appends wait for the journal's space; the end of the step sees to it.
@@ -163,6 +167,7 @@ impl Shard {
             reads: Reads::default(),
             groups: Groups::default(),
             deletions: Deletions::default(),
+            cleaning: Cleaning::default(),
             fetch_sessions: api::fetch_session::FetchSessions::new(
                 settings.max_incremental_fetch_session_cache_slots as usize,
             ),
@@ -417,6 +422,7 @@ impl Shard {
         while let Some(key) = self.deadlines.pop_due(now.mono) {
             match key {
                 DeadlineKey::Fetch(job) => api::fetch::on_deadline(self, job, now, effects),
+                DeadlineKey::Clean => self.on_clean_due(now, effects),
                 DeadlineKey::Partition(owner) => self.on_partition_timeout(owner, now, effects),
                 DeadlineKey::Groups(partition) => self.on_group_timeout(partition, now, effects),
                 DeadlineKey::Journal => self.commits.on_timeout(),

@@ -27,4 +27,6 @@ pub use manual::{manual_json, manual_text};
 pub use row::{Notation, Origin, Row, SettingError, nearest};
 pub use table::{Settings, TABLE, row};
 pub use topic::TopicSettings;
-pub use values::{Address, Assignor, CleanupPolicy, Cores, Durability, Kind, MigrationPolicy, TimestampType, Unit};
+pub use values::{
+    Address, Assignor, CleanupPolicy, Cores, Durability, Kind, MigrationPolicy, Ratio, TimestampType, Unit,
+};

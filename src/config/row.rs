@@ -298,6 +298,10 @@ pub(super) const fn list(name: &'static str) -> Row {
     Row::new(name, Kind::List, Unit::Count, 0, 0)
 }
 
+pub(super) const fn double(name: &'static str) -> Row {
+    Row::new(name, Kind::Double, Unit::Count, 0, 0)
+}
+
 pub(super) const fn short(name: &'static str) -> Row {
     Row::new(name, Kind::Short, Unit::Count, 0, i16::MAX as i64)
 }

@@ -9,8 +9,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::row::{Notation, Origin, Row, SettingError, boolean, int, list, long, names, short, string, unknown};
-use super::values::{Address, Assignor, CleanupPolicy, Cores, Durability, MigrationPolicy, TimestampType, Unit, Value};
+use super::row::{
+    Notation, Origin, Row, SettingError, boolean, double, int, list, long, names, short, string, unknown,
+};
+use super::values::{
+    Address, Assignor, CleanupPolicy, Cores, Durability, MigrationPolicy, Ratio, TimestampType, Unit, Value,
+};
 use crate::base::limits::{
     FETCH_SESSIONS_PER_CORE_MAX, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, PARTITIONS_PER_TOPIC_MAX,
 };
@@ -144,6 +148,27 @@ settings! {
         /// How often each partition is looked at for segments that are to be deleted.
         log_retention_check_interval_ms: u64 = 300_000 => long("log.retention.check.interval.ms", Unit::Ms)
             .within(1, i64::MAX);
+        /// Share of a compacted partition that must be newer than its last compaction before it is compacted again.
+        log_cleaner_min_cleanable_ratio: Ratio = Ratio(500_000) => double("log.cleaner.min.cleanable.ratio")
+            .topic("min.cleanable.dirty.ratio");
+        /// How long a tombstone stays in a compacted partition after the first compaction that has seen it.
+        log_cleaner_delete_retention_ms: u64 = 86_400_000 => long("log.cleaner.delete.retention.ms", Unit::Ms)
+            .topic("delete.retention.ms");
+        /// Age that records have at least when they are compacted, by the newest of their segment.
+        log_cleaner_min_compaction_lag_ms: u64 = 0 => long("log.cleaner.min.compaction.lag.ms", Unit::Ms)
+            .topic("min.compaction.lag.ms");
+        /// Age at which records are compacted whatever the share of what is new.
+        log_cleaner_max_compaction_lag_ms: u64 = i64::MAX as u64 => long("log.cleaner.max.compaction.lag.ms", Unit::Ms)
+            .within(1, i64::MAX).topic("max.compaction.lag.ms");
+        /// Memory for the keys of partitions being compacted, of the whole broker; each core compacts one at a time and has
+        /// an equal share. A key takes 32 bytes; what finds no room is left for the next compaction.
+        log_cleaner_dedupe_buffer_size: u64 = 128 << 20 => long("log.cleaner.dedupe.buffer.size", Unit::Bytes)
+            .within(1 << 20, i64::MAX);
+        /// How often a core that compacts nothing looks for a partition that needs it.
+        log_cleaner_backoff_ms: u64 = 15_000 => long("log.cleaner.backoff.ms", Unit::Ms).within(1, i64::MAX);
+        /// Threads that compact.
+        log_cleaner_threads: i32 = 1 => int("log.cleaner.threads", Unit::Count).within(1, i32::MAX as i64)
+            .inert("Every core compacts its own partitions, in small pieces between requests.");
         /// Time after its last batch at which an idempotent producer is forgotten.
         producer_id_expiration_ms: u64 = 86_400_000 => int("producer.id.expiration.ms", Unit::Ms).within(1, i32::MAX as i64).dynamic();
     }

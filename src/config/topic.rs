@@ -7,7 +7,7 @@ use crate::base::limits::JOURNAL_ENTRY_BYTES_MAX;
 use super::level::{Level, Overrides};
 use super::row::SettingError;
 use super::table::Settings;
-use super::values::{CleanupPolicy, Durability, TimestampType};
+use super::values::{CleanupPolicy, Durability, Ratio, TimestampType};
 
 /// What a partition's log is set to. The fields carry Kafka's topic-level names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +27,10 @@ pub struct TopicSettings {
     pub retention_bytes: i64,
     /// The broker's; topics cannot override it.
     pub retention_check_ms: u64,
+    pub delete_retention_ms: u64,
+    pub min_cleanable_dirty_ratio: Ratio,
+    pub min_compaction_lag_ms: u64,
+    pub max_compaction_lag_ms: u64,
     pub min_insync_replicas: i32,
     /// The broker's; topics cannot override it.
     pub producer_id_expiration_ms: u64,
@@ -76,6 +80,10 @@ impl TopicSettings {
             retention_ms: settings.log_retention_ms,
             retention_bytes: settings.log_retention_bytes,
             retention_check_ms: settings.log_retention_check_interval_ms,
+            delete_retention_ms: settings.log_cleaner_delete_retention_ms,
+            min_cleanable_dirty_ratio: settings.log_cleaner_min_cleanable_ratio,
+            min_compaction_lag_ms: settings.log_cleaner_min_compaction_lag_ms,
+            max_compaction_lag_ms: settings.log_cleaner_max_compaction_lag_ms,
             min_insync_replicas: settings.min_insync_replicas,
             producer_id_expiration_ms: settings.producer_id_expiration_ms,
             journal_direct_bytes: u64::try_from(settings.journal_direct_bytes)
@@ -130,7 +138,7 @@ mod tests {
 
     #[test]
     fn every_topic_name_changes_something() {
-        let samples = ["70000", "LogAppendTime", "compact", "2", "sync", "write"];
+        let samples = ["70000", "LogAppendTime", "compact", "2", "sync", "write", "0.25"];
         for row in TABLE.iter().filter(|row| row.name != "compression.type") {
             let Some(name) = row.topic_name else { continue };
             let changed = samples.iter().any(|text| {

@@ -18,6 +18,7 @@ pub enum Kind {
     Int = 3,
     Short = 4,
     Long = 5,
+    Double = 6,
     List = 7,
 }
 
@@ -38,6 +39,7 @@ impl Kind {
             Kind::Int => "int",
             Kind::Short => "short",
             Kind::Long => "long",
+            Kind::Double => "double",
             Kind::List => "list",
         }
     }
@@ -85,6 +87,20 @@ pub enum Cores {
 pub struct CleanupPolicy {
     pub delete: bool,
     pub compact: bool,
+}
+
+/// A part of a whole, in millionths: at most all of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ratio(pub u32);
+
+impl Ratio {
+    const WHOLE: u32 = 1_000_000;
+
+    /// `part` of `whole`; nothing of nothing.
+    pub fn of(part: u64, whole: u64) -> Ratio {
+        let millionths = u128::from(part) * u128::from(Self::WHOLE) / u128::from(whole.max(1));
+        Ratio(u32::try_from(millionths).unwrap_or(Self::WHOLE).min(Self::WHOLE))
+    }
 }
 
 /// What an acknowledgement waits for (`durability`).
@@ -308,6 +324,21 @@ impl Value for Durability {
     }
 }
 
+impl Value for Ratio {
+    fn parse(text: &str) -> Result<Self, String> {
+        let ratio: f64 = text.parse().unwrap_or(f64::NAN);
+        if !(0.0..=1.0).contains(&ratio) {
+            return Err("must be a number from 0 to 1".into());
+        }
+        Ok(Ratio((ratio * f64::from(Self::WHOLE)).round() as u32))
+    }
+
+    fn show(&self) -> String {
+        let shown = (f64::from(self.0) / f64::from(Self::WHOLE)).to_string();
+        if shown.contains('.') { shown } else { format!("{shown}.0") }
+    }
+}
+
 impl Value for CleanupPolicy {
     fn parse(text: &str) -> Result<Self, String> {
         let mut policy = CleanupPolicy { delete: false, compact: false };
@@ -452,6 +483,10 @@ mod tests {
         check::<CleanupPolicy>("", Err("delete, compact"));
         check::<TimestampType>("createtime", Err("CreateTime"));
         check::<TimestampType>("LogAppendTime", Ok("LogAppendTime"));
+        check::<Ratio>("0.5", Ok("0.5"));
+        check::<Ratio>("1", Ok("1.0"));
+        check::<Ratio>("1.1", Err("from 0 to 1"));
+        check::<Ratio>("NaN", Err("from 0 to 1"));
         check::<Durability>("sync", Ok("sync"));
         check::<Durability>("write", Ok("write"));
         check::<Durability>("Sync", Err("sync or write"));

@@ -179,9 +179,7 @@ impl TailCache {
         self.batches -= tail.batches.len();
         self.bytes -= tail.batches.drain(..).map(|batch| batch.cost()).sum::<usize>();
         self.free.push(key.0);
-        while let Some(at) = self.chunks.iter().position(|owned| owned.key == key) {
-            self.forget_chunk(at);
-        }
+        self.forget_chunks(key);
         self.clean();
     }
 
@@ -209,6 +207,13 @@ impl TailCache {
     pub(super) fn take_chunk(&mut self, key: TailKey, from: Offset) -> Option<Chunk> {
         let at = self.chunks.iter().position(|owned| owned.key == key && owned.chunk.next == from)?;
         self.forget_chunk(at)
+    }
+
+    /// Forgets the read-ahead of a log: what it says of places holds no more.
+    pub(super) fn forget_chunks(&mut self, key: TailKey) {
+        while let Some(at) = self.chunks.iter().position(|owned| owned.key == key) {
+            self.forget_chunk(at);
+        }
     }
 
     fn forget_chunk(&mut self, at: usize) -> Option<Chunk> {

@@ -39,6 +39,7 @@ impl Log {
         self.fail_all_reads("the log is being closed", out);
         cache.release(&mut self.tail);
         self.writer.commits.retry_due = None;
+        self.drive_clean(now, out);
         self.pump(now, out);
         self.leave(now, out);
     }
@@ -52,6 +53,7 @@ impl Log {
         }
         self.begin_leaving(Life::Deleting);
         self.abandon_seals();
+        self.drive_clean(Now::default(), out);
         self.fail_all_reads("the log is being deleted", out);
         cache.release(&mut self.tail);
         self.leave(Now::default(), out);

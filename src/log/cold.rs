@@ -12,6 +12,7 @@ use crate::base::limits::DISK_READ_BYTES_MAX;
 use crate::base::time::{Instant, Now};
 
 use super::cache::{Chunk, TailCache};
+use super::clean::Group;
 use super::index::SealedIndex;
 use super::log::{FoundOffset, Log, LogEvent, LogOut, LogSlices, ReadError, ReadTicket, Step};
 use super::read::Wanted;
@@ -174,9 +175,25 @@ impl ColdReads {
 
     /// Something under way needs the segment, its index or its place among the others.
     pub(super) fn uses(&self, base: Offset) -> bool {
-        self.list.iter().any(|cold| cold.segment == base)
-            || self.rebuilds.iter().any(|rebuild| rebuild.base == base)
-            || self.loading.contains(&base)
+        self.list.iter().any(|cold| cold.segment == base) || self.is_indexing(base)
+    }
+
+    /// The index of the segment is being read or made.
+    pub(super) fn is_indexing(&self, base: Offset) -> bool {
+        self.rebuilds.iter().any(|rebuild| rebuild.base == base) || self.loading.contains(&base)
+    }
+
+    /// The segments of the group have become one: reads that wait for them look for their place again.
+    pub(super) fn move_to(&mut self, group: Group) {
+        self.list.retain(|cold| !(matches!(cold.goal, Goal::Ahead) && group.holds(cold.segment)));
+        for cold in self.list.iter_mut().filter(|cold| group.holds(cold.segment)) {
+            assert!(!cold.reading, "the old files are read no more");
+            cold.segment = group.base;
+            cold.position = None;
+            cold.want = 0;
+            cold.have.clear();
+            cold.have_bytes = 0;
+        }
     }
 
     /// When the longest unused segment may be let go.
@@ -208,7 +225,7 @@ impl Log {
 
     /// A read for what is being read ahead takes that over.
     pub(super) fn take_over_ahead(&mut self, wanted: Wanted) -> Option<ReadTicket> {
-        let ahead = |cold: &&mut Cold| matches!(cold.goal, Goal::Ahead) && cold.expect == wanted.from;
+        let ahead = |cold: &&mut Cold| matches!(cold.goal, Goal::Ahead) && cold.expect == wanted.from();
         let cold = self.cold.list.iter_mut().find(ahead)?;
         cold.goal = Goal::Batches(wanted);
         Some(cold.ticket)
@@ -239,6 +256,11 @@ impl Log {
         let Ok(at) = self.segments.binary_search_by_key(&cold.segment, |segment| segment.base) else {
             return fail(&cold, corrupt(&self.dir, cold.segment, "is gone"), out);
         };
+        // Where the length is not exact, the index has it.
+        let is_measured = self.segments[at].max_timestamp.is_some() || self.has_index(at, out);
+        if !is_measured || self.is_held(cold.segment) {
+            return self.cold.list.push(cold);
+        }
         let Some(file) = self.open_segment(at, out) else { return self.cold.list.push(cold) };
         let segment = &mut self.segments[at];
         let position = cold.position.expect("it was placed");
@@ -263,13 +285,13 @@ impl Log {
     fn place(&mut self, cold: &mut Cold, out: &mut LogOut) -> Placed {
         match cold.goal {
             Goal::Batches(wanted) => {
-                let at = self.segment_of(wanted.from);
+                let at = self.segment_of(wanted.from());
                 if !self.has_index(at, out) {
                     return Placed::Waiting;
                 }
                 let segment = &self.segments[at];
                 let index = segment.index.as_ref().expect("just seen");
-                let floor = index.floor(wanted.from);
+                let floor = index.floor(wanted.from());
                 cold.place(segment.base, floor.position, floor.offset);
                 Placed::Yes
             }
@@ -289,6 +311,9 @@ impl Log {
             return true;
         }
         let base = segment.base;
+        if self.is_held(base) {
+            return false;
+        }
         let rebuilding = self.cold.rebuilds.iter().any(|rebuild| rebuild.base == base);
         if !rebuilding && !self.cold.loading.contains(&base) {
             self.cold.loading.push(base);
@@ -308,8 +333,10 @@ impl Log {
         };
         let interval_bytes = self.settings.index_interval_bytes;
         let end = self.segment_end(self.segment_of(base));
+        // Of a segment that was rewritten an old index may be left.
+        let rewritten = base < self.bounding.held.rewritten;
         let segment = self.segment_at(base).expect("a segment stays while its index is read");
-        match sealed.filter(|sealed| sealed.len <= segment.len) {
+        match sealed.filter(|sealed| sealed.len == segment.len || (!rewritten && sealed.len < segment.len)) {
             Some(sealed) => {
                 segment.len = sealed.len;
                 segment.max_timestamp = Some(sealed.max_timestamp);

@@ -173,7 +173,7 @@ impl Log {
     }
 
     /// Whether the segment's batches end at `at` of what was read.
-    fn ends_at(&self, cold: &Cold, at: usize) -> bool {
+    pub(super) fn ends_at(&self, cold: &Cold, at: usize) -> bool {
         let len = self.segments[self.segment_of(cold.segment)].len;
         cold.position.is_some_and(|position| position + at as u64 == len)
     }

@@ -27,11 +27,30 @@ pub struct LogFiles {
     pub has_checkpoint: bool,
     pub has_must_reach: bool,
     pub has_bounds: bool,
+    /// Of compactions that are not finished: a file for all segments from the first offset to before the second.
+    pub swaps: Vec<(Offset, Offset)>,
     /// Names that mean nothing to the broker.
     pub strangers: Vec<String>,
 }
 
 impl LogFiles {
+    /// Takes what compactions left as a broker that starts does: their files stand for the old ones.
+    pub fn finish_swaps(&mut self) {
+        for &(base, end) in &self.swaps {
+            for bases in [&mut self.segments, &mut self.indexes, &mut self.snapshots] {
+                bases.retain(|old| *old < base || *old >= end);
+            }
+            self.segments.push(base);
+            self.segments.sort_unstable();
+        }
+    }
+
+    /// The file that a segment is in.
+    pub fn segment_file(&self, base: Offset) -> FileName {
+        let swap = self.swaps.iter().find(|(swap, _)| *swap == base);
+        swap.map_or(FileName::Segment(base), |(base, end)| FileName::Swap(*base, *end))
+    }
+
     pub fn of(names: impl IntoIterator<Item = String>) -> LogFiles {
         let mut files = LogFiles::default();
         for name in names {
@@ -44,9 +63,13 @@ impl LogFiles {
                 Some(FileName::Bounds) => files.has_bounds = true,
                 // It holds nothing of the log any more.
                 Some(FileName::Spare(_)) => {}
+                Some(FileName::Swap(base, end)) => files.swaps.push((base, end)),
+                // What a broker that starts deletes.
+                Some(FileName::Cleaned(_)) => {}
                 None => files.strangers.push(name),
             }
         }
+        files.swaps.sort_unstable();
         for bases in [&mut files.segments, &mut files.indexes, &mut files.snapshots] {
             bases.sort_unstable();
         }
@@ -252,7 +275,12 @@ impl Claims {
     /// Takes what a file says; `bytes` are all of it.
     pub fn read(&mut self, file: FileName, bytes: &[u8]) {
         match file {
-            FileName::Segment(_) | FileName::MustReach | FileName::Bounds | FileName::Spare(_) => {}
+            FileName::Segment(_)
+            | FileName::MustReach
+            | FileName::Bounds
+            | FileName::Spare(_)
+            | FileName::Cleaned(_)
+            | FileName::Swap(..) => {}
             FileName::Index(base) => match SealedIndex::from_file(bytes, base) {
                 Some(sealed) => {
                     for (offset, position) in sealed.index.places() {
@@ -460,7 +488,7 @@ mod tests {
     fn a_snapshot_that_tells_of_what_is_gone_is_found_out() {
         let bytes = stored(4, 2);
         let snapshot = |segment: i64, position: u64, next: i64, sealed: &[i64]| {
-            let rows = sealed.iter().map(|base| SealedRow { base: Offset(*base), len: 100, max_timestamp: 5 });
+            let rows = sealed.iter().map(|base| SealedRow { base: Offset(*base), len: 100, max_timestamp: Some(5) });
             let mark = Mark { next: Offset(next), position, ..Mark::start_of(Offset(next)) };
             let view = StateView {
                 segment: Offset(segment),

@@ -20,6 +20,7 @@ use crate::config::TopicSettings;
 use crate::wire::batch::Batch;
 
 use super::cache::{TailCache, TailKey};
+use super::clean::{CleanCounts, CleanStep, Cleaning};
 use super::close::Closing;
 use super::cold::ColdReads;
 use super::commit::{ToJournal, write_back_bytes};
@@ -62,6 +63,7 @@ pub(super) enum Step {
     Remove,
     Bounds,
     RemoveSegment,
+    Clean(CleanStep),
     /// Nobody: housekeeping that may fail.
     Tidy,
 }
@@ -98,6 +100,8 @@ pub enum LogEvent {
     StartFailed { message: String },
     /// A segment with so many bytes of batches is removed.
     Removed { bytes: u64 },
+    /// A compaction ended: what it did, or why it did not come to its end.
+    Cleaned { result: Result<CleanCounts, String> },
     /// The end of a [`Read::Later`].
     Read { ticket: ReadTicket, result: Result<LogSlices, ReadError> },
     /// The end of a [`Find::Later`].
@@ -225,6 +229,11 @@ pub struct Log {
     pub(super) bounding: Bounding,
     /// When to look next for segments that are too old or too much.
     pub(super) retention_due: Instant,
+    pub(super) cleaning: Option<Box<Cleaning>>,
+    /// Why the compaction under way cannot go on, while something of it is in flight.
+    pub(super) clean_failure: Option<String>,
+    /// Something was found that compaction must not touch, until the next start.
+    pub(super) uncleanable: bool,
     /// The offset the next batch gets.
     pub(super) end: Offset,
     pub(super) producers: Producers,
@@ -267,6 +276,9 @@ impl Log {
             start: Offset(0),
             bounding: Bounding::default(),
             retention_due,
+            cleaning: None,
+            clean_failure: None,
+            uncleanable: false,
             end: Offset(0),
             producers: Producers::default(),
             epochs: Epochs::default(),
@@ -307,8 +319,10 @@ impl Log {
             Step::Remove => self.on_removed(result, out),
             Step::Bounds => self.on_bounds(result, now, out),
             Step::RemoveSegment => self.on_segment_removed(result),
+            Step::Clean(step) => self.on_clean(step, result, cache, now, out),
             Step::Tidy => {}
         }
+        self.drive_clean(now, out);
         self.remove_first(out);
         self.leave(now, out);
     }
@@ -391,6 +405,7 @@ impl Log {
                 self.cold.idle_due(),
                 self.bounding.retry_due(),
                 self.retention_deadline(),
+                self.cleaning.as_ref().and_then(|cleaning| cleaning.due()),
             ]
             .into_iter()
             .flatten()
@@ -407,6 +422,7 @@ impl Log {
             self.cool_idle(now, out);
             self.retry_bounds(now, out);
             self.check_retention(now, out);
+            self.drive_clean(now, out);
             self.remove_first(out);
         }
     }
@@ -567,6 +583,9 @@ impl Log {
             Err(error) => {
                 segment.file = FileState::Closed;
                 self.fail_reads_of(base, &error, out);
+                if self.cleaning.as_ref().is_some_and(|cleaning| cleaning.uses(base)) {
+                    self.clean_failure = Some(error.message.clone());
+                }
                 if active {
                     self.fail_writes(&error, cache, now, out);
                 }

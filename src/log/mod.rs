@@ -10,16 +10,22 @@
 //! is the file of a removed segment, kept for a later one.
 
 pub mod cache;
+pub mod clean;
 mod close;
 mod cold;
 pub mod commit;
+pub mod dirt;
 mod epochs;
+mod feed;
 mod file;
 mod find;
+mod finish;
 mod index;
 pub mod inspect;
+mod keys;
 #[allow(clippy::module_inception)]
 pub mod log;
+mod output;
 mod producer;
 pub mod reach;
 mod read;
@@ -29,10 +35,12 @@ mod scan;
 mod seal;
 mod segment;
 mod settings;
+mod sift;
 mod spare;
 mod stale;
 mod start;
 mod state;
+mod swap;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

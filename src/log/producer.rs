@@ -138,6 +138,11 @@ impl Producers {
         self.by_id.insert(id, Producer { batches: VecDeque::from([kept]), used_ms: now_ms });
     }
 
+    /// Of the last batch of a producer.
+    pub(super) fn last_offset(&self, producer_id: i64) -> Option<Offset> {
+        self.by_id.get(&ProducerId(producer_id)).map(|producer| producer.latest().last)
+    }
+
     /// Forgets every batch at `end` and beyond, and producers that have no other.
     pub(super) fn cut(&mut self, end: Offset) {
         self.by_id.retain(|_, producer| {

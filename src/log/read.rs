@@ -18,10 +18,23 @@ use super::segment::{Walk, Walked, next_offset};
 /// A read for batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
-    pub(super) from: Offset,
+    /// What was asked for.
+    asked: Offset,
+    /// The same, or an offset behind batches without records.
+    from: Offset,
+    /// Batches without records, which compaction leaves, are passed over as long as others follow: some consumers take a
+    /// reply with nothing else for one that was too small.
+    skips_empty: bool,
     pub(super) until: Offset,
     pub(super) bytes_max: usize,
     pub(super) at_least_one: bool,
+}
+
+impl Wanted {
+    /// Where to look.
+    pub(super) fn from(&self) -> Offset {
+        self.from
+    }
 }
 
 impl Log {
@@ -45,7 +58,7 @@ impl Log {
         if from >= until || (bytes_max == 0 && !at_least_one) {
             return Ok(Read::Ready(LogSlices { slices: Vec::new(), bytes: 0, next: from }));
         }
-        let wanted = Wanted { from, until, bytes_max, at_least_one };
+        let wanted = Wanted { asked: from, from, skips_empty: true, until, bytes_max, at_least_one };
         let key = cache.key(&mut self.tail);
         if let Some(found) = cache.read(key, from, until, bytes_max, at_least_one) {
             return Ok(Read::Ready(found));
@@ -61,8 +74,11 @@ impl Log {
         let mut cold = Cold::new(Goal::Batches(wanted), self.segments[self.segment_of(from)].base);
         if let Some(chunk) = cache.take_chunk(key, from) {
             let mut walk = Walk::new(&chunk.bytes, from);
-            if let Gathered::Batches { end, bytes, next } = gather(&mut walk, wanted) {
-                let slices = vec![chunk.bytes.slice(..end)];
+            if skip_to(&mut walk, wanted)
+                && let start = walk.at()
+                && let Gathered::Batches { end, bytes, next } = gather(&mut walk, wanted)
+            {
+                let slices = vec![chunk.bytes.slice(start..end)];
                 self.keep_rest(chunk, end, next, true, cache, out);
                 return Ok(Read::Ready(LogSlices { slices, bytes, next }));
             }
@@ -82,8 +98,8 @@ impl Log {
         out: &mut LogOut,
     ) -> Progress {
         let mut walk = Walk::new(&chunk, cold.expect);
-        if let Some(progress) = skip_to(&mut walk, wanted.from) {
-            return progress;
+        if !skip_to(&mut walk, wanted) {
+            return self.read_on(cold, wanted, &walk);
         }
         let start = walk.at();
         match gather(&mut walk, wanted) {
@@ -100,9 +116,25 @@ impl Log {
                 self.keep_rest(chunk, end, next, cold.is_sequential(), cache, out);
                 Progress::Read(LogSlices { slices, bytes, next })
             }
-            Gathered::Nothing => Progress::Read(LogSlices { slices: Vec::new(), bytes: 0, next: wanted.from }),
+            Gathered::Nothing if wanted.skips_empty && walk.expect() > wanted.asked => with_empty(wanted),
+            Gathered::Nothing => Progress::Read(LogSlices { slices: Vec::new(), bytes: 0, next: wanted.asked }),
             Gathered::Incomplete { need } => Progress::ReadOn { start, need, next: walk.expect() },
             Gathered::Corrupt => Progress::Corrupt,
+        }
+    }
+
+    /// What was read ends before the batch that is wanted.
+    fn read_on(&self, cold: &Cold, wanted: Wanted, walk: &Walk) -> Progress {
+        match walk.peek() {
+            Walked::Incomplete { .. } if wanted.skips_empty && self.ends_at(cold, walk.at()) => {
+                let next = self.segments.get(self.segment_of(cold.segment) + 1);
+                match next.filter(|next| next.base < wanted.until) {
+                    Some(next) => Progress::Instead(Goal::Batches(Wanted { from: next.base, ..wanted })),
+                    None => with_empty(wanted),
+                }
+            }
+            Walked::Incomplete { need, .. } => Progress::ReadOn { start: walk.at(), need, next: walk.expect() },
+            Walked::Batch { .. } | Walked::Corrupt => Progress::Corrupt,
         }
     }
 
@@ -151,20 +183,22 @@ impl Log {
     }
 }
 
-/// Walks to the batch that holds `from`, whose header is enough to know it; or says why it cannot.
-fn skip_to(walk: &mut Walk, from: Offset) -> Option<Progress> {
+/// Only batches without records are left: a consumer must get past them too.
+fn with_empty(wanted: Wanted) -> Progress {
+    Progress::Instead(Goal::Batches(Wanted { from: wanted.asked, skips_empty: false, ..wanted }))
+}
+
+/// Walks to the batch that is wanted first, whose header is enough to know it. False when it does not get there.
+fn skip_to(walk: &mut Walk, wanted: Wanted) -> bool {
     loop {
         match walk.peek() {
             Walked::Batch { header, .. } | Walked::Incomplete { header: Some(header), .. }
-                if next_offset(&header) > from =>
+                if next_offset(&header) > wanted.from && !(wanted.skips_empty && header.records_count == 0) =>
             {
-                return None;
+                return true;
             }
             Walked::Batch { header, end, .. } => walk.pass(&header, end),
-            Walked::Incomplete { need, .. } => {
-                return Some(Progress::ReadOn { start: walk.at(), need, next: walk.expect() });
-            }
-            Walked::Corrupt => return Some(Progress::Corrupt),
+            Walked::Incomplete { .. } | Walked::Corrupt => return false,
         }
     }
 }

@@ -25,13 +25,14 @@ use crate::base::time::Now;
 use crate::config::{Durability, TopicSettings};
 
 use super::epochs::Epochs;
+use super::finish::Unfinished;
 use super::index::SealedIndex;
 use super::producer::Producers;
 use super::reach::MustReach;
 use super::scan::Scan;
 use super::seal::SEALS_MAX;
 use super::segment::{FileIds, FileName, FileState, Segment};
-use super::state::State;
+use super::state::{SealedRow, State};
 use super::write::{Mark, Writer};
 
 /// What recovery asks for next, or how it ended.
@@ -84,6 +85,9 @@ pub(super) struct Recovery {
     /// First offset and file length of each segment, ascending.
     found: Vec<(Offset, u64)>,
     snapshots: VecDeque<Offset>,
+    unfinished: Unfinished,
+    /// What is still to be done to finish it.
+    to_finish: VecDeque<DiskOp>,
     /// Of index files.
     indexes: Vec<Offset>,
     spares: Vec<Offset>,
@@ -116,6 +120,7 @@ enum Stage {
     Listing,
     ReadingReach,
     ReadingBounds,
+    Finishing,
     ReadingState,
     Opening,
     Scanning,
@@ -164,6 +169,8 @@ impl Recovery {
             leftovers: Vec::new(),
             found: Vec::new(),
             snapshots: VecDeque::new(),
+            unfinished: Unfinished::default(),
+            to_finish: VecDeque::new(),
             indexes: Vec::new(),
             spares: Vec::new(),
             candidates: Vec::new(),
@@ -187,6 +194,10 @@ impl Recovery {
             },
             Stage::ReadingReach => self.on_reach(result),
             Stage::ReadingBounds => self.on_bounds(result),
+            Stage::Finishing => match result {
+                Ok(_) => self.finish(),
+                other => self.failed("cannot finish a compaction", other),
+            },
             Stage::ReadingState => self.on_state(result),
             Stage::Opening => match result {
                 Ok(DiskDone::Opened { len }) => self.on_opened(len),
@@ -316,6 +327,8 @@ impl Recovery {
                 Some(FileName::Bounds) => self.has_bounds = true,
                 Some(FileName::Index(base)) => self.indexes.push(base),
                 Some(FileName::Spare(end)) => self.spares.push(end),
+                Some(FileName::Cleaned(base)) => self.unfinished.cleaned.push(base),
+                Some(FileName::Swap(base, end)) => self.unfinished.swaps.push((base, end, *len)),
                 None => {}
             }
         }
@@ -364,7 +377,7 @@ impl Recovery {
 
     fn read_bounds(&mut self) -> Next {
         if !self.has_bounds {
-            return self.begin_at_start();
+            return self.begin_finish();
         }
         self.stage = Stage::ReadingBounds;
         Next::Ask(DiskOp::ReadFile { path: FileName::Bounds.path(&self.dir) })
@@ -382,7 +395,22 @@ impl Recovery {
             },
             other => return self.failed("cannot read the bounds", other),
         }
-        self.begin_at_start()
+        self.begin_finish()
+    }
+
+    fn begin_finish(&mut self) -> Next {
+        self.to_finish = self.unfinished.plan(&mut self.found, self.bounds.start, &self.dir);
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Next {
+        match self.to_finish.pop_front() {
+            Some(op) => {
+                self.stage = Stage::Finishing;
+                Next::Ask(op)
+            }
+            None => self.begin_at_start(),
+        }
     }
 
     /// Leaves out the segments that lie wholly below the start.
@@ -467,12 +495,22 @@ impl Recovery {
         let sealed = std::mem::take(&mut self.state.sealed);
         let path = |base: Offset| FileName::Segment(base).path(&self.dir).display().to_string();
         let before = self.found.partition_point(|(base, _)| *base < self.state.segment);
-        for (base, _) in self.found[..before].iter().filter(|(base, _)| sealed.iter().all(|row| row.base != *base)) {
+        let rewritten = self.found[..before].partition_point(|(base, _)| *base < self.bounds.rewritten);
+        for &(base, len) in &self.found[..rewritten] {
+            // A row tells of the segment as it is now only if even its length is the same.
+            let row = sealed.iter().find(|row| row.base == base && row.len == len);
+            let max_timestamp = row.and_then(|row| row.max_timestamp);
+            self.segments.push_back(Segment::sealed(base, len, max_timestamp, self.now.wall_ms));
+        }
+        for (base, _) in
+            self.found[rewritten..before].iter().filter(|(base, _)| sealed.iter().all(|row| row.base != *base))
+        {
             self.notes.push(format!("{} is no segment of this log: it is left alone, and not read", path(*base)));
         }
         let ends = sealed.iter().skip(1).map(|row| row.base).chain([self.state.segment]);
-        let start = self.bounds.start;
-        for (row, end) in sealed.iter().zip(ends).filter(|(_, end)| *end > start) {
+        let Bounds { start, rewritten, .. } = self.bounds;
+        let counts = |(row, end): &(&SealedRow, Offset)| *end > start && row.base >= rewritten;
+        for (row, end) in sealed.iter().zip(ends).filter(counts) {
             let found = self.found.binary_search_by_key(&row.base, |(base, _)| *base);
             let what = match found.map(|at| self.found[at].1) {
                 Ok(len) if len >= row.len => None,
@@ -487,7 +525,7 @@ impl Recovery {
                     row.base
                 )
             }));
-            self.segments.push_back(Segment::sealed(row.base, row.len, Some(row.max_timestamp), self.now.wall_ms));
+            self.segments.push_back(Segment::sealed(row.base, row.len, row.max_timestamp, self.now.wall_ms));
         }
         self.found.drain(..before);
     }
@@ -666,12 +704,7 @@ impl Recovery {
                 let path = name.path(&self.dir);
                 Next::Ask(match name {
                     FileName::Segment(_) => DiskOp::Rename { to: aside(&path), from: path },
-                    FileName::Index(_)
-                    | FileName::Snapshot(_)
-                    | FileName::Checkpoint
-                    | FileName::MustReach
-                    | FileName::Bounds
-                    | FileName::Spare(_) => DiskOp::Delete { path },
+                    _ => DiskOp::Delete { path },
                 })
             }
             None => self.finish_scan(),
@@ -730,6 +763,7 @@ impl Recovery {
                 reads: 0,
                 sealing: false,
                 sealed_ms: i64::MAX,
+                first_timestamp: None,
             });
             // A file left open was scanned: there is no checkpoint of what it holds.
             writer = Writer::recovered(state.mark.clone(), len, state.first_timestamp, file.is_some());

@@ -83,8 +83,10 @@ impl Log {
         let safe = self.writer.safe();
         let len = safe.position;
         let max_timestamp = safe.max_timestamp;
+        let first_timestamp = self.writer.first_timestamp();
         let active = self.segments.back_mut().expect("there is a segment to seal");
         active.sealing = true;
+        active.first_timestamp = first_timestamp;
         let base = active.base;
         let index = active.index.clone().expect("the active segment has its index");
         let index = SealedIndex { index, len, max_timestamp }.to_file();
@@ -103,13 +105,14 @@ impl Log {
         self.start_seal(out);
     }
 
-    /// The first `count` segments, as far as they are known.
+    /// The first `count` segments.
     pub(super) fn sealed_rows(&self, count: usize) -> Vec<SealedRow> {
-        let row = |segment: &super::segment::Segment| {
-            let max_timestamp = segment.max_timestamp?;
-            Some(SealedRow { base: segment.base, len: segment.len, max_timestamp })
+        let row = |segment: &super::segment::Segment| SealedRow {
+            base: segment.base,
+            len: segment.len,
+            max_timestamp: segment.max_timestamp,
         };
-        self.segments.iter().take(count).filter_map(row).collect()
+        self.segments.iter().take(count).map(row).collect()
     }
 
     fn start_seal(&mut self, out: &mut LogOut) {

@@ -31,7 +31,8 @@ pub(super) enum FileState {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) base: Offset,
-    /// Bytes of whole, safe batches. What lies beyond in the file is not part of the log.
+    /// Bytes of whole, safe batches. What lies beyond in the file is not part of the log. Only an upper bound while
+    /// `max_timestamp` is not known.
     pub(super) len: u64,
     /// Of the safe batches; `i64::MIN` when there are none, `None` until the index of a sealed segment was read.
     pub(super) max_timestamp: Option<i64>,
@@ -44,6 +45,8 @@ pub(super) struct Segment {
     pub(super) sealing: bool,
     /// Stands for the time of records that have none: when the segment was full, or the log opened after that.
     pub(super) sealed_ms: i64,
+    /// Of its first batch, where that is known.
+    pub(super) first_timestamp: Option<i64>,
 }
 
 impl FileIds {
@@ -68,11 +71,22 @@ impl Segment {
             reads: 0,
             sealing: false,
             sealed_ms: i64::MAX,
+            first_timestamp: None,
         }
     }
 
     pub(super) fn sealed(base: Offset, len: u64, max_timestamp: Option<i64>, sealed_ms: i64) -> Segment {
-        Segment { base, len, max_timestamp, index: None, file: FileState::Closed, reads: 0, sealing: false, sealed_ms }
+        Segment {
+            base,
+            len,
+            max_timestamp,
+            index: None,
+            file: FileState::Closed,
+            reads: 0,
+            sealing: false,
+            sealed_ms,
+            first_timestamp: None,
+        }
     }
 
     pub(super) fn open_file(&self) -> Option<FileId> {
@@ -94,6 +108,10 @@ pub enum FileName {
     Bounds,
     /// What was a segment of batches below this offset, kept to become another.
     Spare(Offset),
+    /// What a compaction is writing.
+    Cleaned(Offset),
+    /// What it has written, to take the place of all segments between these offsets.
+    Swap(Offset, Offset),
 }
 
 impl FileName {
@@ -111,11 +129,16 @@ impl FileName {
             return None;
         }
         let base = Offset(digits.parse().ok()?);
+        if let Some(end) = kind.strip_suffix(".swap") {
+            let is_number = end.len() == 20 && end.bytes().all(|byte| byte.is_ascii_digit());
+            return is_number.then(|| end.parse().ok().map(|end| FileName::Swap(base, Offset(end))))?;
+        }
         match kind {
             "log" => Some(FileName::Segment(base)),
             "index" => Some(FileName::Index(base)),
             "snapshot" => Some(FileName::Snapshot(base)),
             "spare" => Some(FileName::Spare(base)),
+            "cleaned" => Some(FileName::Cleaned(base)),
             _ => None,
         }
     }
@@ -129,6 +152,8 @@ impl FileName {
             FileName::MustReach => dir.join("must-reach"),
             FileName::Bounds => dir.join(BOUNDS_NAME),
             FileName::Spare(end) => dir.join(format!("{:020}.spare", end.0)),
+            FileName::Cleaned(base) => dir.join(format!("{:020}.cleaned", base.0)),
+            FileName::Swap(base, end) => dir.join(format!("{:020}.{:020}.swap", base.0, end.0)),
         }
     }
 }
@@ -227,6 +252,8 @@ mod tests {
             FileName::MustReach,
             FileName::Bounds,
             FileName::Spare(Offset(77)),
+            FileName::Cleaned(Offset(7)),
+            FileName::Swap(Offset(7), Offset(1 << 40)),
         ] {
             let path = name.path(Path::new("t-0"));
             let text = path.file_name().and_then(|text| text.to_str()).unwrap();

@@ -130,6 +130,7 @@ impl Log {
             && !segment.sealing
             && !matches!(segment.file, FileState::Opening(_))
             && !self.cold.uses(segment.base)
+            && !self.cleaning.as_ref().is_some_and(|cleaning| cleaning.uses(segment.base))
     }
 
     fn remove_files(&mut self, segment: Segment, out: &mut LogOut) {

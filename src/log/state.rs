@@ -19,12 +19,16 @@ const KIND: Kind = *b"CLS1";
 
 const SEALED_ROW_BYTES: usize = 24;
 
+/// In the place of a timestamp.
+const NOT_KNOWN: i64 = i64::MAX;
+
 /// A sealed segment, so that nothing of it must be read to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SealedRow {
     pub(super) base: Offset,
     pub(super) len: u64,
-    pub(super) max_timestamp: i64,
+    /// `None` when the index must be asked.
+    pub(super) max_timestamp: Option<i64>,
 }
 
 /// Everything below `mark` of the segment that begins at `segment` is accounted for, and durable.
@@ -68,7 +72,7 @@ impl StateView<'_> {
         for row in self.sealed {
             file.put_i64(row.base.0);
             file.put_u64(row.len);
-            file.put_i64(row.max_timestamp);
+            file.put_i64(row.max_timestamp.unwrap_or(NOT_KNOWN));
         }
         self.epochs.encode(self.mark.next, &mut file);
         self.producers.encode(self.mark.next, &mut file);
@@ -90,7 +94,9 @@ impl State {
         let index = Index::decode(&mut file)?;
         let mut sealed = Vec::with_capacity(file.count(SEALED_ROW_BYTES)?);
         for _ in 0..sealed.capacity() {
-            sealed.push(SealedRow { base: Offset(file.i64()?), len: file.u64()?, max_timestamp: file.i64()? });
+            let (base, len, max_timestamp) = (Offset(file.i64()?), file.u64()?, file.i64()?);
+            let max_timestamp = (max_timestamp != NOT_KNOWN).then_some(max_timestamp);
+            sealed.push(SealedRow { base, len, max_timestamp });
         }
         let mut epochs = Epochs::decode(&mut file)?;
         let mut producers = Producers::decode(&mut file)?;

@@ -19,13 +19,16 @@ use crate::base::stage::{Stage, Stopwatch, Trace};
 use crate::base::time::{Instant, Now};
 use crate::config::TopicSettings;
 use crate::log::cache::TailCache;
+use crate::log::clean::{CleanCounts, CleanOrder};
 use crate::log::commit::ToJournal;
+use crate::log::dirt::Dirt;
 use crate::log::log::{
     ActiveProducer, AppendError, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError,
     ReadTicket, WriteTimes,
 };
 use crate::log::reach::MustReach;
 use crate::wire::batch::{self, BatchError, BatchLimits};
+use crate::wire::records::check_keys;
 
 /// Who is told how an append ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,6 +138,8 @@ pub struct PartitionOut {
     pub notes: Vec<String>,
     /// Bytes of record batches that were taken.
     pub appended_bytes: u64,
+    /// A compaction ended.
+    pub cleaned: Option<Result<CleanCounts, String>>,
     /// Segments that were removed, and bytes of batches in them.
     pub removed: (u64, u64),
     /// The ends of [`Partition::delete_records`]: where the log begins then.
@@ -339,6 +344,25 @@ impl Partition {
         Ok(Deletion::Later(ticket))
     }
 
+    /// Of each key the last record is enough.
+    pub fn is_compacted(&self) -> bool {
+        self.settings.cleanup_policy.compact
+    }
+
+    /// What there is to compact, if it is enough.
+    pub fn dirt(&mut self, now: Now, out: &mut PartitionOut) -> Option<Dirt> {
+        let dirt = self.log.dirt(now, &mut self.log_out);
+        self.settle(out);
+        dirt
+    }
+
+    /// Begins to compact, if there is anything; then [`PartitionOut::cleaned`] says so. False when there is not.
+    pub fn clean(&mut self, order: CleanOrder, now: Now, out: &mut PartitionOut) -> bool {
+        let begun = self.log.clean(order, now, &mut self.log_out);
+        self.settle(out);
+        begun
+    }
+
     /// The largest epoch ≤ `epoch` this log knows and where it ends (KIP-320). None: nothing that old.
     pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         self.log.epoch_end(epoch).map(|(epoch, end)| (epoch, end.min(self.high_watermark)))
@@ -464,6 +488,9 @@ impl Partition {
         watch.worked_on(brought.records.len(), &mut brought.trace, Stage::Check);
         let batch = checked.map_err(Refusal::Batch)?;
         batch.check_version(brought.produce_version).map_err(Refusal::Batch)?;
+        if self.settings.cleanup_policy.compact {
+            check_keys(&batch).map_err(Refusal::Batch)?;
+        }
         let bytes = batch.bytes.len() as u64;
         let appended = self.log.append(batch, self.epoch, now, cache, &mut self.log_out).map_err(Refusal::Append)?;
         assert!(appended.base <= appended.last);
@@ -551,6 +578,7 @@ impl Partition {
                 out.removed.0 += 1;
                 out.removed.1 += bytes;
             }
+            LogEvent::Cleaned { result } => out.cleaned = Some(result),
             LogEvent::StartFailed { message } => {
                 self.refuse_deletions(&Refusal::NotWritten { full: false, message }, out);
             }

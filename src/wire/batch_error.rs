@@ -80,6 +80,10 @@ pub enum BatchError {
         index: i32,
         delta: i32,
     },
+    /// A record without a key, where each needs one: the topic is compacted.
+    NoKey {
+        index: usize,
+    },
     /// Too old or too far in the future for the topic.
     Timestamp {
         timestamp: i64,
@@ -110,7 +114,8 @@ impl BatchError {
             | BatchError::Control
             | BatchError::Producer { .. }
             | BatchError::Record { .. }
-            | BatchError::OffsetDelta { .. } => ErrorCode::InvalidRecord,
+            | BatchError::OffsetDelta { .. }
+            | BatchError::NoKey { .. } => ErrorCode::InvalidRecord,
         }
     }
 }
@@ -133,6 +138,9 @@ impl fmt::Display for BatchError {
             BatchError::BaseOffset { base_offset } => write!(f, "a base offset of {base_offset} is not allowed"),
             BatchError::Count { count, last_offset_delta } => {
                 write!(f, "{count} records and a last offset delta of {last_offset_delta} contradict each other")
+            }
+            BatchError::NoKey { index } => {
+                write!(f, "record {index} has no key, and the topic is compacted: every record must have one")
             }
             BatchError::Control => write!(f, "only brokers write control batches"),
             BatchError::Producer { id, epoch, sequence } => {

@@ -47,6 +47,15 @@ impl BatchRecords {
         &self.header
     }
 
+    /// The records as they lie in the batch, after decompression.
+    pub fn bytes(&self) -> &[u8] {
+        &self.records
+    }
+
+    pub fn size_bytes(&self) -> usize {
+        self.records.len()
+    }
+
     /// The records in order. The first error ends the walk.
     pub fn iter(&self) -> RecordsIter<'_> {
         RecordsIter { header: &self.header, rest: &self.records, index: 0 }
@@ -60,6 +69,17 @@ impl<'a> IntoIterator for &'a BatchRecords {
     fn into_iter(self) -> RecordsIter<'a> {
         self.iter()
     }
+}
+
+/// Lets a checked batch into a compacted topic: each of its records has a key. Compressed ones are decompressed for it.
+pub fn check_keys(batch: &Batch) -> Result<(), BatchError> {
+    let records = BatchRecords::open(&batch.bytes)?;
+    for (index, record) in records.iter().enumerate() {
+        if record?.record.key.is_none() {
+            return Err(BatchError::NoKey { index });
+        }
+    }
+    Ok(())
 }
 
 /// A record with its offset and its timestamp as a consumer sees them.
@@ -94,6 +114,11 @@ impl<'a> Iterator for RecordsIter<'a> {
 }
 
 impl<'a> RecordsIter<'a> {
+    /// Of the records that were not given yet.
+    pub fn left_bytes(&self) -> usize {
+        self.rest.len()
+    }
+
     fn read(&mut self) -> Result<PlacedRecord<'a>, BatchError> {
         let index = self.index;
         let record = read_record(&mut self.rest).map_err(|fault| BatchError::Record { index, fault })?;

@@ -2,6 +2,7 @@
 //!
 //! *Owns*: the tests that need more than one file of the room. *Runs on*: tests.
 
+mod clean;
 mod commits;
 mod crash;
 mod damage;
