@@ -23,7 +23,7 @@ use crate::broker::effect::Effects;
 use crate::broker::message::TopicPartition;
 use crate::broker::shard::{DeadlineKey, Shard, Todo};
 use crate::broker::shutdown::Life;
-use crate::config::Settings;
+use crate::config::{ConfigResource, GroupSettings, Settings};
 use crate::group::ask::{Answer, Ask, Caller, Ticket};
 use crate::group::coordinator::{Context, Coordinator, GroupOut, record_bytes_max};
 use crate::group::records::GroupRecord;
@@ -119,6 +119,10 @@ impl Topics for ImageTopics<'_> {
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.0.topics().map(|topic| topic.name.as_str()))
+    }
+
+    fn settings_of(&self, group: &str, settings: &Settings) -> GroupSettings {
+        GroupSettings::in_force(settings, self.0.overrides(&ConfigResource::Group(group.to_owned())))
     }
 }
 

@@ -49,6 +49,9 @@ impl GroupSettings {
     /// As [`GroupSettings::resolve`], of overrides that were checked when they were made. Where they do not hold any
     /// more, the broker's settings count.
     pub fn in_force(settings: &Settings, overrides: &Overrides) -> GroupSettings {
+        if overrides.is_empty() {
+            return GroupSettings::from_broker(settings);
+        }
         GroupSettings::resolve(settings, overrides).unwrap_or_else(|_| GroupSettings::from_broker(settings))
     }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::ids::{GroupEpoch, PartitionIndex, TopicId};
 use crate::base::time::{Instant, Now};
-use crate::config::Settings;
+use crate::config::{GroupSettings, Settings};
 use crate::group::assignment::Assignment;
 use crate::group::consumer_member::{ConsumerMember, CurrentAssignment, MemberDeadlines};
 use crate::group::consumer_record::{ConsumerRecord, ResolvedPattern};
@@ -52,6 +52,8 @@ pub struct ConsumerGroup {
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub settings: &'a Settings,
+    /// What is set for this group.
+    pub own: GroupSettings,
     pub topics: &'a dyn Topics,
     pub now: Now,
 }

@@ -158,7 +158,7 @@ impl ConsumerGroup {
         let assigned_before = member.map(|member| member.current.assigned.clone()).unwrap_or_default();
         let pattern = self.new_pattern(metadata.as_ref())?;
         self.admit(&seat, member_id, Change { metadata, pattern }, owned.as_ref(), view, records);
-        let session_timeout_ms = view.settings.group_consumer_session_timeout_ms;
+        let session_timeout_ms = view.own.consumer_session_timeout_ms;
         let session = view.now.mono.after_ms(u64::from(session_timeout_ms));
         self.set_deadlines(member_id, |deadlines| {
             deadlines.session = Some(session);
@@ -253,7 +253,7 @@ impl ConsumerGroup {
             let member = &self.members[&id];
             let session_ms = match &member.metadata.classic {
                 Some(classic) => classic.session_timeout_ms,
-                None => view.settings.group_consumer_session_timeout_ms.cast_signed(),
+                None => view.own.consumer_session_timeout_ms.cast_signed(),
             };
             let must_revoke = member.current.state == MemberState::UnrevokedPartitions && !member.is_classic();
             let revocation = must_revoke.then(|| after(view.now.mono, member.metadata.rebalance_timeout_ms));
@@ -357,7 +357,7 @@ impl ConsumerGroup {
         ConsumerGroupHeartbeatResponse {
             member_id: Some(member_id.into()),
             member_epoch: current.epoch.0,
-            heartbeat_interval_ms: view.settings.group_consumer_heartbeat_interval_ms.cast_signed(),
+            heartbeat_interval_ms: view.own.consumer_heartbeat_interval_ms.cast_signed(),
             assignment,
             ..Default::default()
         }

@@ -17,6 +17,14 @@ use crate::wire::messages::offset_commit::OffsetCommitRequest;
 use crate::wire::messages::offset_fetch::OffsetFetchRequestGroup;
 use crate::wire::messages::sync_group::SyncGroupRequest;
 
+impl<'a> Turn<'a> {
+    /// What a consumer group is given.
+    pub(super) fn view(&self) -> View<'a> {
+        let own = self.topics.settings_of(self.name, self.settings);
+        View { settings: self.settings, own, topics: self.topics, now: self.now }
+    }
+}
+
 impl ConsumerGroup {
     /// A member joins, stays or leaves. The request was checked by [`super::consumer_heartbeat::check`].
     pub fn on_heartbeat(
@@ -98,7 +106,7 @@ impl ConsumerGroup {
         turn: &mut Turn<'_>,
         call: impl FnOnce(&mut ConsumerGroup, &View, &mut Vec<ConsumerRecord>) -> T,
     ) -> T {
-        let view = View { settings: turn.settings, topics: turn.topics, now: turn.now };
+        let view = turn.view();
         let mut records = Vec::new();
         let result = call(self, &view, &mut records);
         let name = turn.name;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::ask::{Answer, Ask, Caller, Ticket, commit_refused, describe_refused, heartbeat};
 use super::classic::ClassicGroup;
-use super::consumer::{ConsumerGroup, View};
+use super::consumer::ConsumerGroup;
 use super::consumer_heartbeat::{self, Refusal};
 use super::consumer_record::ConsumerRecord;
 use super::migration;
@@ -622,9 +622,8 @@ fn upgrade(
     classic: &mut ClassicGroup,
     turn: &mut Turn<'_>,
 ) -> Option<ConsumerGroup> {
-    let view = View { settings: turn.settings, topics: turn.topics, now: turn.now };
     let mut records = Vec::new();
-    let upgraded = migration::upgraded(classic, &view, &mut records);
+    let upgraded = migration::upgraded(classic, &turn.view(), &mut records);
     let mut consumer = match upgraded {
         Ok(consumer) => consumer,
         Err(why) => {

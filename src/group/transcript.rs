@@ -18,7 +18,7 @@ use crate::base::ids::{CoreId, TopicId};
 use crate::base::rng::Rng;
 use crate::base::slab::Slab;
 use crate::base::time::{Instant, Now};
-use crate::config::{Notation, Origin, Settings};
+use crate::config::{GroupSettings, NOTHING_SET, Notation, Origin, Settings};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::consumer_group_describe::{self, DescribedGroup};
 use crate::wire::messages::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, TopicPartitions};
@@ -59,6 +59,8 @@ pub(in crate::group) struct Scene {
 
 #[derive(Default)]
 pub(in crate::group) struct TopicMap {
+    /// The group's own.
+    session_timeout_ms: Option<u32>,
     version: u64,
     topics: BTreeMap<String, KnownTopic>,
 }
@@ -92,6 +94,11 @@ impl Topics for TopicMap {
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.topics.keys().map(String::as_str))
+    }
+
+    fn settings_of(&self, _group: &str, settings: &Settings) -> GroupSettings {
+        let consumer_session_timeout_ms = self.session_timeout_ms.unwrap_or(settings.group_consumer_session_timeout_ms);
+        GroupSettings { consumer_session_timeout_ms, ..GroupSettings::in_force(settings, &NOTHING_SET) }
     }
 }
 
@@ -171,6 +178,10 @@ impl Scene {
             }
             ["drop", name] => {
                 self.topics.delete(name);
+                GroupOut::default()
+            }
+            ["set", "consumer.session.timeout.ms", value] => {
+                self.topics.session_timeout_ms = Some(value.parse().expect("a number"));
                 GroupOut::default()
             }
             ["set", name, value] => {
