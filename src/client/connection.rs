@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::client::error::{ClientError, Kind, error_name};
 use crate::wire::codec::Message;
-use crate::wire::frame::{RequestHeader, decode_reply, encode_request};
+use crate::wire::frame::{RequestHeader, decode_reply_start, encode_request};
 use crate::wire::messages;
 use crate::wire::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 
@@ -168,13 +168,13 @@ impl Connection {
         let frame = sent.and_then(|()| read_frame(&mut stream.tcp, Instant::now() + wait));
         let name = Q::API.name;
         let decoded = match frame {
-            Ok(frame) => decode_reply::<A>(api_key, version, frame)
+            Ok(frame) => decode_reply_start::<A>(api_key, version, frame)
                 .map_err(|error| format!("sent a {name} reply that is none: {error}")),
             Err(error) => Err(format!("does not answer {name}: {}", plain(&error, wait))),
         };
         match decoded {
-            Ok((id, reply)) if id == correlation_id => Ok(reply),
-            Ok((id, _)) => Err(self.give_up(&format!("answered request {id} when {correlation_id} was asked"))),
+            Ok((id, reply, _)) if id == correlation_id => Ok(reply),
+            Ok((id, ..)) => Err(self.give_up(&format!("answered request {id} when {correlation_id} was asked"))),
             Err(message) => Err(self.give_up(&message)),
         }
     }

@@ -85,13 +85,26 @@ pub fn encode_request<M: Message>(header: &RequestHeader, request: &M) -> Vec<By
 
 /// The correlation id and body of a reply to a request of that API and version. Nothing may follow the body.
 pub fn decode_reply<M: Message>(api_key: i16, version: i16, frame: Bytes) -> Result<(i32, M), DecodeError> {
+    let (correlation_id, reply, reader) = decode_reply_start(api_key, version, frame)?;
+    reader.finish()?;
+    Ok((correlation_id, reply))
+}
+
+/// The same, and the reader with what follows the body: brokers of others send more than belongs to it, and Kafka's
+/// clients do not look.
+pub fn decode_reply_start<M: Message>(
+    api_key: i16,
+    version: i16,
+    frame: Bytes,
+) -> Result<(i32, M, Reader), DecodeError> {
     assert_eq!(api_key, M::API.key, "the reply is one to the request's API");
     let mut reader = Reader::new(frame);
     let correlation_id = reader.i32()?;
     if reply_header_is_flexible(api_key, version) {
         reader.tagged_fields(|_, _| Ok(false))?;
     }
-    Ok((correlation_id, decode_body(&mut reader, version)?))
+    let reply = M::decode(&mut reader, version)?;
+    Ok((correlation_id, reply, reader))
 }
 
 /// ApiVersions replies never have the flexible header: the client that asks does not know yet what we speak.
