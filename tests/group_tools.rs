@@ -14,6 +14,7 @@ use command::{DONE, NOT_DONE, WRONG, json_of, keys, said, says, started};
 use raw::Client;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
+use rdkafka::mocking::MockCluster;
 use serde_json::{Value, json};
 
 const MEMBER_KEYS: [&str; 7] = ["assigned", "clientId", "epoch", "group", "host", "instanceId", "memberId"];
@@ -243,6 +244,27 @@ fn the_groups_of_all_cores_are_found_through_each_listener() {
     says(&per_core, &["group", "delete", "a", "b", "c", "d"], DONE, &["d      deleted"]);
     says(&shared, &["group", "delete", "e", "f", "g", "h"], DONE, &["h      deleted"]);
     says(&per_core, &["group", "list"], DONE, &["There is no group."]);
+}
+
+/// librdkafka's own brokers: three of them, which know topics and little else.
+#[test]
+fn brokers_of_others_are_asked_each_for_what_it_leads() {
+    let cluster = MockCluster::new(3).expect("brokers");
+    cluster.create_topic("orders", 6, 3).expect("a topic");
+    let at = cluster.bootstrap_servers();
+    let (producer, acked) = kafka::producer(&at, &[]);
+    let records: Vec<kafka::Sent> = (0..6).map(|partition| kafka::Sent::plain(partition, b"value".to_vec())).collect();
+    kafka::send(&producer, "orders", &records);
+    acked.wait_for(6);
+    let listed = json_of(&at, &["topic", "list"], DONE);
+    assert_eq!((&listed[0]["partitions"], &listed[0]["replicationFactor"]), (&json!(6), &json!(3)), "{listed}");
+    let described = json_of(&at, &["topic", "describe", "orders"], DONE);
+    assert_eq!((sum(&described[0]["partitions"], "endOffset"), &described[0]["settings"]), (6, &Value::Null));
+    let leaders: BTreeSet<_> =
+        described[0]["partitions"].as_array().expect("rows").iter().filter_map(|row| row["leader"].as_i64()).collect();
+    assert_eq!(leaders, BTreeSet::from([1, 2, 3]));
+    says(&at, &["topic", "describe", "orders"], DONE, &["The broker does not tell settings."]);
+    says(&at, &["config", "list", "--topic", "orders"], NOT_DONE, &["does not speak DescribeConfigs"]);
 }
 
 #[test]

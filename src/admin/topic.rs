@@ -14,7 +14,7 @@ use crate::admin::settings::{DEFAULT_SOURCE, Resource, setting_json, settings, s
 use crate::admin::tool::{self, Asked, Failure, Said, Verb, is_like, names, refusal_json, switch};
 use crate::admin::{topic_change, topic_trim};
 use crate::client::client::Client;
-use crate::client::error::Refusal;
+use crate::client::error::{Kind, Refusal};
 use crate::client::offsets::{Moment, Offsets, TopicPartition};
 use crate::terminal::numbers::{count, counted};
 use crate::terminal::paint::Paint;
@@ -57,8 +57,8 @@ fn describe_command() -> Command {
         .arg(names("names", "TOPIC", "Names, in which * stands for any characters"))
         .after_help(
             "--json prints an array of objects with name, id, internal, error, partitions, settings. A partition has \
-             partition, leader, leaderEpoch, replicas, inSync, offline, startOffset, endOffset, error; a setting has what \
-             `corelog config list --json` prints.\n\n\
+             partition, leader, leaderEpoch, replicas, inSync, offline, startOffset, endOffset, error; settings (null \
+             where the broker does not tell them) have what `corelog config list --json` prints.\n\n\
              Examples:\n  corelog topic describe orders\n  corelog topic describe 'orders-*' --json",
         )
 }
@@ -117,9 +117,14 @@ fn describe(asked: &mut Asked<'_>) -> Result<Said, Failure> {
     let mut texts = Vec::new();
     let mut rows = Vec::new();
     for topic in &topics {
-        let mut described = Described { topic, starts: &starts, ends: &ends, settings: Vec::new() };
+        let mut described = Described { topic, starts: &starts, ends: &ends, settings: None };
         if topic.error_code == 0 {
-            described.settings = settings(&mut asked.client, &Resource::Topic(name_of(topic).to_owned()), false)?;
+            let found = settings(&mut asked.client, &Resource::Topic(name_of(topic).to_owned()), false);
+            described.settings = match found {
+                // All else is worth telling.
+                Err(Failure::Client(error)) if error.kind == Kind::NotSpoken => None,
+                found => Some(found?),
+            };
         }
         texts.push(described.text(asked.paint));
         rows.push(described.json());
@@ -132,7 +137,8 @@ struct Described<'a> {
     topic: &'a MetadataResponseTopic,
     starts: &'a Offsets,
     ends: &'a Offsets,
-    settings: Vec<DescribeConfigsResourceResult>,
+    /// Where the broker tells them.
+    settings: Option<Vec<DescribeConfigsResourceResult>>,
 }
 
 impl Described<'_> {
@@ -187,7 +193,7 @@ impl Described<'_> {
             ]);
         }
         text += &table.text(paint);
-        let changed: Vec<_> = self.settings.iter().filter(|setting| setting.config_source != DEFAULT_SOURCE).collect();
+        let Some(changed) = self.changed() else { return text + "The broker does not tell settings.\n" };
         for setting in &changed {
             let value = value_text(setting.value.as_deref(), setting.is_sensitive);
             text += &format!("{} = {value}  ({})\n", setting.name.as_str(), source_words(setting.config_source).1);
@@ -214,15 +220,21 @@ impl Described<'_> {
                 "error": refusal.as_ref().map(refusal_json),
             })
         };
-        let changed = self.settings.iter().filter(|setting| setting.config_source != DEFAULT_SOURCE);
+        let settings =
+            self.changed().map(|changed| -> Value { changed.iter().map(|row| setting_json(row, false)).collect() });
         json!({
             "name": name_of(self.topic),
             "id": self.topic.topic_id.to_string(),
             "internal": self.topic.is_internal,
             "error": Refusal::of(self.topic.error_code, None).as_ref().map(refusal_json),
             "partitions": self.partitions().into_iter().map(partition).collect::<Value>(),
-            "settings": changed.map(|setting| setting_json(setting, false)).collect::<Value>(),
+            "settings": settings,
         })
+    }
+
+    fn changed(&self) -> Option<Vec<&DescribeConfigsResourceResult>> {
+        let settings = self.settings.as_ref()?.iter();
+        Some(settings.filter(|setting| setting.config_source != DEFAULT_SOURCE).collect())
     }
 
     fn partitions(&self) -> Vec<&MetadataResponsePartition> {
