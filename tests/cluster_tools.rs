@@ -274,3 +274,35 @@ fn a_wrong_command_line_asks_nothing() {
     }
     says("localhost", &["topic", "list"], WRONG, &["`localhost` is no HOST:PORT"]);
 }
+
+#[test]
+fn quotas_are_set_shown_and_removed() {
+    let dir = directory();
+    let (_broker, at) = started(dir.path(), &["--cores", "1"]);
+    let at = at.as_str();
+    says(at, &["quota", "list"], DONE, &["There is no quota."]);
+    let set = [
+        "quota",
+        "set",
+        "--user",
+        "alice",
+        "--default-client-id",
+        "producer_byte_rate=1024",
+        "request_percentage=12.5",
+    ];
+    says(at, &[&set[..], &["--dry-run"]].concat(), DONE, &["user alice, default client-id  could be set"]);
+    let entity = json!({ "user": "alice", "client-id": null });
+    let row = json!({ "name": "user alice, default client-id", "entity": entity, "done": true, "error": null });
+    assert_eq!(json_of(at, &set, DONE), json!([row]));
+    said(at, &["quota", "set", "--client-id", "loader", "consumer_byte_rate=1e6"], DONE);
+    let quotas = json!({ "producer_byte_rate": 1024.0, "request_percentage": 12.5 });
+    let loader = json!({ "entity": { "client-id": "loader" }, "quotas": { "consumer_byte_rate": 1_000_000.0 } });
+    let alice = json!({ "entity": entity, "quotas": quotas });
+    assert_eq!(json_of(at, &["quota", "list"], DONE), json!([loader, alice]));
+    assert_eq!(json_of(at, &["quota", "list", "--user", "alice"], DONE), json!([alice]));
+    assert_eq!(json_of(at, &["quota", "list", "--user", "alice", "--strict"], DONE), json!([]));
+    says(at, &["quota", "list", "--client-id", "loader"], DONE, &["client-id loader  consumer_byte_rate  1000000\n"]);
+    says(at, &["quota", "set", "--user", "alice", "nonsense=1"], NOT_DONE, &["user alice  INVALID_"]);
+    says(at, &["quota", "unset", "--client-id", "loader", "consumer_byte_rate"], DONE, &["client-id loader  removed"]);
+    assert_eq!(json_of(at, &["quota", "list"], DONE), json!([alice]));
+}
