@@ -103,7 +103,8 @@ settings! {
         /// partition by itself, which holds the same promise and costs a multiple.
         journal_bytes: u64 = 128 << 20 => long("journal.bytes", Unit::Bytes).within(0, JOURNAL_BYTES_MAX as i64);
         /// A partition with at least so much waiting for a sync has it written to its segment at once and synced
-        /// there, instead of twice, to the journal and later to its segment. −1: learnt from the device.
+        /// there, instead of twice, to the journal and later to its segment; half as much where the segment's space was
+        /// written before. −1: learnt from the device.
         journal_direct_bytes: i64 = -1 => long("journal.direct.bytes", Unit::Bytes).within(-1, i64::MAX);
     }
     "Log" {

@@ -241,6 +241,11 @@ impl Writer {
         self.cannot_reserve || end.next_multiple_of(BLOCK) <= self.allocated
     }
 
+    /// All space up to this place was written before the segment's batches are.
+    pub(super) fn is_written_before(&self, end: u64) -> bool {
+        end.next_multiple_of(BLOCK) <= self.zeroed
+    }
+
     /// No batch is partly written.
     pub(super) fn is_between_batches(&self) -> bool {
         self.pending.front().is_none_or(|batch| batch.taken == 0)

@@ -96,6 +96,33 @@ fn a_file_is_kept_only_where_somebody_waits_for_syncs() {
 }
 
 #[test]
+fn less_is_worth_a_sync_in_space_that_was_written_before() {
+    let mut rig = Rig::new(1, TopicSettings { journal_direct_bytes: 4096, ..small_synced_segments() });
+    let mut sequences = 0..;
+    let mut commits_of = |rig: &mut Rig, bytes: usize| {
+        let before = rig.journal.commits;
+        append(rig, sequences.next().unwrap(), bytes);
+        rig.run();
+        rig.journal.commits - before
+    };
+    assert_eq!(commits_of(&mut rig, 2048), 1);
+    while rig.log.segments.len() < 3 {
+        assert_eq!(commits_of(&mut rig, 4096), 0);
+    }
+    let safe = rig.log.safe_end();
+    rig.move_start(safe);
+    rig.run();
+    assert_eq!(commits_of(&mut rig, 2048), 1);
+    while !spares(&rig).is_empty() {
+        commits_of(&mut rig, 4096);
+    }
+    assert_eq!(commits_of(&mut rig, 2048), 0);
+    assert_eq!(commits_of(&mut rig, 2000), 1);
+    let end = rig.log.end();
+    rig.check_holds(end);
+}
+
+#[test]
 fn a_file_whose_batches_may_fit_is_not_used() {
     let mut rig = Rig::new(1, synced_by_itself());
     fill(&mut rig, 0..20);
