@@ -9,7 +9,7 @@
 //! | F0 | `base` | ids, time as a value, limits, deadlines, checksums, histograms, stages, the words for disk work |
 //! | F1 | `wire` | frames, the message tables and their codec, record batches, compression, error codes |
 //! | F1 | `config` | the settings table and where a value comes from |
-//! | F2 | `log` | one partition's log: layout on disk, append, read, recovery, producer state, tail cache |
+//! | F2 | `log` | one partition's log: layout on disk, append, read, recovery, producer state, tail cache, retention, compaction |
 //! | F2 | `journal` | one core's commits: small appends of all partitions in one write and one sync, and their redo |
 //! | F2 | `meta` | topics and their ids and settings: records, image, store, controller |
 //! | F2 | `group` | consumer groups: members, assignments, offsets, and their records |
