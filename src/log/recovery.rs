@@ -21,6 +21,7 @@ use crate::base::bounds::Bounds;
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::limits::DISK_READ_BYTES_MAX;
 use crate::base::time::Now;
 use crate::config::{Durability, TopicSettings};
 
@@ -128,6 +129,7 @@ enum Stage {
     Sealing(Seal),
     Removing,
     ReadingTail,
+    LookingBehind,
     Cutting,
     Syncing,
     /// What is asked for is there: the file that keeps it goes.
@@ -218,10 +220,11 @@ impl Recovery {
             Stage::ReadingTail => match result {
                 Ok(DiskDone::Read(bytes)) if bytes.len() as u64 == self.tail_bytes() => {
                     self.state.mark.tail = bytes;
-                    self.cut()
+                    self.look_behind()
                 }
                 other => self.failed("cannot read a segment's end", other),
             },
+            Stage::LookingBehind => self.on_looked_behind(&result),
             Stage::Cutting => match result {
                 Ok(_) => {
                     // Else a power loss could bring back what was cut, behind batches that are written meanwhile.
@@ -718,19 +721,45 @@ impl Recovery {
     fn read_tail(&mut self) -> Next {
         let len = self.tail_bytes();
         if len == self.state.mark.tail.len() as u64 {
-            return self.cut();
+            return self.look_behind();
         }
         self.stage = Stage::ReadingTail;
         let position = self.state.mark.position - len;
         Next::Ask(DiskOp::Read { file: self.file(), position, len: len as usize })
     }
 
-    /// What lies beyond the end may be batches that fit by chance once others were appended before them.
-    fn cut(&mut self) -> Next {
-        let len = self.state.mark.position;
-        if self.found[self.at].1 == len || bug::on(Bug::KeepStaleTail) {
+    /// What lies beyond the end may be batches that fit by chance once others were appended before them. Space that was
+    /// only reserved is zeros, which cannot: little of it stays, since to look costs much less than to cut and to sync
+    /// that, with thousands of logs.
+    fn look_behind(&mut self) -> Next {
+        let behind = self.bytes_behind();
+        if behind == 0 || bug::on(Bug::KeepStaleTail) {
             return self.sync();
         }
+        if behind > DISK_READ_BYTES_MAX as u64 {
+            return self.cut();
+        }
+        self.stage = Stage::LookingBehind;
+        let position = self.state.mark.position;
+        Next::Ask(DiskOp::Read { file: self.file(), position, len: behind as usize })
+    }
+
+    fn on_looked_behind(&mut self, result: &DiskResult) -> Next {
+        let behind = self.bytes_behind();
+        let is_zeros = |bytes: &[u8]| bytes.len() as u64 == behind && bytes.iter().all(|byte| *byte == 0);
+        match result {
+            Ok(DiskDone::Read(bytes)) if is_zeros(bytes) => self.sync(),
+            Ok(_) | Err(_) => self.cut(),
+        }
+    }
+
+    /// Of the file, beyond the end of the log.
+    fn bytes_behind(&self) -> u64 {
+        self.found[self.at].1.saturating_sub(self.state.mark.position)
+    }
+
+    fn cut(&mut self) -> Next {
+        let len = self.state.mark.position;
         self.stage = Stage::Cutting;
         Next::Ask(DiskOp::Truncate { file: self.file(), len })
     }

@@ -343,7 +343,8 @@ fn recovery_reads_the_unsealed_tail_alone() {
     rig.crash(Crash::Kill);
     rig.disk.counts.clear();
     let mut rig = rig.reopen();
-    assert!(rig.disk.counts["read"] <= 2, "{:?}", rig.disk.counts);
-    assert_eq!(rig.disk.counts["open"], 1);
+    // One of them looks at the space behind, which was reserved and stays.
+    assert!(rig.disk.counts["read"] <= 3, "{:?}", rig.disk.counts);
+    assert_eq!((rig.disk.counts["open"], rig.disk.counts.get("truncate")), (1, None));
     rig.check_holds(Offset(100));
 }
