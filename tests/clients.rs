@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use binary::{Broker, PATIENCE, directory, free_ports};
 use kafka::{Cutter, Sent, admin, block_on, consume, consumer, producer, send};
-use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -183,6 +183,23 @@ fn topics_are_made_on_first_use_grown_described_and_deleted() {
     let described = block_on(admin.describe_configs(&[ResourceSpecifier::Topic("made")], &options)).expect("a reply");
     let described = described[0].as_ref().expect("described");
     assert_eq!(described.get("segment.bytes").and_then(|entry| entry.value.clone()), Some("1048576".into()));
+    let change = AlterConfig::new(ResourceSpecifier::Topic("made")).set("max.message.bytes", "1000");
+    let changed = block_on(admin.alter_configs(&[change], &options)).expect("a reply");
+    changed[0].as_ref().expect("changed");
+    let (other, answers) = kafka::producer(&shared, &[]);
+    send(&other, "made", &[Sent::plain(0, vec![b'x'; 2000])]);
+    other.flush(PATIENCE).expect("answered");
+    assert!(answers.take_errors()[0].contains("MessageSizeTooLarge"));
+    // Or it would ask for the topic, and so make it, when it is deleted.
+    drop(other);
+    let broker_id = ResourceSpecifier::Broker(1);
+    let described = block_on(admin.describe_configs(&[ResourceSpecifier::Topic("made"), broker_id], &options));
+    let described = described.expect("a reply");
+    let topic = described[0].as_ref().expect("described");
+    assert_eq!(topic.get("max.message.bytes").and_then(|entry| entry.value.clone()), Some("1000".into()));
+    // Of the older request, which replaces everything.
+    assert_eq!(topic.get("segment.bytes").and_then(|entry| entry.value.clone()), Some("1073741824".into()));
+    assert!(described[1].as_ref().expect("described").get("node.id").is_some_and(|entry| entry.is_read_only));
     let grown = block_on(admin.create_partitions(&[NewPartitions::new("made", 5)], &options)).expect("a reply");
     grown[0].as_ref().expect("grown");
     let metadata = consumer(&shared).fetch_metadata(Some("made"), PATIENCE).expect("metadata");
@@ -193,7 +210,9 @@ fn topics_are_made_on_first_use_grown_described_and_deleted() {
     let deleted = block_on(admin.delete_topics(&["made", "first-use"], &options)).expect("a reply");
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
     let metadata = consumer(&shared).fetch_metadata(None, PATIENCE).expect("metadata");
-    assert_eq!(metadata.topics().len(), 0);
+    // A consumer's group has had the topic of offsets made.
+    let left: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
+    assert!(left.iter().all(|name| *name == "__consumer_offsets"), "{left:?}");
     broker.stop();
 }
 
