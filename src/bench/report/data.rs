@@ -96,6 +96,8 @@ pub struct Columns {
     pub acked_bytes: Vec<Option<f64>>,
     pub received: Vec<Option<f64>>,
     pub received_bytes: Vec<Option<f64>>,
+    /// Times that a rebalance took or changed the partitions of a group's member, in intervals that count or not.
+    pub rebalances: Vec<u64>,
 }
 
 /// Invalid intervals, one after another.
@@ -180,6 +182,7 @@ impl Columns {
             columns.acked_bytes.push(known(rate.acked_bytes));
             columns.received.push(known(rate.received_records));
             columns.received_bytes.push(known(rate.received_bytes));
+            columns.rebalances.push(group.iter().map(|interval| interval.counts.rebalances).sum());
         }
         columns
     }

@@ -322,6 +322,8 @@ function overTime(title, note, pick, text, tickText, log, more) {
         if (more) rows.push(...more(run, column));
         const stretch = invalidAt(run, s);
         if (stretch) rows.push(['invalid', stretch.why]);
+        const rebalances = run.columns.rebalances[column];
+        if (rebalances) rows.push(['rebalances of members', count(rebalances)]);
       }
       return rows.length ? { x: s, title: `at ${seconds(s)}`, rows, dots } : null;
     });
@@ -590,7 +592,8 @@ function latencyCell(latency, field) {
   return latencyTime(latency[field]);
 }
 function latencyTables() {
-  const metrics = [['produce', 'produce'], ['e2e', 'end to end'], ['lateness', 'generator’s lateness'], ['connect', 'connect'], ['metadata', 'metadata']]
+  const metrics = [['produce', 'produce'], ['e2e', 'end to end'], ['lateness', 'generator’s lateness'], ['connect', 'connect'],
+    ['metadata', 'metadata'], ['join', 'joining a group'], ['commit', 'commit of offsets']]
     .filter(([metric]) => runs.some((run) => run.summary[metric].count));
   if (!several) {
     const summary = runs[0].summary;
@@ -608,7 +611,7 @@ function latencyTables() {
   // Of the generator and of connecting one wants to know when something is wrong.
   const main = runs.some((run) => run.summary.produce.count) + runs.some((run) => run.summary.e2e.count);
   const rest = tables.slice(main);
-  return [el('div', { class: 'tables' }, tables.slice(0, main)), rest.length ? folded('The generator’s lateness, connecting, metadata', el('div', { class: 'tables' }, rest)) : null];
+  return [el('div', { class: 'tables' }, tables.slice(0, main)), rest.length ? folded('The generator’s lateness, connecting, metadata, groups', el('div', { class: 'tables' }, rest)) : null];
 }
 function writeAmplification({ writes, write_amplification: ratio }) {
   if (ratio === null) return 'not readable';
@@ -619,6 +622,8 @@ function writeAmplification({ writes, write_amplification: ratio }) {
 function countTable() {
   const counts = [['sent', 'sent'], ['acknowledged', 'acked'], ['received', 'received'], ['lost', 'lost'], ['errors', 'errors'],
     ['retried requests', 'retries'], ['duplicates', 'duplicates'], ['out of order', 'reordered']];
+  const ofGroups = [['commits', 'commits'], ['refused commits', 'commits_refused'], ['rebalances of members', 'rebalances']];
+  if (runs.some((run) => run.summary.totals.commits)) counts.push(...ofGroups);
   // A histogram log alone tells nothing of this.
   const line = (name, pick) => [name, ...runs.map((run) => (run.known ? pick(run) : '–'))];
   const always = (name, pick) => [name, ...runs.map(pick)];
@@ -709,6 +714,8 @@ function head() {
     if (totals.errors) say('bad', `${count(totals.errors)} records were refused, or nobody knows what became of them.`);
     if (!valid) say('bad', invalid ? 'No interval is valid: the generator could not keep up, and this run says nothing about the broker.' : 'The run has no intervals: nothing was measured.');
     else if (invalid) say('warn', `${count(invalid)} of ${count(valid + invalid)} intervals are invalid: the generator was late in them. They are hatched, and no number counts them.`);
+    const disturbed = run.columns.rebalances.filter((members) => members > 0).length;
+    if (totals.rebalances) say('warn', `Rebalances took or changed the partitions of group members ${count(totals.rebalances)} times, in ${count(disturbed)} of ${count(run.columns.rebalances.length)} columns of time: end to end is longer there, and the pictures over time say where.`);
     if (run.summary.mode === 'closed-loop') say('warn', 'Closed loop: a request waits for the one before, so a stall of the broker hides the requests it held up. Compare throughput, not tails.');
     for (const note of run.notes) say('warn', note);
   }
