@@ -17,6 +17,12 @@ use corelog::bench::result::RunResult;
 use corelog::bench::run::{self, Finished};
 use corelog::bench::summary::Summary;
 use corelog::bench::workload::Workload;
+use corelog::client::client::{Client, To};
+use corelog::wire::messages::consumer_group_heartbeat::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
+};
+use corelog::wire::messages::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberIdentity};
+use corelog::wire::text::Text;
 use fake::{FakeBroker, STALL, Script};
 
 fn bench(address: SocketAddr, keys: &[(&str, &str)]) -> Result<Finished, String> {
@@ -220,6 +226,64 @@ fn groups_of_both_protocols_receive_everything_once() {
         assert!(totals.commits >= 30 && totals.commits_refused == 0, "{protocol}: {printed}");
         assert!(summary.commit.count == totals.commits && summary.commit.p50_ns > 0, "{protocol}: {printed}");
         assert_eq!(summary.complaints, [], "{protocol}: its groups are gone");
+    }
+}
+
+/// Puts a member out of its group, as an operator can.
+fn remove_one(client: &mut Client, protocol: &str, group: &str) {
+    let member_id: Text = client.group(group).expect("it is there").members[0].id.as_str().into();
+    let group_id = Text::from(group);
+    if protocol == "classic" {
+        let member = MemberIdentity { member_id, ..Default::default() };
+        let request = LeaveGroupRequest { group_id, members: vec![member], ..Default::default() };
+        let reply = client.ask(To::Coordinator(group), &request, |_: &LeaveGroupResponse| Vec::new());
+        assert_eq!(reply.expect("an answer").error_code, 0);
+    } else {
+        let request = ConsumerGroupHeartbeatRequest { group_id, member_id, member_epoch: -1, ..Default::default() };
+        let reply = client.ask(To::Coordinator(group), &request, |_: &ConsumerGroupHeartbeatResponse| Vec::new());
+        assert_eq!(reply.expect("an answer").error_code, 0);
+    }
+}
+
+#[test]
+fn a_rebalance_is_told_and_is_no_loss() {
+    for protocol in ["classic", "consumer"] {
+        let dir = binary::directory();
+        let settings = [
+            "--group-initial-rebalance-delay-ms=500",
+            "--group-consumer-min-heartbeat-interval-ms=100",
+            "--group-consumer-heartbeat-interval-ms=200",
+        ];
+        let broker = binary::Broker::start(dir.path(), &settings);
+        let address = broker.address;
+        let running = thread::spawn(move || {
+            let load = [("rate", "500"), ("duration", "5s"), ("partitions", "6"), ("commit-interval-ms", "100")];
+            let groups = [("groups", "1"), ("consumers", "3"), ("group-protocol", protocol), ("threads", "2")];
+            bench(address, &[&load[..], &groups].concat())
+        });
+        let mut client = Client::connect(&address.to_string(), "test", Duration::from_secs(10)).expect("it is there");
+        // What is committed above the start of the logs was sent in the run.
+        let group = loop {
+            assert!(!running.is_finished(), "{protocol}: it ended before it had committed anything");
+            if let Some(group) = client.groups(&[], &[]).expect("a list").first()
+                && client.committed(&group.name).expect("offsets").values().sum::<i64>() > 0
+            {
+                break group.name.clone();
+            }
+            thread::yield_now();
+        };
+        remove_one(&mut client, protocol, &group);
+        let finished = running.join().expect("no panic").expect("it runs");
+        let totals = finished.result.totals;
+        assert_eq!(
+            (totals.acked, totals.errors, totals.lost, finished.unread),
+            (2500, 0, 0, 0),
+            "{protocol}: {totals:?}"
+        );
+        assert_eq!(totals.received - totals.duplicates, 2500, "{protocol}: {totals:?}");
+        assert!(totals.rebalances >= 1, "{protocol}: {totals:?}");
+        let disturbed = finished.result.intervals.iter().filter(|interval| interval.counts.rebalances > 0).count();
+        assert!(disturbed >= 1, "{protocol}: {totals:?}");
     }
 }
 
