@@ -14,14 +14,15 @@
 //! *Owns*: the order of these steps. *Never*: drops a batch that lies before the first bad one, or anything at all
 //! without saying so; trusts a file's length. *Runs on*: the core that owns the partition.
 
+mod behind;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::base::bounds::Bounds;
 use crate::base::bug::{self, Bug};
-use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskOp, DiskResult, FileId};
+use crate::base::disk::{DiskDone, DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset};
-use crate::base::limits::DISK_READ_BYTES_MAX;
 use crate::base::time::Now;
 use crate::config::{Durability, TopicSettings};
 
@@ -712,64 +713,6 @@ impl Recovery {
             }
             None => self.finish_scan(),
         }
-    }
-
-    fn tail_bytes(&self) -> u64 {
-        self.state.mark.position % BLOCK_BYTES as u64
-    }
-
-    fn read_tail(&mut self) -> Next {
-        let len = self.tail_bytes();
-        if len == self.state.mark.tail.len() as u64 {
-            return self.look_behind();
-        }
-        self.stage = Stage::ReadingTail;
-        let position = self.state.mark.position - len;
-        Next::Ask(DiskOp::Read { file: self.file(), position, len: len as usize })
-    }
-
-    /// What lies beyond the end may be batches that fit by chance once others were appended before them. Space that was
-    /// only reserved is zeros, which cannot: little of it stays, since to look costs much less than to cut and to sync
-    /// that, with thousands of logs.
-    fn look_behind(&mut self) -> Next {
-        let behind = self.bytes_behind();
-        if behind == 0 || bug::on(Bug::KeepStaleTail) {
-            return self.sync();
-        }
-        if behind > DISK_READ_BYTES_MAX as u64 {
-            return self.cut();
-        }
-        self.stage = Stage::LookingBehind;
-        let position = self.state.mark.position;
-        Next::Ask(DiskOp::Read { file: self.file(), position, len: behind as usize })
-    }
-
-    fn on_looked_behind(&mut self, result: &DiskResult) -> Next {
-        let behind = self.bytes_behind();
-        let is_zeros = |bytes: &[u8]| bytes.len() as u64 == behind && bytes.iter().all(|byte| *byte == 0);
-        match result {
-            Ok(DiskDone::Read(bytes)) if is_zeros(bytes) => self.sync(),
-            Ok(_) | Err(_) => self.cut(),
-        }
-    }
-
-    /// Of the file, beyond the end of the log.
-    fn bytes_behind(&self) -> u64 {
-        self.found[self.at].1.saturating_sub(self.state.mark.position)
-    }
-
-    fn cut(&mut self) -> Next {
-        let len = self.state.mark.position;
-        self.stage = Stage::Cutting;
-        Next::Ask(DiskOp::Truncate { file: self.file(), len })
-    }
-
-    fn sync(&mut self) -> Next {
-        if !self.sync {
-            return self.done();
-        }
-        self.stage = Stage::Syncing;
-        Next::Ask(DiskOp::Sync { file: self.file() })
     }
 
     fn done(&mut self) -> Next {
