@@ -1,5 +1,5 @@
-//! What groups cost a broker that is running: commits at a rate, members that only send heartbeats, and how soon a group
-//! of many is stable.
+//! What groups cost a broker that is running: commits at a rate, members that only send heartbeats, and how soon a
+//! group of many is stable.
 //!
 //! It speaks the classic protocol over sockets of its own, one thread each, and reads the broker's processor time from
 //! /proc when it is told the process.

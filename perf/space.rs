@@ -1,6 +1,6 @@
 //! What the space a file is written into costs: direct writes to some files at a time, one thread each, into space that
-//! was only reserved, that was written before, or that is written with zeros ahead of each write; with an fdatasync after
-//! each write, and without.
+//! was only reserved, that was written before, or that is written with zeros ahead of each write; with an fdatasync
+//! after each write, and without.
 //!
 //! *Owns*: its files, removed at the end. *Never*: looks at what it writes. *Runs on*: a thread for each file.
 

@@ -36,8 +36,8 @@
 //!
 //! What a member of a group asks goes from `broker/api/group_membership` to `broker/groups` on the core that owns its
 //! partition of `__consumer_offsets`, and there to `group/coordinator`: `group/classic`, or `group/consumer` with
-//! `group/consumer_heartbeat` (who may what), `group/consumer_rebalance` (a target for everybody, by `group/assign`) and
-//! `group/reconcile` (one member's next step). The answer leaves when the records before it are safe.
+//! `group/consumer_heartbeat` (who may what), `group/consumer_rebalance` (a target for everybody, by `group/assign`)
+//! and `group/reconcile` (one member's next step). The answer leaves when the records before it are safe.
 //!
 //! Its stamps (`base/stage`) go the same way and are counted in `base/stage_counts` when the socket has the reply;
 //! `shell/watch` asks all cores for their counts, `shell/stage_log` and `shell/exposition` turn them into text.

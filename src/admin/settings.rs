@@ -1,7 +1,7 @@
 //! The settings of a topic, a broker or a group, as a broker describes and changes them.
 //!
-//! *Owns*: the kinds of things that have settings, and the words for where a value comes from. *Never*: knows a setting.
-//! *Runs on*: the main thread.
+//! *Owns*: the kinds of things that have settings, and the words for where a value comes from. *Never*: knows a
+//! setting. *Runs on*: the main thread.
 
 use clap::ArgMatches;
 use serde_json::{Value, json};

@@ -1,9 +1,8 @@
 //! The ground floor: words and small machines that every other floor uses.
 //!
-//! *Owns*: ids, time as a value, the seeded generator, limits, deadlines, checksums, histograms, the words for disk work
-//! and names of files, the stages of a request.
-//! *Never*: imports another floor, reads a clock, asks the operating system for anything.
-//! *Runs on*: every core.
+//! *Owns*: ids, time as a value, the seeded generator, limits, deadlines, checksums, histograms, the words for disk
+//! work and names of files, the stages of a request. *Never*: imports another floor, reads a clock, asks the operating
+//! system for anything. *Runs on*: every core.
 
 pub mod bounds;
 pub mod bug;

@@ -1,6 +1,7 @@
 //! A slab: values under small reusable keys, with a generation so that a stale key finds nothing.
 //!
-//! *Owns*: the values. *Never*: iterates in an order that depends on anything but the calls made. *Runs on*: every core.
+//! *Owns*: the values. *Never*: iterates in an order that depends on anything but the calls made. *Runs on*: every
+//! core.
 
 /// A key of a [`Slab`]: index and generation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

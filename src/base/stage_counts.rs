@@ -1,7 +1,8 @@
 //! Counts of what requests' stages took: cheap to count into, and turned into histograms when somebody asks.
 //!
-//! The bins are those of [`Histogram::of_stage`], so that nothing is lost on the way. All rows lie in one piece of memory
-//! and zeros, which several stages of most requests are, are not counted: a report is a short list of what is there.
+//! The bins are those of [`Histogram::of_stage`], so that nothing is lost on the way. All rows lie in one piece of
+//! memory and zeros, which several stages of most requests are, are not counted: a report is a short list of what is
+//! there.
 //!
 //! *Owns*: one core's counts since its start. *Never*: forgets any: intervals are differences. *Runs on*: every core;
 //! a [`Snapshot`] goes wherever it is wanted.

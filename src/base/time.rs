@@ -1,6 +1,7 @@
 //! Time as an argument.
 //!
-//! *Owns*: the two readings of time that a decision may use, and which one a record keeps. *Never*: reads a clock. *Runs on*: every core.
+//! *Owns*: the two readings of time that a decision may use, and which one a record keeps. *Never*: reads a clock.
+//! *Runs on*: every core.
 
 /// Nanoseconds since the process started: never goes back, used for deadlines and latencies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]

@@ -1,7 +1,7 @@
 //! Deletions of records on behalf of DeleteRecords, of this core or another.
 //!
-//! *Owns*: which deletions wait for the disk, and who is told. *Never*: deletes anything itself. *Runs on*: the core that
-//! owns the partition.
+//! *Owns*: which deletions wait for the disk, and who is told. *Never*: deletes anything itself. *Runs on*: the core
+//! that owns the partition.
 
 use std::collections::BTreeMap;
 

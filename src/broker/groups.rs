@@ -5,8 +5,8 @@
 //! decided before it, and leaves when so many are safe. When an append fails, what the coordinator knows is more than
 //! what the log holds: it is dropped, those who wait are told to look for it again, and it is loaded from the log.
 //!
-//! *Owns*: which coordinators there are, how far they are loaded, and when an answer may leave. *Never*: decides about a
-//! group. *Runs on*: every core, for its own partitions.
+//! *Owns*: which coordinators there are, how far they are loaded, and when an answer may leave. *Never*: decides about
+//! a group. *Runs on*: every core, for its own partitions.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;

@@ -99,8 +99,9 @@ settings! {
         durability: Durability = Durability::Sync => string("durability").one_of(&["sync", "write"]).topic("durability");
         /// Size of each core's journal, a file in which small durable appends are synced together before they reach
         /// their segments; a larger one has them reach their segments in larger and fewer writes. Its space is taken
-        /// when the first partition needs it, and written in the background. 0, or 1 MiB and more. With 0 there is no journal, and `durability=sync` syncs every
-        /// partition by itself, which holds the same promise and costs a multiple.
+        /// when the first partition needs it, and written in the background. 0, or 1 MiB and more. With 0 there is no
+        /// journal, and `durability=sync` syncs every partition by itself, which holds the same promise and costs a
+        /// multiple.
         journal_bytes: u64 = 128 << 20 => long("journal.bytes", Unit::Bytes).within(0, JOURNAL_BYTES_MAX as i64);
         /// A partition with at least so much waiting for a sync has it written to its segment at once and synced
         /// there, instead of twice, to the journal and later to its segment; half as much where the segment's space was
@@ -161,8 +162,8 @@ settings! {
         /// Age at which records are compacted whatever the share of what is new.
         log_cleaner_max_compaction_lag_ms: u64 = i64::MAX as u64 => long("log.cleaner.max.compaction.lag.ms", Unit::Ms)
             .within(1, i64::MAX).topic("max.compaction.lag.ms");
-        /// Memory for the keys of partitions being compacted, of the whole broker; each core compacts one at a time and has
-        /// an equal share. A key takes 32 bytes; what finds no room is left for the next compaction.
+        /// Memory for the keys of partitions being compacted, of the whole broker; each core compacts one at a time and
+        /// has an equal share. A key takes 32 bytes; what finds no room is left for the next compaction.
         log_cleaner_dedupe_buffer_size: u64 = 128 << 20 => long("log.cleaner.dedupe.buffer.size", Unit::Bytes)
             .within(1 << 20, i64::MAX);
         /// How often a core that compacts nothing looks for a partition that needs it.

@@ -4,7 +4,8 @@
 //! JoinGroup takes part in the next rebalance, SyncGroup gives what the member has at the moment, and a heartbeat says
 //! when it is time to join again: to give something up, or to get what others gave up.
 //!
-//! *Owns*: that translation. *Never*: lets such a member wait for others. *Runs on*: the core that coordinates the group.
+//! *Owns*: that translation. *Never*: lets such a member wait for others. *Runs on*: the core that coordinates the
+//! group.
 //!
 //! Rules: Kafka, `GroupMetadataManager` (`classicGroupJoinToConsumerGroup` and the like for Sync, Heartbeat, Leave).
 

@@ -1,10 +1,11 @@
 //! The journal of a core: what waits becomes a commit, what is in the segments gives its space back.
 //!
-//! A commit takes what waits of all partitions: one write, durable when it ends. Its entries keep their space in the ring until
-//! their owner says that its segments have them; owners are asked to see to it well before the ring is full.
+//! A commit takes what waits of all partitions: one write, durable when it ends. Its entries keep their space in the
+//! ring until their owner says that its segments have them; owners are asked to see to it well before the ring is full.
 //!
-//! *Owns*: the file once it was replayed, and what is on its way to it. *Never*: repeats a failed write; keeps an append
-//! waiting for space for ever; reports an entry before all that were appended earlier. *Runs on*: every core, one each.
+//! *Owns*: the file once it was replayed, and what is on its way to it. *Never*: repeats a failed write; keeps an
+//! append waiting for space for ever; reports an entry before all that were appended earlier. *Runs on*: every core,
+//! one each.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -277,8 +278,8 @@ impl Journal {
         }
     }
 
-    /// Queues an entry. Ends in `Committed`, `HandedBack` or `Failed`, except that nothing is said when the owner's segments have
-    /// it before its commit begins, or the owner is forgotten. After a failure it is dropped.
+    /// Queues an entry. Ends in `Committed`, `HandedBack` or `Failed`, except that nothing is said when the owner's
+    /// segments have it before its commit begins, or the owner is forgotten. After a failure it is dropped.
     pub fn append(&mut self, entry: Entry) {
         assert!(entry.len > 0 && entry.len <= JOURNAL_ENTRY_BYTES_MAX, "the log bounds what it hands over");
         assert!(!self.closing, "appended after close");

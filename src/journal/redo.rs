@@ -3,8 +3,8 @@
 //! The same bytes at the same place, so that it may be done twice or be cut short anywhere. A file never becomes
 //! longer than it was, except by what is written.
 //!
-//! *Owns*: the order of these steps in a partition, and how many are under way. *Never*: makes a segment whose beginning
-//! is not in the journal; leaves a gap. *Runs on*: core 0, before partitions are opened.
+//! *Owns*: the order of these steps in a partition, and how many are under way. *Never*: makes a segment whose
+//! beginning is not in the journal; leaves a gap. *Runs on*: core 0, before partitions are opened.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};

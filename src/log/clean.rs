@@ -30,8 +30,8 @@ const SLICE_BYTES: usize = 96 << 10;
 /// From the beginning of one slice to that of the next.
 const SLICE_NS: u64 = 400_000;
 
-/// The first pass stops when there is no room for the keys of so many further records, and the second pass does not read on
-/// while so much waits to be written.
+/// The first pass stops when there is no room for the keys of so many further records, and the second pass does not
+/// read on while so much waits to be written.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// What compaction may use.
@@ -464,8 +464,8 @@ impl Log {
         out.events.push(LogEvent::Cleaned { result: Ok(cleaning.counts) });
     }
 
-    /// Ends a compaction that cannot go on, once nothing of it is in flight. The segments are as they were, or as a group
-    /// that was finished left them.
+    /// Ends a compaction that cannot go on, once nothing of it is in flight. The segments are as they were, or as a
+    /// group that was finished left them.
     pub(super) fn give_up_clean(&mut self, cleaning: Box<Cleaning>, message: String, out: &mut LogOut) {
         if cleaning.in_flight > 0 {
             self.clean_failure.get_or_insert(message);

@@ -3,9 +3,9 @@
 //! Little pending goes to the journal at once and stays in memory; its segment gets it later, in large writes. Much
 //! pending goes to the segment directly and is synced there. Both mean the same: everything up to here is safe.
 //!
-//! *Owns*: how far the journal has the log, and how far the segments are durable without it. *Never*: hands a batch over
-//! before its space in the segment is reserved; has a batch on both ways at a time. *Runs on*: the core that owns the
-//! partition.
+//! *Owns*: how far the journal has the log, and how far the segments are durable without it. *Never*: hands a batch
+//! over before its space in the segment is reserved; has a batch on both ways at a time. *Runs on*: the core that owns
+//! the partition.
 
 use bytes::Bytes;
 
@@ -21,8 +21,8 @@ use super::write::Writer;
 /// of it and all, or those that grow alike would hold up the core all at once.
 const WRITE_BACK_BYTES: u64 = 256 << 10;
 
-/// In space that was written before, a sync costs the device's flush and nothing else: there so many times less is worth
-/// one (figures: tuning.md).
+/// In space that was written before, a sync costs the device's flush and nothing else: there so many times less is
+/// worth one (figures: tuning.md).
 const WRITTEN_SPACE_PART: u64 = 2;
 
 /// After a failed write, what the journal has waits this long.
@@ -200,8 +200,8 @@ impl Log {
         self.pump(now, out);
     }
 
-    /// Whether what lies below `until` is in segments; if not, it will be. After writing has ended for good, what is not
-    /// there is not looked for.
+    /// Whether what lies below `until` is in segments; if not, it will be. After writing has ended for good, what is
+    /// not there is not looked for.
     pub(super) fn is_written_out(&mut self, until: Offset) -> bool {
         let commits = &mut self.writer.commits;
         commits.write_out = commits.write_out.max(until);

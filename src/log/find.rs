@@ -29,8 +29,8 @@ impl Log {
         self.start_find(until, now, out, |until| Goal::Timestamp { timestamp_ms, from, until })
     }
 
-    /// The first record below `until` that has the largest timestamp of all in the segments; as in Kafka (UnifiedLog) it may
-    /// lie below the log's start.
+    /// The first record below `until` that has the largest timestamp of all in the segments; as in Kafka (UnifiedLog)
+    /// it may lie below the log's start.
     pub fn max_timestamp(&mut self, until: Offset, now: Now, out: &mut LogOut) -> Result<Find, ReadError> {
         self.start_find(until, now, out, |until| Goal::MaxTimestamp { until, seen: i64::MIN })
     }
@@ -179,8 +179,9 @@ impl Log {
     }
 }
 
-/// The first record of the batch from `from` on that fits, if its header told the truth. A producer may have sent records that
-/// cannot be decompressed; the batch's first offset then stands for them, so that the search does not end there.
+/// The first record of the batch from `from` on that fits, if its header told the truth. A producer may have sent
+/// records that cannot be decompressed; the batch's first offset then stands for them, so that the search does not end
+/// there.
 fn first_at_or_after(batch: &Bytes, header: &BatchHeader, timestamp_ms: i64, from: Offset) -> Option<FoundOffset> {
     let found = |offset, timestamp_ms| FoundOffset { offset, timestamp_ms, leader_epoch: header.epoch() };
     let unreadable = found(header.first_offset(), header.max_timestamp);

@@ -3,11 +3,11 @@
 //! *Owns*: everything in a partition's directory. *Never*: knows of requests, replicas or other partitions.
 //! *Runs on*: the core that owns the partition.
 //!
-//! A directory holds, per segment, `<first offset>.log` (Kafka record batches back to back) and, once sealed,
-//! `<first offset>.index`; of the newest segments `<first offset>.snapshot`; after a clean close `checkpoint`; and
-//! `bounds` once the log does not begin where its first segment does. Only the `.log` files and `bounds` are needed: the
-//! others are rebuilt from them. `must-reach` is there while the log lacks what a journal knew of, and `<offset>.spare`
-//! is the file of a removed segment, kept for a later one.
+//! A directory holds, per segment, `<first offset>.log` (Kafka record batches back to back) and, once sealed, `<first
+//! offset>.index`; of the newest segments `<first offset>.snapshot`; after a clean close `checkpoint`; and `bounds`
+//! once the log does not begin where its first segment does. Only the `.log` files and `bounds` are needed: the others
+//! are rebuilt from them. `must-reach` is there while the log lacks what a journal knew of, and `<offset>.spare` is the
+//! file of a removed segment, kept for a later one.
 
 pub mod cache;
 pub mod clean;

@@ -1,8 +1,8 @@
 //! What a log must hold before it may open: batches that a journal knew of and that are missing.
 //!
-//! Journals are emptied after their replay. A log that then lacks something keeps what it was asked for in a file in its
-//! directory, so that no later start takes what is left for all there was. The file goes when the log has everything,
-//! or with a repair.
+//! Journals are emptied after their replay. A log that then lacks something keeps what it was asked for in a file in
+//! its directory, so that no later start takes what is left for all there was. The file goes when the log has
+//! everything, or with a repair.
 //!
 //! *Owns*: the form of the file. *Never*: decides whether a log opens. *Runs on*: the core that owns the partition.
 

@@ -22,8 +22,8 @@ pub(super) struct Wanted {
     asked: Offset,
     /// The same, or an offset behind batches without records.
     from: Offset,
-    /// Batches without records, which compaction leaves, are passed over as long as others follow: some consumers take a
-    /// reply with nothing else for one that was too small.
+    /// Batches without records, which compaction leaves, are passed over as long as others follow: some consumers take
+    /// a reply with nothing else for one that was too small.
     skips_empty: bool,
     pub(super) until: Offset,
     pub(super) bytes_max: usize,

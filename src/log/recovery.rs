@@ -4,8 +4,8 @@
 //! place on, scan. The first batch that does not fit ends the log: the rest of its file is cut, later segments are
 //! put aside (their batches followed on some that are gone). Every step can be interrupted and done again.
 //!
-//! What lies below the log's start (`bounds`) is none of it: a missing file is no damage, and one that is left goes. When
-//! the batches end before the start, as they may after a power loss, the log is empty and begins there.
+//! What lies below the log's start (`bounds`) is none of it: a missing file is no damage, and one that is left goes.
+//! When the batches end before the start, as they may after a power loss, the log is empty and begins there.
 //!
 //! A crash takes only what was not synced, and a checkpoint, a snapshot or the journal tells what was. Where more is
 //! missing the files are damaged, and the log does not open: nothing of it is cut, and no offset given twice. What the

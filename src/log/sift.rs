@@ -64,8 +64,8 @@ struct Verdict {
     tombstones: bool,
 }
 
-/// Enters the keys of a batch's records from `from` on. What cannot be read has none. Gives what it took, or `None` when
-/// there is no room.
+/// Enters the keys of a batch's records from `from` on. What cannot be read has none. Gives what it took, or `None`
+/// when there is no room.
 pub(super) fn map_keys(batch: &Bytes, header: &BatchHeader, from: Offset, keys: &mut Keys) -> Option<usize> {
     if header.is_control() || header.is_transactional() || header.records_count == 0 {
         return Some(0);
@@ -217,8 +217,8 @@ fn sealed(mut header: BatchHeader, records: Bytes) -> Kept {
 }
 
 impl Kept {
-    /// The same, but it spans all offsets up to `next`: what followed is gone. Sequences are told from the span, so this
-    /// is `false`, and nothing is changed, where a producer has them.
+    /// The same, but it spans all offsets up to `next`: what followed is gone. Sequences are told from the span, so
+    /// this is `false`, and nothing is changed, where a producer has them.
     pub(super) fn widen(&mut self, next: Offset) -> bool {
         let header = &self.header;
         if header.has_producer() || header.is_control() || header.is_transactional() {

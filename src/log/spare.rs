@@ -1,8 +1,8 @@
 //! The file of a removed segment, kept to become a later segment of the same log.
 //!
-//! A sync of what lies in space that was written before costs the device's flush. Where space was only reserved, the file
-//! system has to make durable besides that it is written now, and the device is slower at what is new to it (figures:
-//! tuning.md). So a log whose segments are synced while somebody waits keeps one file that it would delete.
+//! A sync of what lies in space that was written before costs the device's flush. Where space was only reserved, the
+//! file system has to make durable besides that it is written now, and the device is slower at what is new to it
+//! (figures: tuning.md). So a log whose segments are synced while somebody waits keeps one file that it would delete.
 //!
 //! Behind the newest batches of such a segment lie whole batches of the earlier one. Their offsets are below those that
 //! belong there, and recovery takes a batch only if it goes on where the one before ended. That is all that tells them

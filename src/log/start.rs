@@ -46,8 +46,8 @@ impl Log {
         self.start
     }
 
-    /// The log is to begin at `to`, which is safe, or where it begins if that is later. [`Log::start`] says so when it is
-    /// durable; else [`LogEvent::StartFailed`] follows.
+    /// The log is to begin at `to`, which is safe, or where it begins if that is later. [`Log::start`] says so when it
+    /// is durable; else [`LogEvent::StartFailed`] follows.
     pub fn move_start(&mut self, to: Offset, now: Now, out: &mut LogOut) {
         assert!(to <= self.safe_end(), "only what is safe is deleted");
         self.want_bounds(Bounds { start: to, ..Bounds::default() }, now, out);

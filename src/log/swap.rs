@@ -1,7 +1,7 @@
 //! Putting a compacted segment in the place of those it was made of, so that a crash leaves the ones or the other.
 //!
-//! The file is complete and durable as `.cleaned`. Renamed to `.swap` it counts: its name says which offsets it spans, and
-//! recovery finishes what follows. From then on reads go to it. The old files are deleted, then it gets its name.
+//! The file is complete and durable as `.cleaned`. Renamed to `.swap` it counts: its name says which offsets it spans,
+//! and recovery finishes what follows. From then on reads go to it. The old files are deleted, then it gets its name.
 //!
 //! *Owns*: the order of these steps, and the reads that wait for them. *Never*: has a read on the old files and one on
 //! the new at a time. *Runs on*: the core that owns the partition.

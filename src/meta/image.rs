@@ -1,7 +1,7 @@
 //! The metadata as it stands: what the records applied so far add up to.
 //!
-//! *Owns*: topics by id and by name, what was set of anything, the cluster's id, the next producer id. *Never*: changes but by a record.
-//! *Runs on*: every core, one each; they are equal after the same records.
+//! *Owns*: topics by id and by name, what was set of anything, the cluster's id, the next producer id. *Never*: changes
+//! but by a record. *Runs on*: every core, one each; they are equal after the same records.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -190,7 +190,8 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// What direct I/O on a file must be aligned to. The kernel says since Linux 6.1 (`statx`); older ones and some file systems say nothing.
+/// What direct I/O on a file must be aligned to. The kernel says since Linux 6.1 (`statx`); older ones and some file
+/// systems say nothing.
 pub fn direct_io_alignment(file: &File) -> Option<u32> {
     let mut answer = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: the empty path names the descriptor itself, and `answer` is the structure the kernel fills.

@@ -98,8 +98,8 @@ fn view(log: &Log, kind: &str, columns_max: usize) -> StageView {
     }
 }
 
-/// The mean with everything in the first bucket taken for nothing: most requests spend no time in most stages, and half a
-/// bucket for each stage would come to more than many a request takes.
+/// The mean with everything in the first bucket taken for nothing: most requests spend no time in most stages, and half
+/// a bucket for each stage would come to more than many a request takes.
 fn mean_ns(histogram: &Packed) -> f64 {
     let told_apart = histogram.buckets().filter(|bucket| bucket.lowest > 0);
     let middle = |bucket: Bucket| (bucket.lowest as f64 + bucket.highest as f64 + 1.0) / 2.0;

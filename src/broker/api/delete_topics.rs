@@ -1,4 +1,5 @@
-//! DeleteTopics (API 20, versions 1–6): by name, or by id from version 6; answered when every core has removed its part.
+//! DeleteTopics (API 20, versions 1–6): by name, or by id from version 6; answered when every core has removed its
+//! part.
 //!
 //! *Owns*: the form of order and answer. *Never*: decides. *Runs on*: the core whose client asked.
 

@@ -1,5 +1,5 @@
-//! DescribeLogDirs (API 35, versions 1–4): the data directory, how large each partition in it is, and how much space its
-//! volume has (KIP-113, KIP-827).
+//! DescribeLogDirs (API 35, versions 1–4): the data directory, how large each partition in it is, and how much space
+//! its volume has (KIP-113, KIP-827).
 //!
 //! On a per-core listener each core tells of the partitions it owns, as the broker it is shown as.
 //!

@@ -1,4 +1,5 @@
-//! DescribeQuorum (API 55, versions 0–2): who decides on metadata, which is this broker alone (KIP-595, KIP-836, KIP-853).
+//! DescribeQuorum (API 55, versions 0–2): who decides on metadata, which is this broker alone (KIP-595, KIP-836,
+//! KIP-853).
 //!
 //! *Owns*: the form of the answer. *Never*: decides. *Runs on*: the core whose client asked.
 

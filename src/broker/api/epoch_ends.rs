@@ -1,4 +1,5 @@
-//! OffsetForLeaderEpoch (API 23, versions 2–4): where an epoch ended, so that a client notices a truncated log (KIP-320).
+//! OffsetForLeaderEpoch (API 23, versions 2–4): where an epoch ended, so that a client notices a truncated log
+//! (KIP-320).
 //!
 //! *Owns*: the reply under construction. *Never*: looks into a log. *Runs on*: the core whose client asked.
 

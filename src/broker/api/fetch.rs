@@ -1,8 +1,8 @@
 //! Fetch (API 1, versions 4–18).
 //!
 //! A fetch goes in rounds. A round reads, each on its owner's core, the partitions that the request names, or those of
-//! its session that are due; if there are too few bytes and time is left, the fetch parks until a partition changes, and
-//! the next round begins. Nothing that was read is kept while parked.
+//! its session that are due; if there are too few bytes and time is left, the fetch parks until a partition changes,
+//! and the next round begins. Nothing that was read is kept while parked.
 //!
 //! Watches say that a partition changes. Those of a fetch without a session are taken back when it goes on; those of a
 //! session stay until they have served, so that a partition at rest costs nothing (see `fetch_rows`).

@@ -2,8 +2,8 @@
 //!
 //! The first such request makes `__consumer_offsets`, and waits for it.
 //!
-//! *Owns*: the form of the answer, and how `__consumer_offsets` is made. *Never*: coordinates. *Runs on*: the core whose
-//! client asked.
+//! *Owns*: the form of the answer, and how `__consumer_offsets` is made. *Never*: coordinates. *Runs on*: the core
+//! whose client asked.
 
 use crate::base::ids::CoreId;
 use crate::base::names::CONSUMER_OFFSETS;

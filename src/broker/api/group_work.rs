@@ -1,7 +1,7 @@
 //! Requests about groups, while the coordinators of their groups answer.
 //!
-//! *Owns*: who is asked what, and when a request has all its answers. *Never*: decides about a group. *Runs on*: the core
-//! whose client asked.
+//! *Owns*: who is asked what, and when a request has all its answers. *Never*: decides about a group. *Runs on*: the
+//! core whose client asked.
 
 use crate::base::slab::Key;
 use crate::broker::api::{

@@ -1,4 +1,5 @@
-//! Metadata (API 3, versions 0–13): brokers, topics and who leads their partitions, as the client's listener shows them.
+//! Metadata (API 3, versions 0–13): brokers, topics and who leads their partitions, as the client's listener shows
+//! them.
 //!
 //! A topic that does not exist is created on first use where settings and client allow; the reply waits for it, so
 //! that the client's next request finds it.

@@ -3,7 +3,8 @@
 //! `require_stable` asks for a retry where a transaction may still change an offset. There are none, so every offset
 //! is stable.
 //!
-//! *Owns*: the form of the reply, and topic ids in it. *Never*: keeps an offset. *Runs on*: the core whose client asked.
+//! *Owns*: the form of the reply, and topic ids in it. *Never*: keeps an offset. *Runs on*: the core whose client
+//! asked.
 
 use crate::broker::api::group_work::{self, GroupReply};
 use crate::broker::api::{self, key};

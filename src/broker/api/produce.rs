@@ -3,7 +3,8 @@
 //! Each partition of a request is appended by the core that owns it; the reply leaves when the last of them is
 //! answered. With one replica acks=1 and acks=all wait for the same write.
 //!
-//! *Owns*: what a Produce request and its reply say. *Never*: looks into a batch. *Runs on*: the core whose client asked.
+//! *Owns*: what a Produce request and its reply say. *Never*: looks into a batch. *Runs on*: the core whose client
+//! asked.
 
 use crate::base::ids::{PartitionIndex, TopicId};
 use crate::base::names;

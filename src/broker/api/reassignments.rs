@@ -1,5 +1,5 @@
-//! AlterPartitionReassignments (API 45, versions 0–1) and ListPartitionReassignments (API 46, version 0): with one broker
-//! every partition is where it can be, and none is on its way (KIP-455).
+//! AlterPartitionReassignments (API 45, versions 0–1) and ListPartitionReassignments (API 46, version 0): with one
+//! broker every partition is where it can be, and none is on its way (KIP-455).
 //!
 //! *Owns*: the form of the answers. *Never*: moves a partition. *Runs on*: the core whose client asked.
 

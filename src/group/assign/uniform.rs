@@ -5,7 +5,8 @@
 //! by no more than one. With one pool, which is when all members subscribe to the same, that moves the fewest
 //! partitions possible. With several a move in one pool may make room in another, so they are gone through again.
 //!
-//! *Owns*: the balance. *Never*: moves a partition that need not move in its pool. *Runs on*: the core that coordinates the group.
+//! *Owns*: the balance. *Never*: moves a partition that need not move in its pool. *Runs on*: the core that coordinates
+//! the group.
 
 use std::collections::{BTreeMap, BTreeSet};
 

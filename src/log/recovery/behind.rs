@@ -1,7 +1,7 @@
 //! The file's end at recovery: the last block is read again, what lies behind the log goes, and the file is synced.
 //!
-//! *Owns*: what of a file may stay behind the end of its log. *Never*: decides where a log ends. *Runs on*: the core that
-//! owns the partition.
+//! *Owns*: what of a file may stay behind the end of its log. *Never*: decides where a log ends. *Runs on*: the core
+//! that owns the partition.
 
 use super::{Next, Recovery, Stage};
 use crate::base::bug::{self, Bug};
