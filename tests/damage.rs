@@ -29,8 +29,10 @@ const DAMAGED: &str = "damaged";
 
 const TIME_MS: i64 = 1_700_000_000_000;
 
-/// Small segments, so that there are some of every kind, and a small cache, so that most reads go to the files.
-const ARGUMENTS: [&str; 6] = ["--cores", "1", "--log-segment-bytes", "262144", "--tail-cache-bytes", "1048576"];
+/// Small segments, so that there are some of every kind, and a small cache, so that most reads go to the files. The
+/// records say that they are years old.
+const ARGUMENTS: [&str; 7] =
+    ["--cores", "1", "--log-segment-bytes", "262144", "--tail-cache-bytes", "1048576", "--log-retention-ms=-1"];
 
 /// A data directory with a few segments of the topic that is to be damaged, left by a stop or by a kill.
 fn left(dir: &Path, clean: bool) -> Witness {

@@ -470,8 +470,9 @@ fn assert_served(client: &mut Client) {
 }
 
 fn start(dir: &Path) -> Broker {
-    // Small segments and few cached bytes, so that all ways to read are gone.
-    Broker::start_quiet(dir, &["--cores", "2", "--log-segment-bytes", "262144", "--tail-cache-bytes", "1048576"])
+    // Small segments and few cached bytes, so that all ways to read are gone. The records say that they are years old.
+    let arguments = ["--cores=2", "--log-segment-bytes=262144", "--tail-cache-bytes=1048576", "--log-retention-ms=-1"];
+    Broker::start_quiet(dir, &arguments)
 }
 
 #[test]

@@ -167,7 +167,12 @@ pub fn settings(rng: &mut Rng, durable: bool) -> Vec<String> {
     let cores = 1 + rng.below(processors.min(4));
     let segment_bytes = (1 + rng.below(4)) << 20;
     let durability = if durable { DURABLE[rng.below(DURABLE.len() as u64) as usize] } else { &["--durability=write"] };
-    let settings = [format!("--cores={cores}"), format!("--log-segment-bytes={segment_bytes}")];
+    // The records say that they are years old.
+    let settings = [
+        "--log-retention-ms=-1".to_owned(),
+        format!("--cores={cores}"),
+        format!("--log-segment-bytes={segment_bytes}"),
+    ];
     settings.into_iter().chain(durability.iter().map(|flag| (*flag).to_owned())).collect()
 }
 
