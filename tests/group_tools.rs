@@ -251,6 +251,9 @@ fn the_groups_of_all_cores_are_found_through_each_listener() {
 fn brokers_of_others_are_asked_each_for_what_it_leads() {
     let cluster = MockCluster::new(3).expect("brokers");
     cluster.create_topic("orders", 6, 3).expect("a topic");
+    for partition in 0..6 {
+        cluster.partition_leader("orders", partition, Some(1 + partition % 3)).expect("a leader");
+    }
     let at = cluster.bootstrap_servers();
     let (producer, acked) = kafka::producer(&at, &[]);
     let records: Vec<kafka::Sent> = (0..6).map(|partition| kafka::Sent::plain(partition, b"value".to_vec())).collect();
