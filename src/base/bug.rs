@@ -31,8 +31,6 @@ pub enum Bug {
     CommitMetaBeforeSync,
     /// A replay leaves some of the journal's entries out.
     ForgetJournalEntry,
-    /// A replay empties the journals before the segments it wrote to are synced.
-    SkipRedoSync,
     /// The journal lets go of what its segment has, but not durably.
     FlushBeforeSync,
     /// The journal writes over what is not needed before a header says so.
@@ -57,7 +55,6 @@ impl Bug {
         Bug::StoreDuplicates,
         Bug::CommitMetaBeforeSync,
         Bug::ForgetJournalEntry,
-        Bug::SkipRedoSync,
         Bug::FlushBeforeSync,
         Bug::ReuseJournalSpace,
         Bug::ForgetMustReach,

@@ -13,7 +13,6 @@ use bytes::Bytes;
 
 use super::replay::{Asked, Damage, Loss, ReplayOp, remedies};
 use crate::base::bounds::{BOUNDS_NAME, Bounds};
-use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::ids::{Offset, PartitionIndex, TopicId};
 use crate::base::layout::{segment_base, segment_name};
@@ -408,9 +407,6 @@ impl RowRedo {
     }
 
     fn sync(&mut self) -> Step {
-        if bug::on(Bug::SkipRedoSync) {
-            return self.close();
-        }
         self.stage = Stage::Syncing;
         Step::Ask(DiskOp::Sync { file: self.file })
     }

@@ -22,7 +22,7 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         Bug::TakeStaleBatches => (Kind::Retention, Some(Promise::Flushed)),
         Bug::IgnoreFailedSync => (Kind::Disk, Some(Promise::Flushed)),
         Bug::SkipSealSync => (Kind::Rolls, Some(Promise::Written)),
-        Bug::SkipRedoSync | Bug::FlushBeforeSync | Bug::ReuseJournalSpace => (Kind::Rolls, Some(Promise::Synced)),
+        Bug::FlushBeforeSync | Bug::ReuseJournalSpace => (Kind::Rolls, Some(Promise::Synced)),
         Bug::ReuseOffset | Bug::StoreDuplicates => (Kind::Net, None),
         // Those in which a journal is damaged and the broker was killed.
         Bug::ForgetMustReach => return rot::plan(6 * seed + 5),
