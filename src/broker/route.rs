@@ -9,6 +9,7 @@ use crate::broker::effect::ListenerKind;
 use crate::broker::message::TopicPartition;
 use crate::broker::shard::Shard;
 use crate::config::Address;
+use crate::meta::Topic;
 
 /// Core ids of one node fit below this on per-core listeners: broker id = node × 1000 + core.
 pub const CORE_IDS_PER_NODE: i32 = 1000;
@@ -19,6 +20,19 @@ pub fn owner(of: TopicPartition, cores: u16) -> CoreId {
     assert!(of.partition.0 >= 0);
     let spread = u64::from(crc32(&of.topic.0)) + of.partition.0 as u64;
     CoreId((spread % u64::from(cores)) as u16)
+}
+
+/// A partition that a client names by its index, if the topic has it.
+pub fn partition_of(topic: &Topic, index: i32) -> Option<TopicPartition> {
+    (0..topic.partitions)
+        .contains(&index)
+        .then_some(TopicPartition { topic: topic.id, partition: PartitionIndex(index) })
+}
+
+/// All partitions of a topic, from 0 on.
+pub fn partitions_of(topic: &Topic) -> impl Iterator<Item = TopicPartition> + use<> {
+    let id = topic.id;
+    (0..topic.partitions).map(move |index| TopicPartition { topic: id, partition: PartitionIndex(index) })
 }
 
 /// A broker as one kind of listener shows it.

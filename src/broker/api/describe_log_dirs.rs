@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 
 use crate::base::disk::{DiskDone, DiskOp, DiskResult};
-use crate::base::ids::PartitionIndex;
 use crate::base::slab::Key;
 use crate::broker::api::{self, key};
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::job::{Job, Work};
 use crate::broker::message::TopicPartition;
+use crate::broker::route;
 use crate::broker::shard::{Request, Shard};
 use crate::broker::survey::{Survey, Surveyed};
 use crate::wire::errors::ErrorCode;
@@ -37,20 +37,13 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
         return;
     };
     let mut wanted: Vec<TopicPartition> = match &asked.topics {
-        None => {
-            let all = shard.image.topics().map(|topic| (topic.id, topic.partitions));
-            all.flat_map(|(topic, count)| {
-                (0..count).map(move |index| TopicPartition { topic, partition: PartitionIndex(index) })
-            })
-            .collect()
-        }
+        None => shard.image.topics().flat_map(route::partitions_of).collect(),
         Some(topics) => {
             // What is not here is left out, as in Kafka.
             let known = topics.iter().filter_map(|asked| Some((shard.image.topic(&asked.topic)?, asked)));
             known
                 .flat_map(|(topic, asked)| {
-                    let there = asked.partitions.iter().filter(|index| (0..topic.partitions).contains(*index));
-                    there.map(|index| TopicPartition { topic: topic.id, partition: PartitionIndex(*index) })
+                    asked.partitions.iter().filter_map(|index| route::partition_of(topic, *index))
                 })
                 .collect()
         }

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::ids::PartitionIndex;
 use crate::base::slab::Key;
 use crate::broker::api::{self, key};
 use crate::broker::effect::Effects;
 use crate::broker::job::{Job, Work};
 use crate::broker::message::TopicPartition;
+use crate::broker::route;
 use crate::broker::shard::{Request, Shard};
 use crate::broker::survey::{Survey, Surveyed};
 use crate::log::log::ActiveProducer;
@@ -34,12 +34,11 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let mut work =
         DescribeProducersWork { reply: DescribeProducersResponse::default(), places: BTreeMap::new(), waiting: 0 };
     for topic in &asked.topics {
-        let known = shard.image.topic(&topic.name).map(|topic| (topic.id, topic.partitions));
+        let known = shard.image.topic(&topic.name);
         let mut rows = Vec::with_capacity(topic.partition_indexes.len());
         for &partition_index in &topic.partition_indexes {
             let mut row = PartitionResponse { partition_index, ..PartitionResponse::default() };
-            let of = known.filter(|(_, count)| (0..*count).contains(&partition_index));
-            let of = of.map(|(topic, _)| TopicPartition { topic, partition: PartitionIndex(partition_index) });
+            let of = known.and_then(|known| route::partition_of(known, partition_index));
             let refused = match of {
                 None => Some(ErrorCode::UnknownTopicOrPartition),
                 Some(of) if !shard.leads(asker.listener, shard.owner(of.topic, of.partition)) => {

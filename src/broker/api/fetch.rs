@@ -12,7 +12,7 @@
 //!
 //! *Owns*: when a fetch is answered, and with what. *Never*: reads a log. *Runs on*: the core whose client asked.
 
-use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex};
+use crate::base::ids::{CoreId, LeaderEpoch, Offset};
 use crate::base::limits;
 use crate::base::slab::Key;
 use crate::base::stage::{Stage, Timed, Trace};
@@ -23,6 +23,7 @@ use crate::broker::api::{self, key, metadata};
 use crate::broker::effect::Effects;
 use crate::broker::job::{Asker, Job, Work};
 use crate::broker::message::{ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition, WatchEntry};
+use crate::broker::route;
 use crate::broker::shard::{DeadlineKey, Request, Shard, Todo};
 use crate::broker::shutdown::Life;
 use crate::meta::quota::QuotaKey;
@@ -223,13 +224,8 @@ fn target(shard: &Shard, asker: Asker, row: Option<Key>, wanted: Wanted) -> Targ
     } else {
         shard.image.topic(&wanted.topic).ok_or(ErrorCode::UnknownTopicOrPartition)
     };
-    let of = topic.and_then(|topic| {
-        if (0..topic.partitions).contains(&wanted.partition) {
-            Ok(TopicPartition { topic: topic.id, partition: PartitionIndex(wanted.partition) })
-        } else {
-            Err(ErrorCode::UnknownTopicOrPartition)
-        }
-    });
+    let of =
+        topic.and_then(|topic| route::partition_of(topic, wanted.partition).ok_or(ErrorCode::UnknownTopicOrPartition));
     let refused = |error, of: Option<TopicPartition>, wanted| Target {
         owner: of.map_or(CoreId(0), |of| shard.owner(of.topic, of.partition)),
         row,

@@ -2,13 +2,12 @@
 //!
 //! *Owns*: the form of the reply. *Never*: knows a group. *Runs on*: the core whose client asked.
 
-use crate::base::ids::PartitionIndex;
 use crate::base::names::CONSUMER_OFFSETS;
 use crate::broker::api::group_work::{self, GroupReply};
 use crate::broker::api::{self, key};
 use crate::broker::effect::Effects;
 use crate::broker::job::Asker;
-use crate::broker::message::TopicPartition;
+use crate::broker::route;
 use crate::broker::shard::{Request, Shard};
 use crate::group::ask::{Answer, Ask, ListFilter};
 use crate::wire::messages::list_groups::{ListGroupsRequest, ListGroupsResponse};
@@ -19,10 +18,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
         states: asked.states_filter.iter().map(ToString::to_string).collect(),
         types: asked.types_filter.iter().map(ToString::to_string).collect(),
     };
-    let topic = shard.image.topic(CONSUMER_OFFSETS).map(|topic| (topic.id, topic.partitions));
-    let of = topic.into_iter().flat_map(|(topic, count)| {
-        (0..count).map(move |partition| TopicPartition { topic, partition: PartitionIndex(partition) })
-    });
+    let of = shard.image.topic(CONSUMER_OFFSETS).into_iter().flat_map(route::partitions_of);
     let shown = of.filter(|of| shard.leads(request.asker.listener, shard.owner(of.topic, of.partition)));
     let asks = shown.map(|of| (Some(of), Ask::ListGroups(filter.clone()))).collect();
     group_work::ask_at(shard, &request, GroupReply::ListGroups, asks, effects);

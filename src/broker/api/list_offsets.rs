@@ -2,13 +2,15 @@
 //!
 //! *Owns*: the reply under construction. *Never*: looks into a log. *Runs on*: the core whose client asked.
 
-use crate::base::ids::{LeaderEpoch, PartitionIndex};
+use crate::base::ids::LeaderEpoch;
 use crate::base::slab::Key;
+use crate::broker::api::questions::{Awaited, Questions};
 use crate::broker::api::{self, key};
 use crate::broker::effect::Effects;
 use crate::broker::job::{Job, Work};
-use crate::broker::message::{Answer, Question, ShardMessage, TopicPartition};
+use crate::broker::message::{Answer, Question, TopicPartition};
 use crate::broker::reads;
+use crate::broker::route;
 use crate::broker::shard::{Request, Shard};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::list_offsets::{
@@ -19,51 +21,42 @@ use crate::wire::messages::list_offsets::{
 #[derive(Debug)]
 pub struct ListOffsetsWork {
     reply: ListOffsetsResponse,
-    /// For each asked partition, in order: its topic and place in the reply.
-    places: Vec<(usize, usize)>,
-    waiting: usize,
+    awaited: Awaited,
 }
 
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let asker = request.asker;
     let Some(asked) = api::decode::<ListOffsetsRequest>(shard, &mut request, "ListOffsets", effects) else { return };
-    let mut work = ListOffsetsWork { reply: ListOffsetsResponse::default(), places: Vec::new(), waiting: 0 };
-    let mut questions = Vec::new();
+    let mut reply = ListOffsetsResponse::default();
+    let mut questions = Questions::default();
     for topic in &asked.topics {
-        let known = shard.image.topic(&topic.name).map(|topic| (topic.id, topic.partitions));
-        let at_topic = work.reply.topics.len();
+        let known = shard.image.topic(&topic.name);
+        let at_topic = reply.topics.len();
         let mut rows = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let mut row = empty_row(partition);
-            match known {
-                Some((id, count)) if (0..count).contains(&partition.partition_index) => {
-                    let of = TopicPartition { topic: id, partition: PartitionIndex(partition.partition_index) };
+            match known.and_then(|known| route::partition_of(known, partition.partition_index)) {
+                Some(of) => {
                     row.error_code = early_error(shard, asker.listener, asker.version, partition, of).code();
                     if row.error_code == ErrorCode::None.code() {
-                        questions.push((work.places.len() as u32, of, question(partition)));
-                        work.places.push((at_topic, rows.len()));
+                        questions.add((at_topic, rows.len()), of, question(partition));
                     }
                 }
-                _ => row.error_code = ErrorCode::UnknownTopicOrPartition.code(),
+                None => row.error_code = ErrorCode::UnknownTopicOrPartition.code(),
             }
             rows.push(row);
         }
-        work.reply.topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions: rows });
+        reply.topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions: rows });
     }
     if questions.is_empty() {
-        return shard.reply(key::LIST_OFFSETS, asker, &work.reply, effects);
+        return shard.reply(key::LIST_OFFSETS, asker, &reply, effects);
     }
-    work.waiting = questions.len();
-    let job = shard.add_job(asker, Work::ListOffsets(work));
-    for (at, to, question) in questions {
-        let owner = shard.owner(to.topic, to.partition);
-        shard.send(owner, ShardMessage::Ask { job, at, to, question }, effects);
-    }
+    questions.ask(shard, asker, |awaited| Work::ListOffsets(ListOffsetsWork { reply, awaited }), effects);
 }
 
 pub(in crate::broker) fn on_answer(shard: &mut Shard, job: Key, at: u32, answer: Answer, effects: &mut Effects) {
     let Some(Job { work: Work::ListOffsets(work), .. }) = shard.jobs.get_mut(job) else { return };
-    let (topic, place) = work.places[at as usize];
+    let (topic, place) = work.awaited.on_answer(at);
     let row = &mut work.reply.topics[topic].partitions[place];
     match answer {
         Answer::Error(error) => row.error_code = error.code(),
@@ -74,8 +67,7 @@ pub(in crate::broker) fn on_answer(shard: &mut Shard, job: Key, at: u32, answer:
         }
         Answer::EpochEnd { .. } | Answer::LogStart { .. } => unreachable!("ListOffsets asks for offsets"),
     }
-    work.waiting -= 1;
-    if work.waiting > 0 {
+    if !work.awaited.is_over() {
         return;
     }
     let Some(Job { asker, work: Work::ListOffsets(work) }) = shard.jobs.remove(job) else { return };

@@ -36,6 +36,7 @@ pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod produce;
+pub mod questions;
 pub mod reassignments;
 
 use crate::base::slab::Key;

@@ -3,9 +3,9 @@
 //!
 //! *Owns*: the form of the answers. *Never*: moves a partition. *Runs on*: the core whose client asked.
 
-use crate::base::ids::PartitionIndex;
 use crate::broker::api::{self, key};
 use crate::broker::effect::{Effects, ListenerKind};
+use crate::broker::route;
 use crate::broker::shard::{Request, Shard};
 use crate::meta::Topic;
 use crate::wire::errors::ErrorCode;
@@ -58,13 +58,13 @@ fn check(
     topic: Option<&Topic>,
     wish: &ReassignablePartition,
 ) -> Result<(), (ErrorCode, String)> {
-    let Some(topic) = topic.filter(|topic| (0..topic.partitions).contains(&wish.partition_index)) else {
+    let Some(of) = topic.and_then(|topic| route::partition_of(topic, wish.partition_index)) else {
         return Err((ErrorCode::UnknownTopicOrPartition, "There is no such partition.".into()));
     };
     let Some(replicas) = &wish.replicas else {
         return Err((ErrorCode::NoReassignmentInProgress, "The partition is not being moved.".into()));
     };
-    let here = shard.shown_leader(listener, topic.id, PartitionIndex(wish.partition_index));
+    let here = shard.shown_leader(listener, of.topic, of.partition);
     if *replicas == [here.0] {
         return Ok(());
     }
