@@ -56,7 +56,6 @@ pub enum ShardMessage {
         at: u32,
         answer: Answer,
     },
-    /// To the coordinators on this core; each is answered by its own row of [`ShardMessage::GroupAnswers`].
     /// A question to the owner of these partitions; answered by [`ShardMessage::Surveyed`].
     Survey {
         job: Key,
@@ -69,6 +68,7 @@ pub enum ShardMessage {
     },
     /// What clients with quotas have used on the sending core since the last time.
     QuotaUsed(Vec<(Bucket, f64)>),
+    /// To the coordinators on this core; each is answered by its own row of [`ShardMessage::GroupAnswers`].
     GroupAsks(Vec<GroupAsk>),
     GroupAnswers(Vec<(Ticket, GroupAnswer)>),
     /// To core 0: decide on a change of metadata; answered by [`ShardMessage::Controlled`].
