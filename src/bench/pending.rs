@@ -113,19 +113,13 @@ impl PendingBatch {
         }
         let records = i32::try_from(self.due_ns.len()).expect("a batch is bounded by its bytes");
         let header = BatchHeader {
-            base_offset: 0,
             batch_length: i32::try_from(self.bytes.len() - LOG_OVERHEAD_BYTES).expect("bounded by a setting"),
-            partition_leader_epoch: -1,
-            magic: 2,
-            crc: 0,
             attributes: compression.id(),
             last_offset_delta: records - 1,
             base_timestamp: self.base_wall_ms,
             max_timestamp: self.max_wall_ms,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
             records_count: records,
+            ..BatchHeader::EMPTY
         };
         self.bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
     }

@@ -234,18 +234,9 @@ impl Kept {
         let span = i32::try_from(next.0 - from.0 - 1).expect("a segment's offsets fit 31 bits");
         let header = BatchHeader {
             base_offset: from.0,
-            batch_length: 0,
             partition_leader_epoch: epoch.0,
-            magic: 2,
-            crc: 0,
-            attributes: 0,
             last_offset_delta: span,
-            base_timestamp: -1,
-            max_timestamp: -1,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
-            records_count: 0,
+            ..BatchHeader::EMPTY
         };
         sealed(header, Bytes::new())
     }

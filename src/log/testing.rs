@@ -28,12 +28,7 @@ use super::testdisk::{Crash, TestDisk};
 /// A header of `count` records by a producer.
 pub(super) fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) -> BatchHeader {
     BatchHeader {
-        base_offset: 0,
-        batch_length: 49,
         partition_leader_epoch: 0,
-        magic: 2,
-        crc: 0,
-        attributes: 0,
         last_offset_delta: count - 1,
         base_timestamp: 0,
         max_timestamp: 0,
@@ -41,6 +36,7 @@ pub(super) fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) ->
         producer_epoch: epoch,
         base_sequence: sequence,
         records_count: count,
+        ..BatchHeader::EMPTY
     }
 }
 

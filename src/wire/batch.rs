@@ -62,6 +62,23 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
+    /// Of a batch that holds nothing, nobody has numbered and no producer has stamped. It has no checksum either.
+    pub const EMPTY: BatchHeader = BatchHeader {
+        base_offset: 0,
+        batch_length: (HEADER_BYTES - LOG_OVERHEAD_BYTES) as i32,
+        partition_leader_epoch: -1,
+        magic: MAGIC,
+        crc: 0,
+        attributes: 0,
+        last_offset_delta: -1,
+        base_timestamp: NONE,
+        max_timestamp: NONE,
+        producer_id: NONE,
+        producer_epoch: -1,
+        base_sequence: -1,
+        records_count: 0,
+    };
+
     /// The fields at the start of `bytes`, as they are: nothing is checked but that there are enough bytes.
     #[inline]
     pub fn read(bytes: &[u8]) -> Option<BatchHeader> {

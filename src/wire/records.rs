@@ -149,21 +149,7 @@ pub struct BatchBuilder {
 
 impl BatchBuilder {
     pub fn new(compression: Compression) -> BatchBuilder {
-        let header = BatchHeader {
-            base_offset: 0,
-            batch_length: 0,
-            partition_leader_epoch: -1,
-            magic: 2,
-            crc: 0,
-            attributes: compression.id(),
-            last_offset_delta: -1,
-            base_timestamp: -1,
-            max_timestamp: -1,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
-            records_count: 0,
-        };
+        let header = BatchHeader { attributes: compression.id(), ..BatchHeader::EMPTY };
         BatchBuilder { compression, header, records: Vec::new(), scratch: Vec::new() }
     }
 
