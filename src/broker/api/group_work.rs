@@ -5,8 +5,7 @@
 
 use crate::base::slab::Key;
 use crate::broker::api::{
-    consumer_group_describe, delete_groups, describe_groups, group_membership, list_groups, offset_commit,
-    offset_delete, offset_fetch,
+    delete_groups, describe_groups, group_membership, list_groups, offset_commit, offset_delete, offset_fetch,
 };
 use crate::broker::effect::Effects;
 use crate::broker::groups::GroupAsk;
@@ -109,7 +108,7 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
             describe_groups::reply(shard, asker, with_operations, answers, effects);
         }
         GroupReply::DescribeConsumerGroups { with_operations } => {
-            consumer_group_describe::reply(shard, asker, with_operations, answers, effects);
+            describe_groups::reply_consumer(shard, asker, with_operations, answers, effects);
         }
         GroupReply::DeleteGroups(names) => delete_groups::reply(shard, asker, names, answers, effects),
         GroupReply::ListGroups => list_groups::reply(shard, asker, answers, effects),

@@ -5,7 +5,6 @@
 pub mod alter_configs;
 pub mod api_versions;
 pub mod client_quotas;
-pub mod consumer_group_describe;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
@@ -112,7 +111,7 @@ apis! {
     60 DescribeCluster 0..=2 => describe_cluster::handle,
     61 DescribeProducers 0..=0 => describe_producers::handle,
     68 ConsumerGroupHeartbeat 0..=1 => group_membership::handle_consumer_heartbeat,
-    69 ConsumerGroupDescribe 0..=1 => consumer_group_describe::handle,
+    69 ConsumerGroupDescribe 0..=1 => describe_groups::handle_consumer,
     74 ListConfigResources 0..=1 => list_config_resources::handle,
     75 DescribeTopicPartitions 0..=0 => describe_topic_partitions::handle,
 }
