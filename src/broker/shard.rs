@@ -317,7 +317,9 @@ impl Shard {
 
     /// With the time that the client's connection is not read because of its quotas.
     fn encode_reply<M: Message>(&self, api_key: i16, asker: Asker, body: &M) -> Vec<Bytes> {
-        let throttle_ms = self.sessions.muted_ms(asker.to.conn, self.quotas.now());
+        // Where there are no quotas nobody is muted: a change of them unmutes everybody.
+        let may_be_muted = self.image.has_quotas();
+        let throttle_ms = if may_be_muted { self.sessions.muted_ms(asker.to.conn, self.quotas.now()) } else { 0 };
         if throttle_ms == 0 {
             return frame::encode_reply(api_key, asker.version, asker.correlation_id, body);
         }
