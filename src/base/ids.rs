@@ -127,10 +127,11 @@ impl fmt::Debug for TopicId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::rng::Rng;
 
     #[test]
     fn random_topic_ids_are_version_4_and_differ() {
-        let mut rng = crate::base::rng::Rng::new(1);
+        let mut rng = Rng::new(1);
         let a = TopicId::random(&mut rng);
         let b = TopicId::random(&mut rng);
         assert_ne!(a, b);

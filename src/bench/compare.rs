@@ -389,6 +389,7 @@ fn refuse_other_workloads(unnamed: &[Difference]) -> Result<(), Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::histogram::Histogram;
     use crate::bench::bootstrap::testing::Wandering;
     use crate::bench::environment::Environment;
     use crate::bench::result::Counts;
@@ -476,7 +477,7 @@ mod tests {
         for interval in &mut b.result.intervals[..5] {
             interval.invalid = Some("late".to_owned());
             interval.produce = Packed::from(&{
-                let mut histogram = crate::base::histogram::Histogram::of_client();
+                let mut histogram = Histogram::of_client();
                 histogram.record_n(60_000_000_000, 1_000_000);
                 histogram
             });

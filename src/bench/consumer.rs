@@ -30,6 +30,7 @@ use crate::bench::payload::RunTag;
 use crate::bench::tally::Tally;
 use crate::wire::codec::Api;
 use crate::wire::errors::ErrorCode;
+use crate::wire::frame::decode_reply;
 use crate::wire::messages::api_versions::ApiVersionsResponse;
 use crate::wire::messages::fetch::{FetchResponse, PartitionData};
 use crate::wire::messages::list_offsets::ListOffsetsResponse;
@@ -278,13 +279,13 @@ impl Consumer {
         link.retry_at_ns = 0;
         match asked {
             Asked::Offsets { correlation_id, version } => {
-                let (id, reply) = crate::wire::frame::decode_reply(list_offsets::API.key, version, frame)
+                let (id, reply) = decode_reply(list_offsets::API.key, version, frame)
                     .map_err(|why| error(format!("its ListOffsets reply: {why}")))?;
                 check_correlation(id, correlation_id).map_err(error)?;
                 self.on_offsets(at, &reply, now_ns);
             }
             Asked::Records { correlation_id, version } => {
-                let (id, reply) = crate::wire::frame::decode_reply(fetch::API.key, version, frame)
+                let (id, reply) = decode_reply(fetch::API.key, version, frame)
                     .map_err(|why| error(format!("its Fetch reply: {why}")))?;
                 check_correlation(id, correlation_id).map_err(error)?;
                 self.on_records(at, reply, received, now_ns, clock);

@@ -17,6 +17,7 @@ use crate::bench::payload::{Keys, Payload, ValueHead, partition_of_key, stream_i
 use crate::bench::pending::{PendingBatch, Stamp, record_bytes_max};
 use crate::bench::workload::{Partitioner, Workload};
 use crate::wire::batch::HEADER_BYTES;
+use crate::wire::compression::Compression;
 use crate::wire::errors::ErrorCode;
 use crate::wire::frame::{RequestHeader, decode_reply, encode_request};
 use crate::wire::messages::produce::{
@@ -78,7 +79,7 @@ pub struct Producer {
     request_bytes_max: usize,
     buffer_bytes: usize,
     in_flight_max: usize,
-    compression: crate::wire::compression::Compression,
+    compression: Compression,
     partitioner: Partitioner,
     idempotence: Idempotence,
     payload: Payload,

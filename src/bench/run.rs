@@ -17,7 +17,7 @@ use crate::bench::consumer::{Consumer, ConsumerSettings, StartAt};
 use crate::bench::control::{BenchError, Cluster, Control};
 use crate::bench::driver::{self, Plan, Report, Together, WAKE};
 use crate::bench::member::{self, Member, MemberSettings};
-use crate::bench::payload::{Keys, Payload, RunTag};
+use crate::bench::payload::{Keys, Payload, PayloadError, RunTag};
 use crate::bench::producer::{Identity, Producer};
 use crate::bench::progress::{Progress, Standing};
 use crate::bench::result::RunResult;
@@ -137,7 +137,7 @@ fn no_thread(error: std::io::Error) -> BenchError {
 
 /// The producers of each thread, with their numbers over the whole run.
 fn producers(workload: &Workload, version: i16, tag: RunTag) -> Result<Vec<Vec<(u32, Producer)>>, BenchError> {
-    let wrong = |error: crate::bench::payload::PayloadError| BenchError::new(error.to_string());
+    let wrong = |error: PayloadError| BenchError::new(error.to_string());
     let pool = workload.filler().map_err(wrong)?;
     let keys = Keys::new(workload.keys, workload.seed).map_err(wrong)?;
     let threads = workload.threads;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
-use crate::bench::payload::{FillerPool, KeySpread, Keys, PayloadError, Sizes, VALUE_BYTES_MAX};
+use crate::bench::payload::{FillerPool, KeySpread, Keys, PayloadError, Sizes, VALUE_BYTES_MAX, ZIPF_KEYS_MAX};
 use crate::wire::compression::Compression;
 
 /// Records a second that no machine handles: a rate above is a slip of the pen.
@@ -587,9 +587,7 @@ fn keys(text: &str) -> Result<KeySpread, String> {
     };
     // Tried with few, since a large table takes its time.
     let few = match spread {
-        KeySpread::Zipf(count, exponent) if count <= crate::bench::payload::ZIPF_KEYS_MAX => {
-            KeySpread::Zipf(1, exponent)
-        }
+        KeySpread::Zipf(count, exponent) if count <= ZIPF_KEYS_MAX => KeySpread::Zipf(1, exponent),
         other => other,
     };
     Keys::new(few, 0).map_err(|error| error.to_string())?;

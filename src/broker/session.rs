@@ -422,6 +422,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::slab::Slab;
 
     const CONN: ConnId = ConnId(1);
 
@@ -497,7 +498,7 @@ mod tests {
         let mut sessions = sessions(100);
         let mut effects = Effects::default();
         let a = request(&mut sessions, 10);
-        let mut slab = crate::base::slab::Slab::default();
+        let mut slab = Slab::default();
         let job = slab.insert(());
         sessions.set_job(a, job);
         assert_eq!(sessions.admit(CONN, 20), Admission::Read);

@@ -43,6 +43,7 @@ use crate::replica::partition::{AckTo, Acked, DeletionTicket, Follower, Refusal,
 use crate::wire::codec::Message;
 use crate::wire::frame;
 use crate::wire::reader::Reader;
+use crate::wire::text::Text;
 
 /// What each kind of listener advertises.
 #[derive(Clone, Debug)]
@@ -141,7 +142,7 @@ struct Outbox {
 #[derive(Debug)]
 pub struct Request {
     pub asker: Asker,
-    pub client_id: Option<crate::wire::text::Text>,
+    pub client_id: Option<Text>,
     pub body: Reader,
     pub now: Now,
     pub trace: Trace,

@@ -4,6 +4,7 @@ use super::format::{COMMIT_HEAD_BYTES, CommitHead, FileName, RING_START, newest_
 use super::replay::{Loss, Report};
 use super::testing::RING_BYTES;
 use super::world::{Ended, World, dir, replay, replay_as, ring, topic};
+use crate::base::checksum::crc32;
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::{CoreId, Offset, PartitionIndex};
 use crate::base::layout::segment_name;
@@ -260,7 +261,7 @@ fn deleted_topics_and_retired_segments_are_skipped() {
         let ring = ring(&mut world.rig.disk);
         let head = CommitHead::read(&ring[at..]).unwrap();
         ring[at + COMMIT_HEAD_BYTES] ^= 0x40;
-        let sum = crate::base::checksum::crc32(&ring[at + 8..at + head.bytes]).to_le_bytes();
+        let sum = crc32(&ring[at + 8..at + head.bytes]).to_le_bytes();
         ring[at + 4..at + 8].copy_from_slice(&sum);
     }
     let report = replayed(&mut world);
@@ -304,7 +305,7 @@ fn a_journal_that_does_not_belong_here_stops_the_start_and_is_left_alone() {
         |world| {
             let file = world.rig.disk.bytes(&FileName::Journal(CoreId(0)).path());
             file[4] = 2;
-            let sum = crate::base::checksum::crc32(&file[..BLOCK_BYTES - 4]).to_le_bytes();
+            let sum = crc32(&file[..BLOCK_BYTES - 4]).to_le_bytes();
             file[BLOCK_BYTES - 4..BLOCK_BYTES].copy_from_slice(&sum);
         },
         "test",
@@ -454,13 +455,13 @@ fn damage(world: &mut World) -> bool {
                 let field = head + 8 + word as usize % 140;
                 file[field] = (word >> 32) as u8;
                 let bytes = CommitHead::read(&file[head..]).map_or(40, |head| head.bytes);
-                let sum = crate::base::checksum::crc32(&file[head + 8..head + bytes]).to_le_bytes();
+                let sum = crc32(&file[head + 8..head + bytes]).to_le_bytes();
                 file[head + 4..head + 8].copy_from_slice(&sum);
             }
             3 => {
                 let slot = (word % 2) as usize * BLOCK_BYTES;
                 file[slot + (word >> 8) as usize % 140] = (word >> 32) as u8;
-                let sum = crate::base::checksum::crc32(&file[slot..slot + BLOCK_BYTES - 4]).to_le_bytes();
+                let sum = crc32(&file[slot..slot + BLOCK_BYTES - 4]).to_le_bytes();
                 file[slot + BLOCK_BYTES - 4..slot + BLOCK_BYTES].copy_from_slice(&sum);
             }
             _ => file.truncate(at.max(RING_START as usize + 200)),

@@ -3,6 +3,7 @@
 use super::format::{Commit, Header, HeaderError, RING_START, is_written, newest_header, read_commit};
 use super::journal::JournalEvent;
 use super::testing::{RING_BYTES, Rig, Tag, entry, path};
+use crate::base::checksum::crc32;
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::Offset;
 use crate::base::limits::{JOURNAL_COMMIT_BYTES_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_FLUSHES_MAX};
@@ -311,7 +312,7 @@ fn a_file_of_a_newer_version_is_left_alone() {
     rig.disk.crash(Crash::Power);
     let bytes = rig.disk.bytes(&path());
     bytes[4] = 2;
-    let sum = crate::base::checksum::crc32(&bytes[..BLOCK_BYTES - 4]).to_le_bytes();
+    let sum = crc32(&bytes[..BLOCK_BYTES - 4]).to_le_bytes();
     bytes[BLOCK_BYTES - 4..BLOCK_BYTES].copy_from_slice(&sum);
     assert_eq!(Header::decode(&bytes[..BLOCK_BYTES]), Err(HeaderError::Version(2)));
     let mut rig = Rig::start(rig.disk, 1);

@@ -234,6 +234,7 @@ fn take_settings(bytes: &mut &[u8]) -> Result<Overrides, RecordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::rng::Rng;
 
     fn samples() -> Vec<MetaRecord> {
         let id = TopicId([7; 16]);
@@ -274,7 +275,7 @@ mod tests {
 
     #[test]
     fn any_bytes_are_a_record_or_an_error() {
-        let mut rng = crate::base::rng::Rng::new(1);
+        let mut rng = Rng::new(1);
         for _ in 0..20_000 {
             let len = rng.below(40) as usize;
             let mut bytes: Vec<u8> = (0..len).map(|_| rng.next_u64() as u8).collect();

@@ -413,6 +413,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::base::ids::TopicId;
     use crate::base::rng::Rng;
 
     const SECTOR_BYTES: usize = 512;
@@ -558,12 +559,7 @@ mod tests {
     /// A topic whose record needs more than one block.
     fn large(count: u8) -> MetaRecord {
         let settings = (0..20).map(|i| (format!("{i}"), "x".repeat(250))).collect();
-        MetaRecord::TopicCreated {
-            name: count.to_string(),
-            id: crate::base::ids::TopicId([count; 16]),
-            partitions: 1,
-            settings,
-        }
+        MetaRecord::TopicCreated { name: count.to_string(), id: TopicId([count; 16]), partitions: 1, settings }
     }
 
     fn records() -> Vec<MetaRecord> {

@@ -430,7 +430,7 @@ mod tests {
     use super::*;
     use crate::base::rng::Rng;
     use crate::wire::errors::ErrorCode;
-    use crate::wire::records::BatchBuilder;
+    use crate::wire::records::{BatchBuilder, BatchRecords};
 
     const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -713,7 +713,7 @@ mod tests {
                     assert_ne!(error.code(), ErrorCode::None);
                 }
             }
-            if let Ok(records) = crate::wire::records::BatchRecords::open(&bytes) {
+            if let Ok(records) = BatchRecords::open(&bytes) {
                 let walked = records.iter().filter(|record| record.is_ok()).count();
                 assert!(walked <= 4 * bytes.len());
             }

@@ -217,6 +217,7 @@ impl BatchBuilder {
 mod tests {
     use super::*;
     use crate::base::ids::LeaderEpoch;
+    use crate::wire::record::RecordFault;
 
     #[test]
     fn records_come_back_with_their_places() {
@@ -262,7 +263,7 @@ mod tests {
             assert_eq!(walked[good], Err(expect));
         };
         let second = HEADER_BYTES + 10;
-        let fault = crate::wire::record::RecordFault::Short;
+        let fault = RecordFault::Short;
         check(&|bytes| bytes[second] = 40, 1, BatchError::Record { index: 1, fault });
         check(&|bytes| bytes[HEADER_BYTES + 3] = 20, 0, BatchError::OffsetDelta { index: 0, delta: 10 });
         check(&|bytes| bytes[60] = 1, 0, BatchError::Trailing { bytes: 10 });

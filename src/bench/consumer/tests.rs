@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::*;
+use crate::base::checksum::crc32c;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::bench::payload::{FillerPool, Payload, Sizes, ValueHead};
@@ -484,7 +485,7 @@ fn a_damaged_batch_stops_its_partition_and_no_other() {
     check(&|bytes| bytes[8..12].copy_from_slice(&(1i32 << 30).to_be_bytes()), "of a first batch of 1073741836");
     let unreadable = |bytes: &mut Vec<u8>| {
         bytes[22] = 7;
-        let crc = crate::base::checksum::crc32c(&bytes[21..]);
+        let crc = crc32c(&bytes[21..]);
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
     };
     check(&unreadable, "that cannot be read");

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Driver, Link, Owner, Reader, Stage};
 use crate::bench::connection::State;
+use crate::bench::consumer::Consumer;
 use crate::bench::control::BenchError;
 use crate::bench::member::Member;
 use crate::bench::producer::Node;
@@ -131,7 +132,7 @@ impl Driver {
         let numbers: Vec<u32> = self.members.iter().map(|member| member.settings().number).collect();
         let has_drained = self.stage >= Stage::Drained;
         let consumers = std::mem::take(&mut self.consumers).into_iter().enumerate();
-        let reader = |(place, consumer): (usize, crate::bench::consumer::Consumer)| {
+        let reader = |(place, consumer): (usize, Consumer)| {
             let group = numbers.get(place).copied();
             let is_drained = if group.is_some() { has_drained } else { consumer.is_drained() };
             Reader { group, consumer, is_drained }

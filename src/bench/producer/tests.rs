@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bench::payload::{FillerPool, RunTag};
+use crate::wire::batch::BatchHeader;
 use crate::wire::frame::{decode_body, decode_header, encode_reply};
 use crate::wire::messages::produce::TopicProduceResponse;
 use crate::wire::reader::Reader;
@@ -29,7 +30,7 @@ fn poll(producer: &mut Producer, now_ns: u64) -> Option<Seen> {
     let header = decode_header(&mut reader).expect("a header");
     let request: ProduceRequest = decode_body(&mut reader, 9).expect("a body");
     let row = |part: &PartitionProduceData| {
-        let header = crate::wire::batch::BatchHeader::read(part.records.as_ref()?)?;
+        let header = BatchHeader::read(part.records.as_ref()?)?;
         Some((part.index, header.records_count, header.base_sequence))
     };
     let parts = request.topic_data.iter().flat_map(|topic| &topic.partition_data);

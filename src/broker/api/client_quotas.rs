@@ -15,7 +15,7 @@ use crate::meta::quota::{EntityName, QuotaEntity, QuotaValues, QuotaWish};
 use crate::wire::codec::Float64;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::alter_client_quotas::{
-    AlterClientQuotasRequest, AlterClientQuotasResponse, EntityData, EntryData, EntryResponse,
+    AlterClientQuotasRequest, AlterClientQuotasResponse, EntityData, EntryData, EntryResponse, OpData,
 };
 use crate::wire::messages::describe_client_quotas::{
     self, ComponentData, DescribeClientQuotasRequest, DescribeClientQuotasResponse, ValueData,
@@ -176,9 +176,7 @@ fn wish(entry: &EntryData) -> Result<QuotaWish, MetaError> {
             return refuse(format!("The entity has two parts of type {entity_type}."));
         }
     }
-    let op = |op: &crate::wire::messages::alter_client_quotas::OpData| {
-        (op.key.to_string(), (!op.remove).then(|| op.value.get()))
-    };
+    let op = |op: &OpData| (op.key.to_string(), (!op.remove).then(|| op.value.get()));
     Ok(QuotaWish { entity, ops: entry.ops.iter().map(op).collect() })
 }
 

@@ -225,6 +225,7 @@ fn wanted_of(request: &FetchRequest) -> impl Iterator<Item = Wanted> + '_ {
 mod tests {
     use super::*;
     use crate::base::ids::{PartitionIndex, TopicId};
+    use crate::base::slab::Slab;
     use crate::wire::messages::fetch::{FetchPartition, FetchTopic, ForgottenTopic};
     use crate::wire::text::Text;
 
@@ -283,7 +284,7 @@ mod tests {
         check(request(id ^ 1, 1, &[], &[]), false, ErrorCode::FetchSessionIdNotFound);
         check(request(id, 2, &[], &[]), false, ErrorCode::InvalidFetchSessionEpoch);
         check(request(id, 1, &[], &[]), true, ErrorCode::FetchSessionTopicIdError);
-        let waits = crate::base::slab::Slab::default().insert(());
+        let waits = Slab::default().insert(());
         sessions.wait(id, waits, 1);
         let understood = ask(&mut sessions, &request(id, -1, &[(3, 1)], &[]), Instant(0));
         assert_eq!((understood.used, understood.wanted.len()), (SessionUse::None, 1));
@@ -311,7 +312,7 @@ mod tests {
         let mut sessions = FetchSessions::new(1);
         let id = ask(&mut sessions, &request(0, 0, &[(0, 5), (1, 5)], &[]), Instant(0)).used.id().unwrap();
         let rows: Vec<Key> = sessions.rows(id).unwrap().due().map(|(row, _)| row).collect();
-        let job = crate::base::slab::Slab::default().insert(());
+        let job = Slab::default().insert(());
         let mut woken = Vec::new();
         sessions.on_changed(id, rows[0], &mut woken);
         assert!(woken.is_empty());

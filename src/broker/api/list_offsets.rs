@@ -6,7 +6,7 @@ use crate::base::ids::LeaderEpoch;
 use crate::base::slab::Key;
 use crate::broker::api::questions::{Awaited, Questions};
 use crate::broker::api::{self, key};
-use crate::broker::effect::Effects;
+use crate::broker::effect::{Effects, ListenerKind};
 use crate::broker::job::{Job, Work};
 use crate::broker::message::{Answer, Question, TopicPartition};
 use crate::broker::reads;
@@ -86,7 +86,7 @@ fn empty_row(partition: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
 
 fn early_error(
     shard: &Shard,
-    listener: crate::broker::effect::ListenerKind,
+    listener: ListenerKind,
     version: i16,
     partition: &ListOffsetsPartition,
     of: TopicPartition,

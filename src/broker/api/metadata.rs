@@ -6,7 +6,7 @@
 //!
 //! *Owns*: the form of the answer. *Never*: changes the image. *Runs on*: the core whose client asked.
 
-use crate::base::ids::{CoreId, TopicId};
+use crate::base::ids::{CoreId, PartitionIndex, TopicId};
 use crate::base::names;
 use crate::base::time::Now;
 use crate::broker::api::{self, key};
@@ -119,7 +119,7 @@ fn answer(shard: &mut Shard, asker: Asker, asked: &MetadataRequest, created: &[T
 fn topic_row(shard: &Shard, listener: ListenerKind, topic: &Topic) -> MetadataResponseTopic {
     let partitions = (0..topic.partitions)
         .map(|index| {
-            let leader = shard.shown_leader(listener, topic.id, crate::base::ids::PartitionIndex(index)).0;
+            let leader = shard.shown_leader(listener, topic.id, PartitionIndex(index)).0;
             MetadataResponsePartition {
                 partition_index: index,
                 leader_id: leader,

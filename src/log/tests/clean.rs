@@ -11,7 +11,7 @@ use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::base::siphash::HashKey;
 use crate::config::{CleanupPolicy, Ratio, TopicSettings};
-use crate::wire::batch::{Batch, BatchHeader};
+use crate::wire::batch::{self, Batch, BatchHeader};
 use crate::wire::compression::Compression;
 use crate::wire::records::{BatchBuilder, BatchRecords};
 
@@ -143,7 +143,7 @@ fn check(rig: &mut Rig, history: &History) -> usize {
     let all = batches(rig.read_all());
     for (header, bytes) in &all {
         assert!(header.first_offset() >= next, "batches do not overlap");
-        assert!(crate::wire::batch::check_stored(bytes, header.first_offset(), LeaderEpoch(0)).is_ok());
+        assert!(batch::check_stored(bytes, header.first_offset(), LeaderEpoch(0)).is_ok());
         next = header.next_offset();
         for record in &BatchRecords::open(bytes).unwrap() {
             let record = record.unwrap();
@@ -362,7 +362,7 @@ fn reads_beside_a_compaction_get_whole_batches_of_the_log() {
                 let found = batches(result.unwrap().slices.concat());
                 assert!(from < found[0].0.next_offset().0);
                 for (header, bytes) in found {
-                    assert!(crate::wire::batch::check_stored(&bytes, header.first_offset(), LeaderEpoch(0)).is_ok());
+                    assert!(batch::check_stored(&bytes, header.first_offset(), LeaderEpoch(0)).is_ok());
                 }
             }
         }

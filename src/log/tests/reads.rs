@@ -2,17 +2,18 @@
 //!
 //! *Owns*: the read tests of the log. *Runs on*: tests.
 
+use crate::base::checksum::crc32c;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::base::time::TimestampType;
 use crate::config::{Durability, TopicSettings};
-use crate::wire::batch::Batch;
+use crate::wire::batch::{Batch, BatchHeader};
 use crate::wire::compression::Compression;
 use crate::wire::records::BatchBuilder;
 
 use super::super::cache::TailCache;
 use super::super::log::{FoundOffset, LogEvent, Read, ReadError};
-use super::super::testing::{Rig, batch, small_segments};
+use super::super::testing::{Rig, batch, dir, small_segments};
 
 /// A log over several segments; (first offset, next offset, bytes) of each batch are in the rig's model.
 fn filled(seed: u64, settings: TopicSettings, cache_bytes: usize) -> Rig {
@@ -161,7 +162,7 @@ fn sealed_segments_are_not_kept_open() {
 #[test]
 fn damage_in_a_sealed_segment_is_an_error_and_not_a_wrong_answer() {
     let mut rig = filled(6, small_segments(), 0);
-    let path = super::super::testing::dir().join("00000000000000000000.log");
+    let path = dir().join("00000000000000000000.log");
     let second = rig.model[1].clone();
     let position = rig.model[0].2.len();
     rig.close();
@@ -233,7 +234,7 @@ fn records_are_found_by_timestamp() {
 fn indexes_that_are_gone_are_rebuilt_by_the_first_look_up() {
     let (all, mut rig) = with_timestamps(9, small_segments());
     rig.close();
-    let dir = super::super::testing::dir();
+    let dir = dir();
     let names = rig.disk.names(&dir);
     let gone = |name: &&String| name.ends_with(".index") || name.ends_with(".snapshot") || *name == "checkpoint";
     for name in names.iter().map(|(name, _)| name).filter(gone) {
@@ -265,9 +266,9 @@ fn records_that_cannot_be_decompressed_do_not_end_a_search() {
     let mut rig = Rig::new(1, TopicSettings::default());
     let mut bytes = batch(3, 50, 100).bytes.to_vec();
     bytes[22] |= 1;
-    let crc = crate::base::checksum::crc32c(&bytes[21..]);
+    let crc = crc32c(&bytes[21..]);
     bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    let header = crate::wire::batch::BatchHeader::read(&bytes).unwrap();
+    let header = BatchHeader::read(&bytes).unwrap();
     rig.append(&Batch { header, bytes: bytes.into() }).unwrap();
     rig.append(&batch(1, 50, 200)).unwrap();
     rig.run();

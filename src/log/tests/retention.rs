@@ -6,7 +6,7 @@ use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::config::{Durability, TopicSettings};
 
-use super::super::log::{LogEvent, ReadError};
+use super::super::log::{LogEvent, Read, ReadError};
 use super::super::segment::FileName;
 use super::super::testdisk::Crash;
 use super::super::testing::{Rig, batch, batch_of, dir, small_segments, small_synced_segments};
@@ -110,7 +110,7 @@ fn a_read_that_is_under_way_ends_before_its_segment_goes() {
     rig.close();
     let mut rig = rig.reopen();
     let read = rig.log.read(Offset(3), Offset(40), 5000, true, &mut rig.cache, &mut rig.out);
-    assert!(matches!(read, Ok(super::super::log::Read::Later(_))));
+    assert!(matches!(read, Ok(Read::Later(_))));
     rig.send();
     rig.move_start(Offset(30));
     while rig.log.start() < Offset(30) {
