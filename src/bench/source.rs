@@ -38,8 +38,9 @@ enum Pace {
         schedule: Schedule,
         end_ns: u64,
     },
-    /// As fast as it goes, until then.
+    /// As fast as it goes, from then until then.
     Eager {
+        start_ns: u64,
         end_ns: u64,
     },
 }
@@ -92,7 +93,7 @@ impl Source {
                 let schedule = Schedule::new(start_ns, rate, workload.spacing, place, workload.seed);
                 Pace::Schedule { schedule, end_ns }
             }
-            false => Pace::Eager { end_ns },
+            false => Pace::Eager { start_ns, end_ns },
         };
     }
 
@@ -115,10 +116,10 @@ impl Source {
                     count += 1;
                 }
             }
-            Pace::Eager { end_ns } => {
+            Pace::Eager { start_ns, end_ns } => {
                 let mut now_ns = now_ns;
                 let mut count = 0;
-                while now_ns < *end_ns && count < CHUNK_RECORDS && self.producer.has_room() {
+                while (*start_ns..*end_ns).contains(&now_ns) && count < CHUNK_RECORDS && self.producer.has_room() {
                     self.producer.push(now_ns, now_ns, time.wall_ms(now_ns));
                     meter.on_sent(now_ns, 0);
                     count += 1;
@@ -154,7 +155,7 @@ impl Source {
             Pace::Schedule { schedule, end_ns } => {
                 Some(schedule.due_ns()).filter(|due_ns| !self.is_blocked && due_ns < end_ns)
             }
-            Pace::Eager { end_ns } => (has_room && now_ns < *end_ns).then_some(now_ns),
+            Pace::Eager { start_ns, end_ns } => (has_room && now_ns < *end_ns).then_some(now_ns.max(*start_ns)),
             Pace::Backlog(left) => (has_room && *left > 0).then_some(now_ns),
             Pace::Still => None,
         };
@@ -167,7 +168,7 @@ impl Source {
             Pace::Still => true,
             Pace::Backlog(left) => *left == 0,
             Pace::Schedule { schedule, end_ns } => schedule.due_ns() >= *end_ns,
-            Pace::Eager { end_ns } => now_ns >= *end_ns,
+            Pace::Eager { end_ns, .. } => now_ns >= *end_ns,
         };
         is_spent && self.producer.is_idle()
     }
