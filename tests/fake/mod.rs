@@ -33,8 +33,8 @@ pub const STALL: Duration = Duration::from_millis(100);
 pub enum Script {
     /// As it should.
     Good,
-    /// Answers at once, but for one request after this long, which takes `STALL`.
-    StallAfter(Duration),
+    /// Answers at once, but for the request of this number, which it holds for `STALL`.
+    StallAt(u64),
     /// Ends all connections after this long, and takes no more.
     DieAfter(Duration),
     /// Answers everything with bytes that are no Kafka.
@@ -57,11 +57,11 @@ pub struct FakeBroker {
 
 #[derive(Default)]
 pub struct Seen {
-    /// How long each request was held, and its records: what a client measures from the actual sending.
+    /// How long the script held each request, and its records: what a client measures from the actual sending, but
+    /// for what machine and network add.
     pub held: Mutex<Vec<(Duration, u64)>>,
-    refused: AtomicU64,
+    asked: AtomicU64,
     first: Mutex<Option<Instant>>,
-    stalled: AtomicBool,
     dead: AtomicBool,
     log: Mutex<Log>,
 }
@@ -122,7 +122,6 @@ fn serve(mut stream: TcpStream, address: SocketAddr, script: Script, seen: &Seen
 }
 
 fn answer(frame: Bytes, address: SocketAddr, script: Script, seen: &Seen) -> std::io::Result<Vec<Bytes>> {
-    let arrived = Instant::now();
     let mut reader = Reader::new(frame);
     let header = decode_header(&mut reader).expect("a request of ours");
     let (key, version, id) = (header.api_key, header.version, header.correlation_id);
@@ -141,29 +140,30 @@ fn answer(frame: Bytes, address: SocketAddr, script: Script, seen: &Seen) -> std
     } else {
         assert_eq!(key, produce::API.key, "nothing else was offered");
         let asked = decode_body::<ProduceRequest>(&mut reader, version).expect("a body of ours");
-        let code = act(script, seen)?;
+        let (code, held) = act(script, seen)?;
         let records = if code == 0 { append(&asked, script, seen) } else { 0 };
-        let slices = encode_reply(key, version, id, &produced(&asked, code));
-        seen.held.lock().expect("no panic").push((arrived.elapsed(), records));
-        slices
+        seen.held.lock().expect("no panic").push((held, records));
+        encode_reply(key, version, id, &produced(&asked, code))
     })
 }
 
-/// Does what the script says, and gives the error code to answer with.
-fn act(script: Script, seen: &Seen) -> std::io::Result<i16> {
+/// Does what the script says. Gives the error code to answer with, and how long it held the request.
+fn act(script: Script, seen: &Seen) -> std::io::Result<(i16, Duration)> {
     let since = seen.first.lock().expect("no panic").get_or_insert_with(Instant::now).elapsed();
+    let number = seen.asked.fetch_add(1, Ordering::Relaxed) + 1;
     match script {
-        Script::StallAfter(after) if since >= after && !seen.stalled.swap(true, Ordering::Relaxed) => {
+        Script::StallAt(at) if number == at => {
             thread::sleep(STALL);
+            return Ok((0, STALL));
         }
         Script::DieAfter(after) if since >= after => {
             seen.dead.store(true, Ordering::Relaxed);
             return Err(std::io::Error::other("dead"));
         }
-        Script::RefuseFirst(count) if seen.refused.fetch_add(1, Ordering::Relaxed) < count => return Ok(6),
+        Script::RefuseFirst(count) if number <= count => return Ok((6, Duration::ZERO)),
         _ => {}
     }
-    Ok(0)
+    Ok((0, Duration::ZERO))
 }
 
 /// Takes the batches of a request into the log, and counts their records.
