@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::client::client::{Client, To};
 use crate::client::error::{ClientError, Kind, Refusal};
 use crate::client::offsets::TopicPartition;
+use crate::wire::consumer_protocol::ConsumerProtocolAssignment;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::consumer_group_describe::{
     Assignment, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse,
@@ -17,7 +18,7 @@ use crate::wire::messages::consumer_group_describe::{
 use crate::wire::messages::delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse};
 use crate::wire::messages::describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse};
 use crate::wire::messages::list_groups::{ListGroupsRequest, ListGroupsResponse};
-use crate::wire::reader::{DecodeError, Reader};
+use crate::wire::reader::DecodeError;
 
 /// A row of the list of groups. What old brokers do not say is empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -159,7 +160,7 @@ impl Client {
                 host: member.client_host.to_string(),
                 epoch: None,
                 // What programs other than consumers assign is theirs to know.
-                assigned: classic_assigned(member.member_assignment).unwrap_or_default(),
+                assigned: classic_assigned(&member.member_assignment).unwrap_or_default(),
             });
         }
         Ok(Group {
@@ -190,22 +191,17 @@ fn assigned(assignment: &Assignment) -> BTreeSet<TopicPartition> {
     of_topic.collect()
 }
 
-/// What the members of classic groups hand to each other: a version, then topics with their partitions (Kafka:
-/// `ConsumerProtocolAssignment.json`).
-pub fn classic_assigned(bytes: Bytes) -> Result<BTreeSet<TopicPartition>, DecodeError> {
-    let mut assigned = BTreeSet::new();
+/// What the leader of a classic group assigned to a member. Nothing yet is nothing.
+pub fn classic_assigned(bytes: &Bytes) -> Result<BTreeSet<TopicPartition>, DecodeError> {
     if bytes.is_empty() {
-        return Ok(assigned);
+        return Ok(BTreeSet::new());
     }
-    let mut reader = Reader::new(bytes);
-    reader.i16()?;
-    for _ in 0..reader.array_length(false, 6, size_of::<TopicPartition>())?.unwrap_or(0) {
-        let topic = reader.text(false)?.map_or_else(String::new, |topic| topic.to_string());
-        for _ in 0..reader.array_length(false, 4, size_of::<i32>())?.unwrap_or(0) {
-            assigned.insert(TopicPartition { topic: topic.clone(), partition: reader.i32()? });
-        }
-    }
-    Ok(assigned)
+    let assignment = ConsumerProtocolAssignment::read(bytes)?;
+    let of_topic = assignment.assigned_partitions.iter().flat_map(|list| {
+        let place = |partition: &i32| TopicPartition { topic: list.topic.to_string(), partition: *partition };
+        list.partitions.iter().map(place)
+    });
+    Ok(of_topic.collect())
 }
 
 #[cfg(test)]
@@ -215,7 +211,7 @@ mod tests {
     #[test]
     fn assignments_of_classic_members_are_read_as_far_as_they_are_whole() {
         let check = |bytes: &'static [u8], expect: Option<&str>| {
-            let found = classic_assigned(Bytes::from_static(bytes)).ok();
+            let found = classic_assigned(&Bytes::from_static(bytes)).ok();
             let shown = found.map(|all| all.iter().map(TopicPartition::to_string).collect::<Vec<_>>().join(" "));
             assert_eq!(shown.as_deref(), expect, "{bytes:?}");
         };

@@ -19,7 +19,8 @@ use crate::group::consumer_heartbeat::{Change, Seat};
 use crate::group::consumer_member::{ClassicMember, ConsumerMember, MemberMetadata, MemberState};
 use crate::group::consumer_rebalance::after;
 use crate::group::consumer_record::ConsumerRecord;
-use crate::group::embedded::{self, ConsumerProtocolSubscription};
+use crate::group::embedded;
+use crate::wire::consumer_protocol::ConsumerProtocolSubscription;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::heartbeat::HeartbeatRequest;
 use crate::wire::messages::join_group::{JoinGroupRequest, JoinGroupResponse};
@@ -89,7 +90,8 @@ impl ConsumerGroup {
             self.expect_join(&id, view);
             return Err(ErrorCode::RebalanceInProgress);
         }
-        let (_, version) = embedded::read_subscription(metadata).map_err(|_| ErrorCode::InconsistentGroupProtocol)?;
+        let (_, version) =
+            ConsumerProtocolSubscription::read(metadata).map_err(|_| ErrorCode::InconsistentGroupProtocol)?;
         let assignment = embedded::write_assignment(&member.current.assigned, version, view.topics);
         let session = after(view.now.mono, classic.session_timeout_ms);
         self.set_deadlines(&id, |deadlines| (deadlines.session, deadlines.sync) = (Some(session), None));
@@ -166,7 +168,7 @@ impl ConsumerGroup {
         let is_supported = ask.protocol_type == PROTOCOL_TYPE && ask.protocols.iter().any(|one| all_have(&one.name));
         let first = ask.protocols.first().filter(|_| is_supported).ok_or(ErrorCode::InconsistentGroupProtocol)?;
         let (subscription, _) =
-            embedded::read_subscription(&first.metadata).map_err(|_| ErrorCode::InconsistentGroupProtocol)?;
+            ConsumerProtocolSubscription::read(&first.metadata).map_err(|_| ErrorCode::InconsistentGroupProtocol)?;
         Ok((subscription, first.name.clone()))
     }
 

@@ -24,6 +24,7 @@ use crate::group::coordinator::Turn;
 use crate::group::embedded;
 use crate::group::topics::Topics;
 use crate::group::topics_hash::hash_of;
+use crate::wire::consumer_protocol::{ConsumerProtocolAssignment, ConsumerProtocolSubscription};
 use crate::wire::text::Text;
 
 /// The consumer group that a classic group becomes. Errors: one sentence about why it cannot.
@@ -80,10 +81,10 @@ fn upgraded_member(
     // Before the first rebalance has ended no protocol is chosen.
     let chosen = member.protocols.iter().find(|(name, _)| protocol.is_none_or(|protocol| name == protocol));
     let (_, metadata) = chosen.ok_or(MALFORMED)?;
-    let (subscription, _) = embedded::read_subscription(metadata).map_err(|_| MALFORMED)?;
+    let (subscription, _) = ConsumerProtocolSubscription::read(metadata).map_err(|_| MALFORMED)?;
     let mut assigned = Assignment::default();
     if !member.assignment.is_empty() {
-        let assignment = embedded::read_assignment(&member.assignment).map_err(|_| MALFORMED)?;
+        let assignment = ConsumerProtocolAssignment::read(&member.assignment).map_err(|_| MALFORMED)?;
         if assignment.user_data.is_some_and(|data| !data.is_empty()) {
             return Err("an unsupported custom assignor is in use");
         }
@@ -136,7 +137,7 @@ fn downgraded_member(
     target: Option<&Assignment>,
     topics: &dyn Topics,
 ) -> ClassicMember {
-    let version = classic.protocols.first().and_then(|(_, metadata)| embedded::read_subscription(metadata).ok());
+    let version = classic.protocols.first().and_then(|(_, metadata)| ConsumerProtocolSubscription::read(metadata).ok());
     let write = |target| embedded::write_assignment(target, version.map_or(0, |(_, version)| version), topics);
     ClassicMember {
         id: id.to_owned(),

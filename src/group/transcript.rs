@@ -19,6 +19,7 @@ use crate::base::rng::Rng;
 use crate::base::slab::Slab;
 use crate::base::time::{Instant, Now};
 use crate::config::{GroupSettings, NOTHING_SET, Notation, Origin, Settings};
+use crate::wire::consumer_protocol::{self, ConsumerProtocolAssignment, ConsumerProtocolSubscription};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::consumer_group_describe::{self, DescribedGroup};
 use crate::wire::messages::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, TopicPartitions};
@@ -30,6 +31,10 @@ use crate::wire::messages::offset_commit::{
 };
 use crate::wire::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use crate::wire::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
+use crate::wire::text::Text;
+
+/// The first in which classic members say what they own.
+const PROTOCOL_VERSION: i16 = 1;
 
 /// Runs the inputs of a transcript and compares all of it.
 pub(in crate::group) fn check(expect: &str) {
@@ -271,16 +276,18 @@ impl Scene {
 
     fn classic_join(&self, who: &str, words: &Words) -> Ask {
         let lists = words.text("owns").unwrap_or_default().split(';').filter(|text| !text.is_empty());
-        let owned: Vec<(&str, Vec<i32>)> = lists
+        let owned = lists
             .map(|text| {
                 let (topic, list) = text.split_once(':').expect("topic:partitions");
-                (topic, list.split(',').map(|number| number.parse().expect("a number")).collect())
+                let partitions = list.split(',').map(|number| number.parse().expect("a number")).collect();
+                consumer_protocol::TopicPartitions { topic: topic.into(), partitions }
             })
             .collect();
-        let topics: Vec<&str> = words.text("topics").expect("topics=").split(',').collect();
+        let topics = words.text("topics").expect("topics=").split(',').map(Text::from).collect();
+        let subscription = ConsumerProtocolSubscription { topics, owned_partitions: owned, ..Default::default() };
         let protocol = JoinGroupRequestProtocol {
             name: words.text("protocol").unwrap_or("range").into(),
-            metadata: embedded::tests::subscription(&topics, &owned),
+            metadata: subscription.write(PROTOCOL_VERSION),
         };
         Ask::JoinGroup(JoinGroupRequest {
             group_id: "g".into(),
@@ -301,7 +308,7 @@ impl Scene {
             let (member, set) = text.split_once('=').expect("member=partitions");
             SyncGroupRequestAssignment {
                 member_id: self.id(member).into(),
-                assignment: embedded::write_assignment(&self.parse(set), 1, &self.topics),
+                assignment: embedded::write_assignment(&self.parse(set), PROTOCOL_VERSION, &self.topics),
             }
         });
         Ask::SyncGroup(SyncGroupRequest {
@@ -482,7 +489,7 @@ impl Scene {
             }
             Answer::JoinGroup(answer) => error(answer.error_code),
             Answer::SyncGroup(answer) if answer.error_code == 0 => {
-                let assignment = embedded::read_assignment(&answer.assignment).expect("an assignment");
+                let assignment = ConsumerProtocolAssignment::read(&answer.assignment).expect("an assignment");
                 format!("has {}", self.show_set(&embedded::to_set(&assignment.assigned_partitions, &self.topics)))
             }
             Answer::SyncGroup(answer) => error(answer.error_code),

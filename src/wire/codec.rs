@@ -114,7 +114,8 @@ impl From<Bytes> for Records {
     }
 }
 
-/// The key or the value of a record in one of Kafka's own topics: its version in two bytes, then the fields.
+/// The key or the value of a record in one of Kafka's own topics, or what consumers tell each other: its version in two
+/// bytes, then the fields.
 pub(crate) trait Stored: Value {
     const VERSIONS: Versions;
     const FLEXIBLE_FROM: i16;

@@ -7,6 +7,7 @@ pub mod batch;
 mod batch_error;
 pub mod codec;
 pub mod compression;
+pub mod consumer_protocol;
 pub mod errors;
 pub mod frame;
 pub mod messages;

@@ -38,8 +38,8 @@ macro_rules! api {
     };
 }
 
-/// Tables of what Kafka keeps in records of its own topics: keys and values in versions of their own. A `record` is a
-/// key or a value, a `part` lives inside one.
+/// Tables of what Kafka keeps in records of its own topics, keys and values in versions of their own, and of what
+/// consumers tell each other in the same form. A `record` is a key or a value, a `part` lives inside one.
 macro_rules! stored {
     ($(
         $(#[$doc:meta])* $kind:ident $struct:ident

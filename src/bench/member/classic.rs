@@ -11,16 +11,19 @@ use bytes::Bytes;
 use super::{HEARTBEAT_INTERVAL_NS, Member, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS, Stage};
 use crate::bench::consumer::Consumer;
 use crate::client::groups::classic_assigned;
+use crate::wire::consumer_protocol::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicPartitions};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::heartbeat::{self, HeartbeatRequest, HeartbeatResponse};
 use crate::wire::messages::join_group::{self, JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use crate::wire::messages::leave_group::{self, LeaveGroupRequest, MemberIdentity};
 use crate::wire::messages::sync_group::{self, SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
 use crate::wire::text::Text;
-use crate::wire::writer::Writer;
 
 const PROTOCOL_TYPE: Text = Text::from_static("consumer");
 const ASSIGNOR: Text = Text::from_static("range");
+
+/// Of what members tell each other: the first has all that an eager member says.
+const PROTOCOL_VERSION: i16 = 0;
 
 /// The first versions of SyncGroup with the protocol's name, and of LeaveGroup with several members.
 const SYNC_NAMES_FROM: i16 = 5;
@@ -58,7 +61,7 @@ impl Member {
             members.sort_unstable();
             let ranges = ranges(self.settings.starts.len(), members.len());
             assignments = (members.into_iter().zip(ranges))
-                .map(|(member, range)| (member, assignment(&self.settings.topic, &range)))
+                .map(|(member, range)| (member, assignment(&self.settings.topic, range)))
                 .collect();
         }
         self.stage = Stage::Syncing(assignments);
@@ -96,7 +99,7 @@ impl Member {
             }
             return;
         }
-        let Ok(assigned) = classic_assigned(reply.assignment) else {
+        let Ok(assigned) = classic_assigned(&reply.assignment) else {
             self.failed = Some(format!("group {}: its assignment cannot be read", self.settings.group.as_str()));
             return;
         };
@@ -160,24 +163,13 @@ fn ranges(partitions: usize, members: usize) -> Vec<Vec<i32>> {
     (0..members).map(&mut range).collect()
 }
 
-/// What a member wants to read (Kafka: `ConsumerProtocolSubscription.json`, version 0).
+/// What a member wants to read.
 fn subscription(topic: &Text) -> Bytes {
-    let mut writer = Writer::new();
-    writer.i16(0);
-    writer.array_length(Some(1), false);
-    writer.text(Some(topic), false);
-    writer.bytes(None, false);
-    Bytes::from(writer.finish().concat())
+    ConsumerProtocolSubscription { topics: vec![topic.clone()], ..Default::default() }.write(PROTOCOL_VERSION)
 }
 
-/// What a member is to read (Kafka: `ConsumerProtocolAssignment.json`, version 0).
-fn assignment(topic: &Text, partitions: &[i32]) -> Bytes {
-    let mut writer = Writer::new();
-    writer.i16(0);
-    writer.array_length(Some(1), false);
-    writer.text(Some(topic), false);
-    writer.array_length(Some(partitions.len()), false);
-    partitions.iter().for_each(|index| writer.i32(*index));
-    writer.bytes(None, false);
-    Bytes::from(writer.finish().concat())
+/// What a member is to read.
+pub(super) fn assignment(topic: &Text, partitions: Vec<i32>) -> Bytes {
+    let assigned = TopicPartitions { topic: topic.clone(), partitions };
+    ConsumerProtocolAssignment::write(vec![assigned], PROTOCOL_VERSION)
 }

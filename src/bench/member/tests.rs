@@ -21,7 +21,6 @@ use crate::wire::messages::offset_fetch::{
 };
 use crate::wire::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use crate::wire::reader::Reader;
-use crate::wire::writer::Writer;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -111,7 +110,7 @@ impl Talk {
     }
 
     fn on_sync(&mut self, partitions: &[i32]) {
-        let assignment = assignment(partitions);
+        let assignment = classic::assignment(&"t".into(), partitions.to_vec());
         self.answer(&SyncGroupResponse { assignment, ..Default::default() });
     }
 
@@ -202,17 +201,6 @@ impl Talk {
     }
 }
 
-fn assignment(partitions: &[i32]) -> Bytes {
-    let mut writer = Writer::new();
-    writer.i16(0);
-    writer.array_length(Some(1), false);
-    writer.text(Some(&"t".into()), false);
-    writer.array_length(Some(partitions.len()), false);
-    partitions.iter().for_each(|index| writer.i32(*index));
-    writer.bytes(None, false);
-    Bytes::from(writer.finish().concat())
-}
-
 fn list(indexes: impl IntoIterator<Item = i32>) -> String {
     indexes.into_iter().map(|index| format!(" {index}")).collect()
 }
@@ -228,7 +216,7 @@ fn told(api_key: i16, version: i16, reader: &mut Reader) -> String {
         SYNC => {
             let request: SyncGroupRequest = decode_body(reader, version).expect("a request");
             let rows = request.assignments.into_iter().map(|row| {
-                let assigned = classic_assigned(row.assignment).expect("its form");
+                let assigned = classic_assigned(&row.assignment).expect("its form");
                 format!(" {} has{}", row.member_id, list(assigned.into_iter().map(|place| place.partition)))
             });
             format!("sync {}:{}", request.generation_id, rows.collect::<Vec<_>>().join(","))
