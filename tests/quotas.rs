@@ -14,11 +14,16 @@ use corelog::wire::errors::ErrorCode;
 use corelog::wire::messages::alter_client_quotas::{
     AlterClientQuotasRequest, AlterClientQuotasResponse, EntityData, EntryData, OpData,
 };
+use corelog::wire::messages::create_partitions::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
+};
 use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
+use corelog::wire::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use corelog::wire::messages::describe_client_quotas::{
     ComponentData, DescribeClientQuotasRequest, DescribeClientQuotasResponse,
 };
 use corelog::wire::messages::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use corelog::wire::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelog::wire::records::BatchBuilder;
 use support::{Client, MemDisk, NOW_MS, World};
@@ -34,6 +39,16 @@ fn create(world: &mut World, client: Client, name: &str, partitions: i32) -> i32
     let reply: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, 7, &request);
     assert_eq!(reply.topics[0].error_code, 0, "{reply:?}");
     reply.throttle_time_ms
+}
+
+/// Code and throttle time of the reply, on a connection of its own.
+fn try_create(world: &mut World, version: i16, name: &str, partitions: i32, validate_only: bool) -> (i16, i32) {
+    let client = world.connect(0, Shared);
+    let topic =
+        CreatableTopic { name: name.into(), num_partitions: partitions, replication_factor: 1, ..Default::default() };
+    let request = CreateTopicsRequest { topics: vec![topic], validate_only, ..Default::default() };
+    let reply: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, version, &request);
+    (reply.topics[0].error_code, reply.throttle_time_ms)
 }
 
 /// Sides of an entity: type, and name or the default.
@@ -169,8 +184,88 @@ fn partitions_made_and_deleted_have_a_quota() {
     let mut world = world(1);
     let client = world.connect(0, Shared);
     set(&mut world, client, "controller_mutation_rate", 5.0);
-    assert_eq!(create(&mut world, client, "a", 5), 0);
-    assert_eq!(create(&mut world, client, "b", 10), 2_000);
+    // Eleven seconds' worth may be used at once, and the last change may be larger.
+    assert_eq!(create(&mut world, client, "a", 65), 0);
+    let too_much = ErrorCode::ThrottlingQuotaExceeded.code();
+    // Version, validate only, partitions, then code and time of the reply.
+    let rows = [
+        (7, false, 10, (too_much, 2_000)),
+        (6, false, 10, (too_much, 2_000)),
+        (7, true, 10, (0, 0)),
+        (5, false, 10, (0, 4_000)),
+    ];
+    for (at, (version, validate_only, partitions, expect)) in rows.into_iter().enumerate() {
+        let name = format!("b{at}");
+        assert_eq!(try_create(&mut world, version, &name, partitions, validate_only), expect, "version {version}");
+    }
+    let grow = |world: &mut World, version: i16, count: i32| {
+        let client = world.connect(0, Shared);
+        let topics = vec![CreatePartitionsTopic { name: "a".into(), count, assignments: None }];
+        let request = CreatePartitionsRequest { topics, ..Default::default() };
+        let reply: CreatePartitionsResponse = world.call(client, key::CREATE_PARTITIONS, version, &request);
+        (reply.results[0].error_code, reply.throttle_time_ms)
+    };
+    assert_eq!(grow(&mut world, 3, 70), (too_much, 4_000));
+    assert_eq!(grow(&mut world, 2, 70), (0, 5_000));
+    assert_eq!(grow(&mut world, 3, 70), (ErrorCode::InvalidPartitions.code(), 0), "what cannot be costs nothing");
+    let delete = |world: &mut World, version: i16, name: &str| {
+        let client = world.connect(0, Shared);
+        let topics = vec![DeleteTopicState { name: Some(name.into()), ..Default::default() }];
+        let request = DeleteTopicsRequest { topics, topic_names: vec![name.into()], ..Default::default() };
+        let reply: DeleteTopicsResponse = world.call(client, key::DELETE_TOPICS, version, &request);
+        (reply.responses[0].error_code, reply.throttle_time_ms)
+    };
+    assert_eq!(delete(&mut world, 6, "b3"), (too_much, 5_000));
+    assert_eq!(delete(&mut world, 5, "b3"), (too_much, 5_000));
+    assert_eq!(delete(&mut world, 4, "b3"), (0, 7_000));
+    world.advance_ms(7_000);
+    assert_eq!(delete(&mut world, 6, "a"), (0, 0));
+}
+
+#[test]
+fn topics_made_on_first_use_count_and_are_made() {
+    let mut world = world(2);
+    let client = world.connect(1, Shared);
+    set(&mut world, client, "controller_mutation_rate", 1.0);
+    let topics = (0..21).map(|at| MetadataRequestTopic { name: Some(format!("t{at}").into()), ..Default::default() });
+    let request =
+        MetadataRequest { topics: Some(topics.collect()), allow_auto_topic_creation: true, ..Default::default() };
+    let reply: MetadataResponse = world.call(client, key::METADATA, 9, &request);
+    assert!(reply.topics.iter().all(|topic| topic.error_code == 0), "{reply:?}");
+    assert_eq!(reply.throttle_time_ms, 10_000);
+}
+
+#[test]
+fn an_address_may_make_so_many_connections() {
+    let mut world = world(2);
+    let admin = world.connect(0, Shared);
+    const RATE: &str = "connection_creation_rate";
+    assert_eq!(alter(&mut world, admin, &[("ip", None)], &[(RATE, Some(1000.0))]).0, 0);
+    assert_eq!(alter(&mut world, admin, &[("ip", Some("10.0.0.1"))], &[(RATE, Some(2.0))]).0, 0);
+    let served: Vec<Client> = (0..22).map(|_| world.connect(0, Shared)).collect();
+    let refused = world.connect(0, Shared);
+    assert!(served.iter().all(|client| is_read(&mut world, *client)));
+    assert!(!is_read(&mut world, refused));
+    assert_eq!(world.shards[0].report().metrics.get(Metric::ThrottledConnections), 1);
+    // Another core does not know yet, and tells this one.
+    let other = world.connect(1, Shared);
+    assert!(is_read(&mut world, other));
+    world.advance_ms(499);
+    assert!(!world.closed.contains(&refused));
+    world.advance_ms(1);
+    assert!(world.closed.contains(&refused));
+    world.advance_ms(450);
+    let refused = world.connect(0, Shared);
+    world.advance_ms(60);
+    assert!(world.closed.contains(&refused));
+    let next = world.connect(0, Shared);
+    assert!(is_read(&mut world, next));
+    // Whoever was refused when the quota goes is closed at once, and may connect again.
+    let refused = world.connect(0, Shared);
+    assert_eq!(alter(&mut world, admin, &[("ip", Some("10.0.0.1"))], &[(RATE, None)]).0, 0);
+    assert!(world.closed.contains(&refused));
+    let next = world.connect(0, Shared);
+    assert!(is_read(&mut world, next));
 }
 
 #[test]
@@ -186,6 +281,7 @@ fn quotas_are_described_by_filters_and_kept() {
     for (rate, entity) in (1..).zip(entities) {
         assert_eq!(alter(&mut world, client, entity, &[("producer_byte_rate", Some(f64::from(rate)))]).0, 0);
     }
+    assert_eq!(alter(&mut world, client, &[("ip", Some("::1"))], &[("connection_creation_rate", Some(5.0))]).0, 0);
     let mut world = world.restart(1, Settings::default());
     let client = world.connect(0, Shared);
     let mut rates = |strict: bool, filter: &[(&str, i8, Option<&str>)]| -> Result<Vec<i32>, i16> {
@@ -201,17 +297,20 @@ fn quotas_are_described_by_filters_and_kept() {
         rates.sort_unstable();
         Ok(rates)
     };
-    assert_eq!(rates(false, &[]), Ok(vec![1, 2, 3, 4]));
+    assert_eq!(rates(false, &[]), Ok(vec![1, 2, 3, 4, 5]));
     assert_eq!(rates(true, &[]), Ok(vec![]));
     assert_eq!(rates(false, &[("client-id", 0, Some("c"))]), Ok(vec![2, 3]));
     assert_eq!(rates(true, &[("client-id", 0, Some("c"))]), Ok(vec![3]));
     assert_eq!(rates(true, &[("client-id", 1, None)]), Ok(vec![4]));
     assert_eq!(rates(false, &[("client-id", 2, None)]), Ok(vec![2, 3, 4]));
     assert_eq!(rates(true, &[("user", 2, None), ("client-id", 2, None)]), Ok(vec![2]));
-    assert_eq!(rates(false, &[("ip", 2, None)]), Ok(vec![]));
+    assert_eq!(rates(false, &[("ip", 2, None)]), Ok(vec![5]));
+    assert_eq!(rates(true, &[("ip", 0, Some("::1"))]), Ok(vec![5]));
+    assert_eq!(rates(false, &[("ip", 1, None)]), Ok(vec![]));
     let invalid = Err(ErrorCode::InvalidRequest.code());
     assert_eq!(rates(false, &[("user", 2, None), ("user", 1, None)]), invalid);
     assert_eq!(rates(false, &[("user", 0, None)]), invalid);
+    assert_eq!(rates(false, &[("ip", 2, None), ("user", 2, None)]), invalid);
     assert_eq!(rates(false, &[("user", 1, Some("u"))]), invalid);
     assert_eq!(rates(false, &[("user", 3, None)]), invalid);
     assert_eq!(rates(false, &[("", 1, None)]), invalid);
@@ -225,7 +324,8 @@ fn what_cannot_be_is_refused() {
     let rate: &[Op<'_>] = &[("producer_byte_rate", Some(5.0))];
     let rows: &[(Entity<'_>, &[Op<'_>], &str)] = &[
         (&[], rate, "for a user, a client id, or both"),
-        (&[("ip", Some("127.0.0.1"))], rate, "addresses are not supported"),
+        (&[("ip", Some("127.0.0.1"))], rate, "of an address, only connection_creation_rate"),
+        (&[("ip", Some("localhost"))], &[("connection_creation_rate", Some(5.0))], "is no IP address"),
         (&[("tenant", Some("a"))], rate, "no entities of type"),
         (&[("user", Some("a")), ("user", Some("b"))], rate, "two parts of type user"),
         (&[("user", Some(""))], rate, "1 to 1024 bytes"),

@@ -67,6 +67,8 @@ metrics! {
     ThrottledRequests "throttled_requests" Counter;
     /// Milliseconds for which clients were told to wait because of their quotas.
     ThrottleMs "throttle_milliseconds" Counter;
+    /// Connections that were closed without being served because their address made more than its quota.
+    ThrottledConnections "throttled_connections" Counter;
     /// Partitions looked at for fetches. Those of a fetch session that have nothing new are not.
     PartitionsRead "fetch_partitions_read" Counter;
     /// Bytes read from clients.

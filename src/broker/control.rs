@@ -19,6 +19,7 @@ use crate::base::slab::Key;
 use crate::base::time::Now;
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicName, TopicOutcome};
+use crate::broker::quotas::{MutationQuota, Quotas};
 use crate::broker::replaying::Replaying;
 use crate::broker::route::CORE_IDS_PER_NODE;
 use crate::broker::shard::{DeadlineKey, Shard, ShardConfig};
@@ -27,7 +28,7 @@ use crate::meta::MetaRecord;
 use crate::meta::configs;
 use crate::meta::controller::{self, MetaError};
 use crate::meta::quota;
-use crate::meta::{MetaEvent, MetaOp, MetaOut, Store};
+use crate::meta::{Image, MetaEvent, MetaOp, MetaOut, Store};
 use crate::wire::errors::ErrorCode;
 
 /// The owner number of the metadata store's files; partitions count up from 0 and never get there.
@@ -311,7 +312,8 @@ fn next_group(shard: &mut Shard, now: Now, effects: &mut Effects) {
     let mut last_seq = None;
     while let Some(Order { from, job, order }) = control.queue.pop_front() {
         let deletes = matches!(order, ControlOrder::DeleteTopics { .. });
-        let (outcome, seq) = decide(control, &shard.config, &shard.at_start, &mut shard.rng, order);
+        let (outcome, seq) =
+            decide(control, &shard.config, &shard.at_start, (&mut shard.rng, &mut shard.quotas), order);
         last_seq = seq.or(last_seq);
         group.outcomes.push((from, job, outcome));
         if deletes && seq.is_some() {
@@ -332,7 +334,7 @@ fn decide(
     control: &mut Control,
     config: &ShardConfig,
     at_start: &Settings,
-    rng: &mut Rng,
+    (rng, quotas): (&mut Rng, &mut Quotas),
     order: ControlOrder,
 ) -> (ControlOutcome, Option<u64>) {
     let mut last_seq = None;
@@ -360,7 +362,8 @@ fn decide(
             });
             return (ControlOutcome::Results(results.collect()), last_seq);
         }
-        ControlOrder::CreateTopics { topics, validate_only } => {
+        ControlOrder::CreateTopics { topics, validate_only, quota } => {
+            let quota = quota.filter(|_| !validate_only);
             for topic in &topics {
                 let planned = if topics.iter().filter(|other| other.name == topic.name).count() > 1 {
                     let message = format!("Topic '{}' is named more than once in the request.", topic.name);
@@ -369,21 +372,21 @@ fn decide(
                     controller::plan_create_topic(control.store.planned(), topic, &brokers, settings, rng)
                 };
                 let planned = if validate_only { planned.map(|_| Vec::new()) } else { planned };
-                outcomes.push(control.commit(&topic.name, planned, &mut last_seq));
+                outcomes.push(control.commit(&topic.name, planned, (quotas, quota.as_ref()), &mut last_seq));
             }
         }
-        ControlOrder::DeleteTopics { topics } => {
+        ControlOrder::DeleteTopics { topics, quota } => {
             for topic in &topics {
-                outcomes.push(control.delete(topic, settings, &mut last_seq));
+                outcomes.push(control.delete(topic, settings, (quotas, quota.as_ref()), &mut last_seq));
             }
         }
-        ControlOrder::CreatePartitions { topics, validate_only } => {
+        ControlOrder::CreatePartitions { topics, validate_only, quota } => {
             for topic in &topics {
                 let assignments = topic.assignments.as_deref();
                 let image = control.store.planned();
                 let planned = controller::plan_add_partitions(image, &topic.name, topic.count, assignments, &brokers);
                 let planned = if validate_only { planned.map(|_| Vec::new()) } else { planned };
-                outcomes.push(control.commit(&topic.name, planned, &mut last_seq));
+                outcomes.push(control.commit(&topic.name, planned, (quotas, quota.as_ref()), &mut last_seq));
             }
         }
     }
@@ -391,7 +394,13 @@ fn decide(
 }
 
 impl Control {
-    fn delete(&mut self, topic: &TopicName, settings: &Settings, last_seq: &mut Option<u64>) -> TopicOutcome {
+    fn delete(
+        &mut self,
+        topic: &TopicName,
+        settings: &Settings,
+        quota: (&mut Quotas, Option<&MutationQuota>),
+        last_seq: &mut Option<u64>,
+    ) -> TopicOutcome {
         let image = self.store.planned();
         let found = match topic {
             TopicName::Name(name) => image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
@@ -401,14 +410,14 @@ impl Control {
             Ok(found) => {
                 let (name, id) = (found.name.clone(), found.id);
                 let planned = controller::plan_delete_topic(found, settings);
-                TopicOutcome { id, ..self.commit(&name, planned, last_seq) }
+                TopicOutcome { id, ..self.commit(&name, planned, quota, last_seq) }
             }
             Err(error) => {
                 let (name, id) = match topic {
                     TopicName::Name(name) => (name.clone(), TopicId::ZERO),
                     TopicName::Id(id) => (String::new(), *id),
                 };
-                TopicOutcome { name, id, error, message: None }
+                TopicOutcome { name, id, error, message: None, throttle_ms: 0 }
             }
         }
     }
@@ -427,16 +436,25 @@ impl Control {
         Ok(())
     }
 
-    /// Appends what was planned for a topic, or keeps the refusal.
+    /// Appends what was planned for a topic and its quota allows, or keeps the refusal.
     fn commit(
         &mut self,
         name: &str,
         planned: Result<Vec<MetaRecord>, MetaError>,
+        (quotas, quota): (&mut Quotas, Option<&MutationQuota>),
         last_seq: &mut Option<u64>,
     ) -> TopicOutcome {
-        let mut outcome =
-            TopicOutcome { name: name.to_owned(), id: TopicId::ZERO, error: ErrorCode::None, message: None };
-        match planned {
+        let (name, id, error) = (name.to_owned(), TopicId::ZERO, ErrorCode::None);
+        let mut outcome = TopicOutcome { name, id, error, message: None, throttle_ms: 0 };
+        let allowed = planned.and_then(|records| {
+            let Some(quota) = quota else { return Ok(records) };
+            let partitions = records.iter().map(|record| mutated_partitions(self.store.planned(), record)).sum();
+            let counted = quotas.mutate(quota, partitions);
+            outcome.throttle_ms = counted.unwrap_or_else(|throttle_ms| throttle_ms);
+            let code = ErrorCode::ThrottlingQuotaExceeded;
+            counted.map(|_| records).map_err(|_| MetaError { code, message: code.message().into() })
+        });
+        match allowed {
             Ok(records) if records.is_empty() => {}
             Ok(records) => {
                 if let Some(MetaRecord::TopicCreated { id, .. }) = records.first() {
@@ -450,6 +468,17 @@ impl Control {
             }
         }
         outcome
+    }
+}
+
+/// Partitions that a record makes or deletes.
+fn mutated_partitions(image: &Image, record: &MetaRecord) -> i32 {
+    let before = |id: &TopicId| image.topic_by_id(*id).map_or(0, |topic| topic.partitions);
+    match record {
+        MetaRecord::TopicCreated { partitions, .. } => *partitions,
+        MetaRecord::PartitionsAdded { id, partitions_total } => partitions_total - before(id),
+        MetaRecord::TopicDeleted { id } => before(id),
+        _ => 0,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::base::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
 use crate::broker::groups::GroupAsk;
-use crate::broker::quotas::Bucket;
+use crate::broker::quotas::{Bucket, MutationQuota};
 use crate::broker::survey::{Survey, Surveyed};
 use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::reach::MustReach;
@@ -207,9 +207,9 @@ pub enum Answer {
 
 #[derive(Debug)]
 pub enum ControlOrder {
-    CreateTopics { topics: Vec<NewTopic>, validate_only: bool },
-    DeleteTopics { topics: Vec<TopicName> },
-    CreatePartitions { topics: Vec<NewPartitions>, validate_only: bool },
+    CreateTopics { topics: Vec<NewTopic>, validate_only: bool, quota: Option<MutationQuota> },
+    DeleteTopics { topics: Vec<TopicName>, quota: Option<MutationQuota> },
+    CreatePartitions { topics: Vec<NewPartitions>, validate_only: bool, quota: Option<MutationQuota> },
     TakeProducerIds,
     AlterQuotas { wishes: Vec<QuotaWish>, validate_only: bool },
     AlterConfigs { wishes: Vec<ConfigChange>, validate_only: bool },
@@ -246,4 +246,6 @@ pub struct TopicOutcome {
     pub id: TopicId,
     pub error: ErrorCode,
     pub message: Option<String>,
+    /// For how long the client is to be throttled.
+    pub throttle_ms: u64,
 }

@@ -3,6 +3,10 @@
 //! A client has credit, which grows by its rate up to what it may use in one second, and falls by what it uses. Once it
 //! is below nothing the reply carries the time until it is not (KIP-219), and the connection is not read for as long.
 //!
+//! Two quotas are refused to whoever is beyond them: partitions made or deleted, which core 0 counts, to clients that
+//! know the error code (KIP-599); and connections made from an address, which are closed when the next one may be made
+//! (KIP-612).
+//!
 //! Each core counts for itself and tells the others every [`QUOTA_SHARE_MS`], so that a client has its whole quota
 //! wherever its connections are, and not a share of it on each core. It may use more, by what it can in that time on
 //! the other cores, and they take that off what it may use next.
@@ -13,18 +17,22 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use crate::base::ids::CoreId;
+use crate::base::ids::{ConnId, CoreId};
 use crate::base::limits::{QUOTA_BUCKETS_MAX, QUOTA_CLIENT_ID_BYTES_MAX, QUOTA_SHARE_MS, THROTTLE_MS_MAX};
 use crate::base::metric::Metric;
 use crate::base::time::Instant;
 use crate::broker::effect::Effects;
-use crate::broker::message::ShardMessage;
+use crate::broker::job::Asker;
+use crate::broker::message::{ShardMessage, TopicOutcome};
 use crate::broker::session::ReplyTo;
 use crate::broker::shard::{DeadlineKey, Request, Shard};
 use crate::meta::quota::{ANONYMOUS, FoundQuota, QuotaKey};
 
 /// How many seconds' worth a client that was idle may use at once.
 const BURST_S: f64 = 1.0;
+
+/// The same of what is counted in pieces (Kafka: `quota.window.num` and `controller.quota.window.num`, of a second).
+const PIECES_BURST_S: f64 = 11.0;
 
 /// How often room is looked for when all buckets are taken.
 const SWEEP_MS: u64 = 1_000;
@@ -34,15 +42,27 @@ const SWEEP_MS: u64 = 1_000;
 pub struct Bucket {
     key: QuotaKey,
     by_user: bool,
-    /// `None`: client ids do not matter, or there are too many.
-    client_id: Option<String>,
+    /// Client id or address. `None`: it does not matter, or there are too many.
+    whose: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Meter {
     rate: f64,
+    burst_s: f64,
+    /// What is owed beyond is forgotten.
+    owed_s_max: f64,
     credit: f64,
     at: Instant,
+}
+
+/// What a change of topics counts on, as core 0 gets it with the order.
+#[derive(Clone, Debug)]
+pub struct MutationQuota {
+    bucket: Bucket,
+    rate: f64,
+    /// The client knows the error code for what is beyond; others are only slowed down.
+    is_strict: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,23 +78,42 @@ pub struct Quotas {
 }
 
 impl Meter {
-    fn full(rate: f64, now: Instant) -> Meter {
-        Meter { rate, credit: rate * BURST_S, at: now }
+    fn full(key: QuotaKey, rate: f64, now: Instant) -> Meter {
+        let (burst_s, owed_s_max) = match key {
+            QuotaKey::ProducerByteRate | QuotaKey::ConsumerByteRate | QuotaKey::RequestPercentage => {
+                (BURST_S, THROTTLE_MS_MAX as f64 / 1e3)
+            }
+            QuotaKey::ControllerMutationRate | QuotaKey::ConnectionCreationRate => (PIECES_BURST_S, f64::INFINITY),
+        };
+        Meter { rate, burst_s, owed_s_max, credit: rate * burst_s, at: now }
     }
 
     /// Takes `amount` off; how long until nothing is owed.
     fn charge(&mut self, amount: f64, now: Instant) -> u64 {
         let passed_s = now.since_ns(self.at) as f64 / 1e9;
         self.at = self.at.max(now);
-        let owed_max = self.rate * (THROTTLE_MS_MAX as f64 / 1e3);
-        let credit = (self.credit + self.rate * passed_s).min(self.rate * BURST_S);
-        self.credit = (credit - amount).max(-owed_max);
-        if self.credit >= 0.0 { 0 } else { (-self.credit / self.rate * 1e3).ceil() as u64 }
+        let credit = (self.credit + self.rate * passed_s).min(self.rate * self.burst_s);
+        self.credit = (credit - amount).max(-self.rate * self.owed_s_max);
+        self.ms_until(0.0)
+    }
+
+    /// Takes `amount` off if all of it is there. Otherwise, how long until it is.
+    fn try_charge(&mut self, amount: f64, now: Instant) -> Result<(), u64> {
+        self.charge(0.0, now);
+        if self.credit < amount {
+            return Err(self.ms_until(amount));
+        }
+        self.charge(amount, now);
+        Ok(())
+    }
+
+    fn ms_until(&self, credit: f64) -> u64 {
+        ((credit - self.credit).max(0.0) / self.rate * 1e3).ceil() as u64
     }
 
     fn is_full(&mut self, now: Instant) -> bool {
         self.charge(0.0, now);
-        self.credit >= self.rate * BURST_S
+        self.credit >= self.rate * self.burst_s
     }
 }
 
@@ -106,12 +145,27 @@ impl Quotas {
                 self.meters.retain(|_, meter| !meter.is_full(now));
             }
             if self.meters.len() >= QUOTA_BUCKETS_MAX {
-                bucket.client_id = None;
+                bucket.whose = None;
             }
         }
-        let meter = self.meters.entry(bucket.clone()).or_insert_with(|| Meter::full(rate, now));
+        let meter = self.meters.entry(bucket.clone()).or_insert_with(|| Meter::full(bucket.key, rate, now));
         meter.rate = rate;
         (bucket, meter)
+    }
+
+    /// Takes partitions that are to be made or deleted off their quota; for how long the client is to be throttled.
+    /// Errors: the same, where it has used its quota up and is told so. Nothing was taken then.
+    pub fn mutate(&mut self, quota: &MutationQuota, partitions: i32) -> Result<u64, u64> {
+        let now = self.now;
+        let (_, meter) = self.meter(quota.bucket.clone(), quota.rate);
+        match meter.charge(0.0, now) {
+            0 if quota.is_strict => {
+                meter.charge(f64::from(partitions), now);
+                Ok(0)
+            }
+            throttle_ms if quota.is_strict => Err(throttle_ms),
+            _ => Ok(meter.charge(f64::from(partitions), now)),
+        }
     }
 }
 
@@ -125,22 +179,54 @@ impl Shard {
         let now = self.quotas.now;
         let (bucket, meter) = self.quotas.meter(bucket, quota.rate);
         let throttle_ms = meter.charge(amount, now);
-        if self.config.cores > 1 && amount > 0.0 {
-            if self.quotas.untold.is_empty() {
-                self.deadlines.set(now.after_ms(QUOTA_SHARE_MS), DeadlineKey::QuotaShare);
-            }
-            *self.quotas.untold.entry(bucket).or_default() += amount;
-        }
+        self.note_used(bucket, amount);
+        self.throttle(to, throttle_ms);
+    }
+
+    /// The client is told to wait, and its connection is not read meanwhile.
+    pub(in crate::broker) fn throttle(&mut self, to: ReplyTo, throttle_ms: u64) {
         if throttle_ms > 0 {
+            let throttle_ms = throttle_ms.min(THROTTLE_MS_MAX);
             self.metrics.add(Metric::ThrottledRequests, 1);
             self.metrics.add(Metric::ThrottleMs, throttle_ms);
-            if let Some((before, until)) = self.sessions.mute(to.conn, now.after_ms(throttle_ms)) {
-                if let Some(before) = before {
-                    self.deadlines.clear(before, DeadlineKey::Unmute(to.conn));
-                }
-                self.deadlines.set(until, DeadlineKey::Unmute(to.conn));
+            self.mute(to.conn, throttle_ms);
+        }
+    }
+
+    /// The client waits as core 0 has counted.
+    pub(in crate::broker) fn throttle_for(&mut self, asker: Asker, outcomes: &[TopicOutcome]) {
+        self.throttle(asker.to, outcomes.iter().map(|outcome| outcome.throttle_ms).max().unwrap_or(0));
+    }
+
+    /// Counts a connection on the quota of its address. One beyond it is closed when there is room for the next, so
+    /// that a client which connects again at once does not do so as often as it can.
+    pub(in crate::broker) fn charge_connection(&mut self, conn: ConnId) {
+        if !self.image.has_quotas() {
+            return;
+        }
+        let host = self.sessions.host(conn).to_owned();
+        let Some(rate) = self.image.connection_quota(&host) else { return };
+        let bucket = Bucket { key: QuotaKey::ConnectionCreationRate, by_user: false, whose: Some(host) };
+        let now = self.quotas.now;
+        let (bucket, meter) = self.quotas.meter(bucket, rate);
+        match meter.try_charge(1.0, now) {
+            Ok(()) => self.note_used(bucket, 1.0),
+            Err(wait_ms) => {
+                self.metrics.add(Metric::ThrottledConnections, 1);
+                self.sessions.refuse(conn);
+                self.mute(conn, wait_ms);
             }
         }
+    }
+
+    /// What counts when topics are made or deleted, if anything does. From version `strict_from` on a client knows
+    /// that it may be refused.
+    pub(in crate::broker) fn mutation_quota(&self, asker: Asker, strict_from: i16) -> Option<MutationQuota> {
+        if !self.image.has_quotas() {
+            return None;
+        }
+        let (bucket, quota) = self.quota_for(asker.to, QuotaKey::ControllerMutationRate)?;
+        Some(MutationQuota { bucket, rate: quota.rate, is_strict: asker.version >= strict_from })
     }
 
     /// Bytes that a client may fetch in one reply.
@@ -192,12 +278,31 @@ impl Shard {
         }
     }
 
+    fn mute(&mut self, conn: ConnId, ms: u64) {
+        if let Some((before, until)) = self.sessions.mute(conn, self.quotas.now.after_ms(ms)) {
+            if let Some(before) = before {
+                self.deadlines.clear(before, DeadlineKey::Unmute(conn));
+            }
+            self.deadlines.set(until, DeadlineKey::Unmute(conn));
+        }
+    }
+
+    /// Has the other cores told soon.
+    fn note_used(&mut self, bucket: Bucket, amount: f64) {
+        if self.config.cores > 1 && amount > 0.0 {
+            if self.quotas.untold.is_empty() {
+                self.deadlines.set(self.quotas.now.after_ms(QUOTA_SHARE_MS), DeadlineKey::QuotaShare);
+            }
+            *self.quotas.untold.entry(bucket).or_default() += amount;
+        }
+    }
+
     fn quota_for(&self, to: ReplyTo, key: QuotaKey) -> Option<(Bucket, FoundQuota)> {
         let client_id = self.sessions.client_id(to.conn);
         let quota = self.image.quota(ANONYMOUS, client_id, key)?;
         let own = quota.by_client_id && client_id.len() <= QUOTA_CLIENT_ID_BYTES_MAX;
-        let client_id = own.then(|| client_id.to_owned());
-        Some((Bucket { key, by_user: quota.by_user, client_id }, quota))
+        let whose = own.then(|| client_id.to_owned());
+        Some((Bucket { key, by_user: quota.by_user, whose }, quota))
     }
 }
 
@@ -211,7 +316,7 @@ mod tests {
 
     #[test]
     fn credit_grows_with_time_and_falls_with_use() {
-        let mut meter = Meter::full(100.0, at(0));
+        let mut meter = Meter::full(QuotaKey::ProducerByteRate, 100.0, at(0));
         // When, how much, and how long to wait then.
         for (ms, amount, expect) in [
             (0, 100.0, 0),
@@ -228,10 +333,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_counted_in_pieces_is_refused_until_it_is_paid() {
+        let quota = |is_strict| {
+            let bucket = Bucket { key: QuotaKey::ControllerMutationRate, by_user: false, whose: None };
+            MutationQuota { bucket, rate: 2.0, is_strict }
+        };
+        let mut quotas = Quotas::default();
+        // When, how many, whether one that knows the code asks, and what it is told.
+        for (ms, partitions, is_strict, expect) in [
+            (0, 22, true, Ok(0)),
+            (0, 1000, true, Ok(0)),
+            (0, 1, true, Err(500_000)),
+            (499_999, 1, true, Err(1)),
+            (500_000, 2, false, Ok(1_000)),
+            (500_000, 0, false, Ok(1_000)),
+            (501_000, 1, true, Ok(0)),
+        ] {
+            quotas.start_step(at(ms));
+            assert_eq!(quotas.mutate(&quota(is_strict), partitions), expect, "{partitions} at {ms} ms");
+        }
+        let mut meter = Meter::full(QuotaKey::ConnectionCreationRate, 2.0, at(0));
+        for (ms, expect) in std::iter::repeat_n((0, Ok(())), 22).chain([(0, Err(500)), (0, Err(500)), (500, Ok(()))]) {
+            assert_eq!(meter.try_charge(1.0, at(ms)), expect, "at {ms} ms");
+        }
+    }
+
+    #[test]
     fn many_clients_take_little_room() {
         let mut quotas = Quotas::default();
         let bucket =
-            |id: usize| Bucket { key: QuotaKey::ProducerByteRate, by_user: false, client_id: Some(id.to_string()) };
+            |id: usize| Bucket { key: QuotaKey::ProducerByteRate, by_user: false, whose: Some(id.to_string()) };
         for id in 0..3 * QUOTA_BUCKETS_MAX {
             let (_, meter) = quotas.meter(bucket(id), 10.0);
             meter.charge(100.0, Instant(0));

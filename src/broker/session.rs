@@ -69,6 +69,8 @@ struct Session {
     waits_for: Option<WaitsFor>,
     /// Its client has used more than its quotas: not read before this.
     muted_until: Option<Instant>,
+    /// Its address makes more connections than it may: ended instead of being read again.
+    is_refused: bool,
     /// As of the last request while there were quotas.
     client_id: Text,
     closing: bool,
@@ -136,6 +138,7 @@ impl Sessions {
             marked: false,
             waits_for: None,
             muted_until: None,
+            is_refused: false,
             client_id: Text::default(),
             closing: false,
             sending: Sending::default(),
@@ -309,10 +312,19 @@ impl Sessions {
         Some((before, until))
     }
 
+    /// The connection is ended when it would be read again.
+    pub fn refuse(&mut self, conn: ConnId) {
+        if let Some(session) = self.by_conn.get_mut(&conn) {
+            session.is_refused = true;
+        }
+    }
+
     pub fn unmute(&mut self, conn: ConnId, effects: &mut Effects) {
         let Some(session) = self.by_conn.get_mut(&conn) else { return };
         session.muted_until = None;
-        if session.waits_for == Some(WaitsFor::Quota) {
+        if session.is_refused {
+            effects.push(Effect::Abort { conn });
+        } else if session.waits_for == Some(WaitsFor::Quota) {
             session.waits_for = None;
             effects.push(Effect::Resume { conn });
         }

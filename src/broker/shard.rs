@@ -203,7 +203,10 @@ impl Shard {
         effects.watch.start_step(now.mono);
         self.quotas.start_step(now.mono);
         match input {
-            Input::Opened { conn, listener, host } => self.sessions.on_opened(conn, listener, host),
+            Input::Opened { conn, listener, host } => {
+                self.sessions.on_opened(conn, listener, host);
+                self.charge_connection(conn);
+            }
             Input::Frame { conn, frame, arrival } => self.on_frame(conn, frame, arrival, now, effects),
             Input::Closed { conn } => {
                 for job in self.sessions.on_closed(conn, effects) {

@@ -287,7 +287,7 @@ fn quota_bytes(entity: &QuotaEntity, values: &QuotaValues) -> usize {
         Some(EntityName::Name(name)) => 3 + name.len(),
         Some(EntityName::Default) | None => 1,
     };
-    2 + side(&entity.user) + side(&entity.client_id) + 9 * values.len()
+    2 + side(&entity.user) + side(&entity.client_id) + side(&entity.ip) + 9 * values.len()
 }
 
 /// Of settings within a record.

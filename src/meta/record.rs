@@ -116,15 +116,16 @@ impl MetaRecord {
                 put_text(out, &resource.name());
                 put_settings(out, settings);
             }
+            MetaRecord::QuotaChanged { entity: QuotaEntity { ip: Some(ip), .. }, values } => {
+                out.push(10);
+                put_side(out, Some(ip));
+                put_quotas(out, values);
+            }
             MetaRecord::QuotaChanged { entity, values } => {
                 out.push(9);
                 put_side(out, entity.user.as_ref());
                 put_side(out, entity.client_id.as_ref());
-                out.push(values.len() as u8);
-                for (key, value) in values {
-                    out.push(*key as u8);
-                    out.extend_from_slice(&value.to_be_bytes());
-                }
+                put_quotas(out, values);
             }
         }
     }
@@ -154,16 +155,13 @@ impl MetaRecord {
                 MetaRecord::ConfigChanged { resource, settings: take_settings(bytes)? }
             }
             [9] => {
-                let entity = QuotaEntity { user: take_side(bytes)?, client_id: take_side(bytes)? };
-                let [count] = take(bytes)?;
-                let mut values = QuotaValues::new();
-                for _ in 0..count {
-                    let [code] = take(bytes)?;
-                    let key = QuotaKey::ALL.into_iter().find(|key| *key as u8 == code);
-                    let key = key.ok_or(RecordError { message: "a quota that this version does not know" })?;
-                    values.insert(key, u64::from_be_bytes(take(bytes)?));
-                }
-                MetaRecord::QuotaChanged { entity, values }
+                let entity = QuotaEntity { user: take_side(bytes)?, client_id: take_side(bytes)?, ip: None };
+                MetaRecord::QuotaChanged { entity, values: take_quotas(bytes)? }
+            }
+            [10] => {
+                let ip = take_side(bytes)?.ok_or(RecordError { message: "a quota of an address has none" })?;
+                let entity = QuotaEntity { ip: Some(ip), ..QuotaEntity::default() };
+                MetaRecord::QuotaChanged { entity, values: take_quotas(bytes)? }
             }
             [_] => return Err(RecordError { message: "a record of a kind that this version does not know" }),
         };
@@ -205,6 +203,26 @@ fn take_side(bytes: &mut &[u8]) -> Result<Option<EntityName>, RecordError> {
         [2] => Ok(Some(EntityName::Name(take_text(bytes)?))),
         [_] => Err(RecordError { message: "a quota of an entity that this version does not know" }),
     }
+}
+
+fn put_quotas(out: &mut Vec<u8>, values: &QuotaValues) {
+    out.push(values.len() as u8);
+    for (key, value) in values {
+        out.push(*key as u8);
+        out.extend_from_slice(&value.to_be_bytes());
+    }
+}
+
+fn take_quotas(bytes: &mut &[u8]) -> Result<QuotaValues, RecordError> {
+    let [count] = take(bytes)?;
+    let mut values = QuotaValues::new();
+    for _ in 0..count {
+        let [code] = take(bytes)?;
+        let key = QuotaKey::ALL.into_iter().find(|key| *key as u8 == code);
+        let key = key.ok_or(RecordError { message: "a quota that this version does not know" })?;
+        values.insert(key, u64::from_be_bytes(take(bytes)?));
+    }
+    Ok(values)
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], RecordError> {
@@ -252,10 +270,18 @@ mod tests {
             MetaRecord::ConfigChanged { resource: ConfigResource::Broker(-7), settings: BTreeMap::new() },
             MetaRecord::ConfigChanged { resource: ConfigResource::Group("größe".into()), settings },
             MetaRecord::QuotaChanged {
-                entity: QuotaEntity { user: Some(EntityName::Name("u".into())), client_id: Some(EntityName::Default) },
+                entity: QuotaEntity {
+                    user: Some(EntityName::Name("u".into())),
+                    client_id: Some(EntityName::Default),
+                    ip: None,
+                },
                 values: QuotaKey::ALL.into_iter().map(|key| (key, 1.5_f64.to_bits())).collect(),
             },
             MetaRecord::QuotaChanged { entity: QuotaEntity::default(), values: QuotaValues::new() },
+            MetaRecord::QuotaChanged {
+                entity: QuotaEntity { ip: Some(EntityName::Name("::1".into())), ..QuotaEntity::default() },
+                values: QuotaValues::from([(QuotaKey::ConnectionCreationRate, 9.0_f64.to_bits())]),
+            },
         ]
     }
 
@@ -280,7 +306,7 @@ mod tests {
             let len = rng.below(40) as usize;
             let mut bytes: Vec<u8> = (0..len).map(|_| rng.next_u64() as u8).collect();
             if let Some(kind) = bytes.first_mut() {
-                *kind %= 10;
+                *kind %= 11;
             }
             let mut rest = &bytes[..];
             if let Ok(record) = MetaRecord::decode(&mut rest) {

@@ -160,7 +160,7 @@ impl Net {
             open: self.open.clone(),
         });
         self.reactor.add_connection(connection.clone());
-        let host = peer.map_or(String::new(), |peer| peer.ip().to_string());
+        let host = peer.map_or(String::new(), |peer| peer.ip().to_canonical().to_string());
         self.reactor.on(Input::Opened { conn: id, listener: kind, host });
         glommio::spawn_local(serve(self.clone(), connection)).detach();
     }

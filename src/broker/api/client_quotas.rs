@@ -1,5 +1,5 @@
 //! DescribeClientQuotas (API 48) and AlterClientQuotas (API 49), versions 0–1: who may use how much of the broker
-//! (KIP-546). Changes are decided and committed by core 0 and answered when every core counts by them.
+//! (KIP-546; addresses: KIP-612). Changes are decided and committed by core 0 and answered when every core counts by them.
 //!
 //! *Owns*: the form of orders and answers; the filters of a description. *Never*: measures. *Runs on*: the core whose
 //! client asked.
@@ -50,8 +50,10 @@ pub(in crate::broker) fn handle_describe(shard: &mut Shard, mut request: Request
     let Some(asked) = api::decode::<DescribeClientQuotasRequest>(shard, &mut request, name, effects) else { return };
     let mut reply = DescribeClientQuotasResponse::default();
     match filter(&asked) {
-        Ok((user, client_id)) => {
-            let fits = |entity: &QuotaEntity| user.fits(&entity.user) && client_id.fits(&entity.client_id);
+        Ok(wanted) => {
+            let fits = |entity: &QuotaEntity| {
+                wanted.iter().zip([&entity.user, &entity.client_id, &entity.ip]).all(|(wanted, side)| wanted.fits(side))
+            };
             let found = shard.image.quotas().filter(|(entity, _)| fits(entity));
             reply.entries = Some(found.map(|(entity, values)| described(entity, values)).collect());
         }
@@ -128,16 +130,15 @@ impl Wanted {
     }
 }
 
-/// What user and client id of the entities asked for must be.
-fn filter(asked: &DescribeClientQuotasRequest) -> Result<(Wanted, Wanted), MetaError> {
+/// What user, client id and address of the entities asked for must be.
+fn filter(asked: &DescribeClientQuotasRequest) -> Result<[Wanted; 3], MetaError> {
     let unnamed = if asked.strict { Wanted::Absent } else { Wanted::Free };
-    let (mut user, mut client_id) = (None, None);
+    let (mut user, mut client_id, mut ip) = (None, None, None);
     for component in &asked.components {
         let side = match component.entity_type.as_str() {
             USER => &mut user,
             CLIENT_ID => &mut client_id,
-            // No quota is for an address, so none fits.
-            IP => return Ok((Wanted::Absent, Wanted::Absent)),
+            IP => &mut ip,
             "" => return refuse("A component has no entity type."),
             other => {
                 let message = format!("There are no entities of type {other:?}.");
@@ -149,7 +150,10 @@ fn filter(asked: &DescribeClientQuotasRequest) -> Result<(Wanted, Wanted), MetaE
         }
         *side = Some(wanted(component)?);
     }
-    Ok((user.unwrap_or(unnamed.clone()), client_id.unwrap_or(unnamed)))
+    if ip.is_some() && (user.is_some() || client_id.is_some()) {
+        return refuse("A quota of an address is of no user or client id.");
+    }
+    Ok([user, client_id, ip].map(|side| side.unwrap_or(unnamed.clone())))
 }
 
 fn wanted(component: &ComponentData) -> Result<Wanted, MetaError> {
@@ -168,7 +172,7 @@ fn wish(entry: &EntryData) -> Result<QuotaWish, MetaError> {
         let side = match entity_type.as_str() {
             USER => &mut entity.user,
             CLIENT_ID => &mut entity.client_id,
-            IP => return refuse("Quotas for addresses are not supported, only for users and client ids."),
+            IP => &mut entity.ip,
             other => return refuse(format!("There are no entities of type {other:?}.")),
         };
         let name = entity_name.as_ref().map_or(EntityName::Default, |name| EntityName::Name(name.to_string()));
@@ -181,7 +185,7 @@ fn wish(entry: &EntryData) -> Result<QuotaWish, MetaError> {
 }
 
 fn described(entity: &QuotaEntity, values: &QuotaValues) -> describe_client_quotas::EntryData {
-    let sides = [(USER, &entity.user), (CLIENT_ID, &entity.client_id)];
+    let sides = [(USER, &entity.user), (CLIENT_ID, &entity.client_id), (IP, &entity.ip)];
     let sides = sides.into_iter().filter_map(|(entity_type, side)| {
         let entity_name = match side.as_ref()? {
             EntityName::Default => None,

@@ -8,10 +8,12 @@ use crate::broker::effect::Effects;
 use crate::broker::job::{Asker, Work};
 use crate::broker::message::{ControlOrder, ControlOutcome, NewPartitions, ShardMessage};
 use crate::broker::shard::{Request, Shard};
-use crate::meta::quota::QuotaKey;
 use crate::wire::messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopicResult,
 };
+
+/// From this version clients know THROTTLING_QUOTA_EXCEEDED.
+const QUOTA_ERROR_VERSION: i16 = 3;
 
 #[derive(Debug)]
 pub struct CreatePartitionsWork {
@@ -35,17 +37,10 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
                 .map(|list| list.iter().map(|new| new.broker_ids.iter().copied().map(BrokerId).collect()).collect()),
         })
         .collect();
-    if !asked.validate_only {
-        let added = |topic: &NewPartitions| match shard.image.topic(&topic.name) {
-            Some(known) => f64::from(topic.count.saturating_sub(known.partitions).max(0)),
-            None => 0.0,
-        };
-        let partitions = topics.iter().map(added).sum();
-        shard.charge(asker.to, QuotaKey::ControllerMutationRate, partitions);
-    }
     let work = CreatePartitionsWork { names: topics.iter().map(|topic| topic.name.clone()).collect() };
     let job = shard.add_job(asker, Work::CreatePartitions(work));
-    let order = ControlOrder::CreatePartitions { topics, validate_only: asked.validate_only };
+    let quota = shard.mutation_quota(asker, QUOTA_ERROR_VERSION);
+    let order = ControlOrder::CreatePartitions { topics, validate_only: asked.validate_only, quota };
     shard.send(CoreId(0), ShardMessage::Control { job, order }, effects);
 }
 
@@ -62,10 +57,11 @@ pub(in crate::broker) fn on_outcome(
         error_message: message.map(Into::into),
     };
     let results = match outcome {
-        ControlOutcome::Topics(outcomes) => outcomes
-            .iter()
-            .map(|outcome| row(&outcome.name, outcome.error.code(), outcome.message.as_deref()))
-            .collect(),
+        ControlOutcome::Topics(outcomes) => {
+            shard.throttle_for(asker, &outcomes);
+            let rows = outcomes.iter();
+            rows.map(|outcome| row(&outcome.name, outcome.error.code(), outcome.message.as_deref())).collect()
+        }
         ControlOutcome::Failed(error) => work.names.iter().map(|name| row(name, error.code(), None)).collect(),
         ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => unreachable!("the order was for partitions"),
     };

@@ -11,11 +11,13 @@ use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicOu
 use crate::broker::shard::{Request, Shard};
 use crate::config;
 use crate::meta::controller::NewTopic;
-use crate::meta::quota::QuotaKey;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
+
+/// From this version clients know THROTTLING_QUOTA_EXCEEDED.
+const QUOTA_ERROR_VERSION: i16 = 6;
 
 /// What the order was about, for an answer in its order.
 #[derive(Debug)]
@@ -28,13 +30,10 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let asker = request.asker;
     let Some(asked) = api::decode::<CreateTopicsRequest>(shard, &mut request, "CreateTopics", effects) else { return };
     let topics: Vec<NewTopic> = asked.topics.iter().map(new_topic).collect();
-    if !asked.validate_only {
-        let each = |topic: &NewTopic| topic.partitions.max(topic.assignments.len() as i32).max(1);
-        shard.charge(asker.to, QuotaKey::ControllerMutationRate, topics.iter().map(each).map(f64::from).sum());
-    }
     let work = CreateTopicsWork { names: topics.iter().map(|topic| topic.name.clone()).collect(), refused: None };
     let job = shard.add_job(asker, Work::CreateTopics(work));
-    let order = ControlOrder::CreateTopics { topics, validate_only: asked.validate_only };
+    let quota = shard.mutation_quota(asker, QUOTA_ERROR_VERSION);
+    let order = ControlOrder::CreateTopics { topics, validate_only: asked.validate_only, quota };
     shard.send(CoreId(0), ShardMessage::Control { job, order }, effects);
 }
 
@@ -53,6 +52,7 @@ pub(in crate::broker) fn on_outcome(
         }
         ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => unreachable!("the order was for topics"),
     };
+    shard.throttle_for(asker, &outcomes);
     let rows = work.names.iter().enumerate().map(|(index, name)| match outcomes.get(index) {
         Some(outcome) => result_row(shard, outcome),
         None => CreatableTopicResult {

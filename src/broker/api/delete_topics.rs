@@ -9,12 +9,14 @@ use crate::broker::effect::Effects;
 use crate::broker::job::{Asker, Work};
 use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicName, TopicOutcome};
 use crate::broker::shard::{Request, Shard};
-use crate::meta::quota::QuotaKey;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::delete_topics::{DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse};
 
 /// From this version topics may be named by id.
 const TOPIC_ID_VERSION: i16 = 6;
+
+/// From this version clients know THROTTLING_QUOTA_EXCEEDED.
+const QUOTA_ERROR_VERSION: i16 = 5;
 
 #[derive(Debug)]
 pub struct DeleteTopicsWork {
@@ -35,15 +37,9 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     } else {
         asked.topic_names.iter().map(|name| TopicName::Name(name.to_string())).collect()
     };
-    let partitions = topics.iter().filter_map(|topic| match topic {
-        TopicName::Name(name) => shard.image.topic(name),
-        TopicName::Id(id) => shard.image.topic_by_id(*id),
-    });
-    let partitions = partitions.map(|topic| f64::from(topic.partitions)).sum();
-    shard.charge(asker.to, QuotaKey::ControllerMutationRate, partitions);
     let work = DeleteTopicsWork { asked: topics.clone() };
     let job = shard.add_job(asker, Work::DeleteTopics(work));
-    let order = ControlOrder::DeleteTopics { topics };
+    let order = ControlOrder::DeleteTopics { topics, quota: shard.mutation_quota(asker, QUOTA_ERROR_VERSION) };
     shard.send(CoreId(0), ShardMessage::Control { job, order }, effects);
 }
 
@@ -55,7 +51,10 @@ pub(in crate::broker) fn on_outcome(
     effects: &mut Effects,
 ) {
     let responses = match outcome {
-        ControlOutcome::Topics(outcomes) => outcomes.iter().map(result_row).collect(),
+        ControlOutcome::Topics(outcomes) => {
+            shard.throttle_for(asker, &outcomes);
+            outcomes.iter().map(result_row).collect()
+        }
         ControlOutcome::Failed(error) => work.asked.iter().map(|topic| refused_row(topic, error)).collect(),
         ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => unreachable!("the order was for topics"),
     };

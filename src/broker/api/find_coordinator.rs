@@ -34,7 +34,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     }
     let topics = vec![offsets_topic(&shard.config.settings)];
     let job = shard.add_job(asker, Work::FindCoordinator(asked));
-    let order = ControlOrder::CreateTopics { topics, validate_only: false };
+    let order = ControlOrder::CreateTopics { topics, validate_only: false, quota: None };
     shard.send(CoreId(0), ShardMessage::Control { job, order }, effects);
 }
 

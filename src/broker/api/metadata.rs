@@ -25,6 +25,9 @@ use crate::wire::text::Text;
 /// The epoch of every partition's leader: with one broker there has only ever been one.
 pub const LEADER_EPOCH: i32 = 0;
 
+/// No version knows THROTTLING_QUOTA_EXCEEDED: topics are made on first use, and the client is throttled.
+const NO_QUOTA_ERROR: i16 = i16::MAX;
+
 /// One bit per operation of Kafka's `AclOperation` that a client may do: without an authorizer, all that there are.
 pub const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
 pub const GROUP_OPERATIONS: i32 = bits(&[3, 6, 8]);
@@ -39,7 +42,8 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     }
     let topics = missing.into_iter().map(default_topic).collect();
     let job = shard.add_job(asker, Work::Metadata(asked));
-    let order = ControlOrder::CreateTopics { topics, validate_only: false };
+    let quota = shard.mutation_quota(asker, NO_QUOTA_ERROR);
+    let order = ControlOrder::CreateTopics { topics, validate_only: false, quota };
     shard.send(CoreId(0), ShardMessage::Control { job, order }, effects);
 }
 
@@ -56,6 +60,7 @@ pub(in crate::broker) fn on_outcome(
         ControlOutcome::Topics(outcomes) => outcomes,
         ControlOutcome::Failed(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => Vec::new(),
     };
+    shard.throttle_for(asker, &outcomes);
     answer(shard, asker, asked, &outcomes, effects);
 }
 
