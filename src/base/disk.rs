@@ -25,7 +25,7 @@ impl FileId {
 pub const BLOCK_BYTES: usize = 4096;
 
 /// All paths are relative to the data directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum DiskOp {
     /// Names and lengths of the plain files in a directory, sorted by name. A directory that does not exist is
     /// created and empty.

@@ -35,7 +35,7 @@ pub(crate) enum Crash {
     Power,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TestDisk<T> {
     files: BTreeMap<PathBuf, File>,
     dirs: Vec<PathBuf>,

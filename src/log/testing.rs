@@ -68,7 +68,7 @@ pub(super) struct Rig {
 }
 
 /// A commit journal of one partition that never fails.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct TestJournal {
     rng: Rng,
     waiting: Option<ToJournal>,
@@ -300,6 +300,14 @@ impl Rig {
     pub(super) fn reopen_at(mut self, how: Crash) -> Rig {
         self.crash(how);
         self.reopen()
+    }
+
+    /// What a crash now would leave, and a log that has begun to open it; this one goes on.
+    pub(super) fn as_if_crashed(&self, how: Crash) -> Rig {
+        let (mut disk, mut journal) = (self.disk.clone(), self.journal.clone());
+        journal.crash();
+        disk.crash(how);
+        Rig { now: self.now, ..Rig::start(disk, journal, self.settings.clone(), 1 << 20) }
     }
 
     /// The same disk under a new log, with an empty cache, run until it says how opening ended.

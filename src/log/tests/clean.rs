@@ -371,66 +371,121 @@ fn reads_beside_a_compaction_get_whole_batches_of_the_log() {
     }
 }
 
-/// Appends, compacts and restarts, up to so many disk operations; then the end.
-fn crash_at(seed: u64, settings: &TopicSettings, how: Crash, operations: u64) -> (Offset, History, Rig) {
-    let (mut rng, mut history) = (Rng::new(seed), History::default());
-    let mut rig = uncached(seed, settings.clone());
-    'work: for _ in 0..3 {
-        for _ in 0..60 {
-            append(&mut rig, &mut rng, &mut history);
-            for _ in 0..rng.below(6) {
-                if rig.disk.done >= operations {
-                    break 'work;
-                }
-                rig.step();
-            }
-            if rng.below(8) == 0 {
-                begin(&mut rig);
-            }
-            rest(&mut rig);
+/// A log that goes on while after each disk operation it is looked at what a crash then would leave.
+struct Walk {
+    rig: Rig,
+    history: History,
+    rng: Rng,
+    how: Crash,
+    /// Nothing below may be lost.
+    safe: Offset,
+    /// Disk operations after which was looked.
+    looks: u64,
+    /// Of those, how many found a compaction that was cut short.
+    cut_short: u64,
+}
+
+impl Walk {
+    fn new(seed: u64, settings: &TopicSettings, how: Crash) -> Walk {
+        let rig = uncached(seed, settings.clone());
+        let (history, rng) = (History::default(), Rng::new(seed));
+        Walk { rig, history, rng, how, safe: Offset(0), looks: 0, cut_short: 0 }
+    }
+
+    /// False when there was nothing to do.
+    fn step(&mut self) -> bool {
+        let stepped = self.rig.step();
+        if stepped {
+            self.safe = self.safe.max(self.rig.log.safe_end());
+            self.look();
         }
-        if rng.below(2) == 0 {
-            // Whether a compaction is under way or not.
-            rig.log.close(&mut rig.cache, rig.now, &mut rig.out);
-            rig.send();
-            while rig.disk.done < operations && rig.step() {}
-            if rig.disk.done >= operations {
-                break 'work;
-            }
-            rig = rig.reopen();
+        stepped
+    }
+
+    fn look(&mut self) {
+        let mut left = self.rig.as_if_crashed(self.how);
+        let names = left.disk.names(&dir()).into_iter().filter_map(|(name, _)| FileName::parse(&name));
+        let is_cut_short = names.into_iter().any(|name| matches!(name, FileName::Cleaned(_) | FileName::Swap(..)));
+        left.run();
+        assert_eq!(std::mem::take(&mut left.events), [LogEvent::Opened]);
+        assert!(left.log.end() >= self.safe, "{} is left after {} operations", left.log.end(), self.looks);
+        let mut history = self.history.clone();
+        history.records.truncate(left.log.end().0 as usize);
+        check(&mut left, &history);
+        self.looks += 1;
+        self.cut_short += u64::from(is_cut_short);
+        if is_cut_short || self.looks.is_multiple_of(16) {
+            work_on(left, history, self.looks);
         }
     }
-    let safe = rig.log.safe_end();
-    rig.crash(how);
-    (safe, history, rig.reopen())
+
+    /// Appends, compacts and restarts.
+    fn run(&mut self) {
+        for round in 0..3 {
+            for _ in 0..60 {
+                append(&mut self.rig, &mut self.rng, &mut self.history);
+                for _ in 0..self.rng.below(6) {
+                    self.step();
+                }
+                if self.rng.below(8) == 0 {
+                    begin(&mut self.rig);
+                }
+                rest(&mut self.rig);
+            }
+            if round < 2 {
+                self.restart();
+            }
+        }
+    }
+
+    /// Whether a compaction is under way or not. A start is cut short as well.
+    fn restart(&mut self) {
+        self.rig.log.close(&mut self.rig.cache, self.rig.now, &mut self.rig.out);
+        self.rig.send();
+        while self.step() {}
+        let closed = self.rig.as_if_crashed(Crash::Kill);
+        self.rig = closed;
+        self.rig.send();
+        while self.rig.events != [LogEvent::Opened] {
+            assert!(self.rig.step(), "it opens: {:?}", self.rig.events);
+            self.look();
+        }
+        self.rig.events.clear();
+    }
+}
+
+/// What a crash left is as good as any log.
+fn work_on(mut rig: Rig, mut history: History, seed: u64) {
+    let mut rng = Rng::new(seed);
+    for _ in 0..20 {
+        append(&mut rig, &mut rng, &mut history);
+        rig.run();
+    }
+    try_clean(&mut rig);
+    check(&mut rig, &history);
+    rig.close();
+    check(&mut rig.reopen(), &history);
+}
+
+fn crash_everywhere(seeds: Range<u64>, settings: &TopicSettings, how: Crash) {
+    let (mut looks, mut cut_short) = (0, 0);
+    for seed in seeds {
+        let mut walk = Walk::new(seed, settings, how);
+        walk.run();
+        looks += walk.looks;
+        cut_short += walk.cut_short;
+    }
+    assert!(looks > 1000 && cut_short > 200, "{looks} crashes, {cut_short} of them while a compaction wrote");
 }
 
 #[test]
-fn a_crash_at_any_point_loses_no_key() {
-    let cases = [(small_segments(), Crash::Kill), (small_synced_segments(), Crash::Power)];
-    for (number, (settings, how)) in cases.into_iter().enumerate() {
-        for seed in 0..3 {
-            for operations in (1 + seed..).step_by(7) {
-                let (safe, mut history, mut rig) = crash_at(60 + 10 * number as u64 + seed, &settings, how, operations);
-                let ended = rig.disk.done < operations;
-                assert!(rig.log.end() >= safe, "{seed} {operations}");
-                history.records.truncate(rig.log.end().0 as usize);
-                check(&mut rig, &history);
-                let mut rng = Rng::new(operations);
-                for _ in 0..20 {
-                    append(&mut rig, &mut rng, &mut history);
-                    rig.run();
-                }
-                try_clean(&mut rig);
-                check(&mut rig, &history);
-                rig.close();
-                check(&mut rig.reopen(), &history);
-                if ended {
-                    break;
-                }
-            }
-        }
-    }
+fn a_kill_after_any_disk_operation_loses_no_key() {
+    crash_everywhere(60..64, &small_segments(), Crash::Kill);
+}
+
+#[test]
+fn a_loss_of_power_after_any_disk_operation_loses_no_key() {
+    crash_everywhere(70..74, &small_synced_segments(), Crash::Power);
 }
 
 #[test]
