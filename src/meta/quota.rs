@@ -6,8 +6,8 @@
 //! *Owns*: the rules, and whose quota counts where several fit. *Never*: measures. *Runs on*: core 0 plans; every core
 //! looks up.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::controller::{MetaError, refuse};
 use super::image::Image;
