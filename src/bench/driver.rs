@@ -2,42 +2,41 @@
 //!
 //! It spins while the next record is due within a millisecond, and otherwise sleeps until an event.
 //!
-//! *Owns*: the poll, the connections of its producers and consumers, the clock. *Never*: waits for a broker, decides
+//! *Owns*: the poll, the clock, and how far the thread has come. *Never*: waits for a broker, decides
 //! what is sent. *Runs on*: a processor of its own.
 
+mod links;
 mod members;
+mod plan;
+mod report;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Token};
 
+use self::links::{Link, Owner, RECONNECT_NS};
+pub use self::plan::{Plan, Together};
+pub use self::report::{Ending, Measured, Reader, Report};
 use crate::base::histogram::Histogram;
 use crate::bench::complaints::Complaints;
-use crate::bench::connection::{Connection, State, Visit};
+use crate::bench::connection::State;
 use crate::bench::consumer::{Consumer, Received};
 use crate::bench::control::Cluster;
 use crate::bench::member::Member;
-use crate::bench::meter::{Frame, Meter, Slot};
-use crate::bench::producer::{Finished, Node, Outcome, Producer};
-use crate::bench::result::Counts;
-use crate::bench::scout::{Answer, Mailbox, Question};
+use crate::bench::meter::{Frame, Meter};
+use crate::bench::producer::{Finished, Node, Outcome};
+use crate::bench::scout::{Answer, Question};
 use crate::bench::source::{Source, Time};
-use crate::bench::tally::SentStream;
-use crate::bench::workload::{ReadMode, Workload};
-use crate::shell::clock::Clock;
-use crate::wire::messages::api_versions::ApiVersionsResponse;
+use crate::bench::workload::ReadMode;
 
 /// What is due within this is waited for without sleeping.
 const SPIN_NS: u64 = 1_000_000;
 
 /// What comes round at least this often: overdue replies, wishes, the end.
 const TICK_NS: u64 = 50_000_000;
-
-const RECONNECT_NS: u64 = 100_000_000;
 
 /// Until everything is connected and in its place.
 const READY_NS: u64 = 60_000_000_000;
@@ -48,112 +47,10 @@ const UNREACHABLE_NS: u64 = 10_000_000_000;
 /// After the last record was due, how long replies and consumers are waited for.
 const DRAIN_NS: u64 = 30_000_000_000;
 
-/// A connection that has lasted this long, and from which nothing is owed, stands.
-const SETTLED_NS: u64 = 1_000_000_000;
-
-/// Beyond the time that a fetch may wait for records.
-const FETCH_SLACK_NS: u64 = 1_000_000_000;
-
 const SCRATCH_BYTES: usize = 256 << 10;
 
 /// The token of the waker; connections have the ones below.
 pub const WAKE: Token = Token(usize::MAX);
-
-/// Messages to the thread that collects, with the number of the thread they are from.
-pub enum Report {
-    /// Every connection stands and every consumer is in its place.
-    Ready,
-    /// Its share of the backlog is acknowledged.
-    Filled,
-    Measured(Measured),
-    Ended(Box<Ending>),
-}
-
-/// What came since the last one.
-pub struct Measured {
-    pub thread: usize,
-    pub at_ns: u64,
-    pub slots: Vec<Slot>,
-    pub totals: Counts,
-    /// Records that its consumers have not come to.
-    pub lag_records: u64,
-    /// It has nothing more to send.
-    pub is_draining: bool,
-}
-
-/// What is left when a thread has ended.
-pub struct Ending {
-    pub connect: Histogram,
-    pub complaints: Complaints,
-    /// Why it ended before its time.
-    pub gave_up: Option<String>,
-    /// When, on the run's clock.
-    pub at_ns: u64,
-    /// Records that were due and never sent.
-    pub never_sent: u64,
-    /// What its producers sent, by stream.
-    pub sent: BTreeMap<u32, SentStream>,
-    pub readers: Vec<Reader>,
-    /// Of the members of groups.
-    pub join: Histogram,
-    pub commit: Histogram,
-}
-
-/// A consumer at the end of a run.
-pub struct Reader {
-    /// The group that it was a member of.
-    pub group: Option<u32>,
-    pub consumer: Consumer,
-    /// Whether it, and with a group everybody of the thread, had come to the end of the logs.
-    pub is_drained: bool,
-}
-
-/// What the threads of a run tell each other.
-#[derive(Debug)]
-pub struct Together {
-    /// Threads whose producers are not done: consumers have come to the end only when there are none.
-    pub producing: AtomicUsize,
-    /// Threads whose consumers have not come to the end: members leave their groups only when there are none.
-    pub draining: AtomicUsize,
-    /// Members of groups that have their share, and how many partitions they have together.
-    pub settled: AtomicUsize,
-    pub placed: AtomicUsize,
-}
-
-impl Together {
-    pub fn new(threads: usize) -> Together {
-        Together {
-            producing: AtomicUsize::new(threads),
-            draining: AtomicUsize::new(threads),
-            settled: AtomicUsize::new(0),
-            placed: AtomicUsize::new(0),
-        }
-    }
-}
-
-/// What a thread begins with.
-pub struct Plan {
-    /// Which of the threads it is.
-    pub thread: usize,
-    pub workload: Arc<Workload>,
-    pub clock: Clock,
-    pub cluster: Arc<Cluster>,
-    pub poll: Poll,
-    pub mailbox: Mailbox,
-    pub answers: Receiver<Answer>,
-    pub questions: Sender<(Question, Mailbox)>,
-    pub reports: Sender<Report>,
-    pub stop: Arc<AtomicBool>,
-    /// With the number of each over the whole run.
-    pub producers: Vec<(u32, Producer)>,
-    pub consumers: Vec<Consumer>,
-    /// One for each consumer if there are groups, otherwise none.
-    pub members: Vec<Member>,
-    /// What the brokers speak.
-    pub versions: ApiVersionsResponse,
-    pub together: Arc<Together>,
-    pub cpu: Option<usize>,
-}
 
 struct Driver {
     plan: Plan,
@@ -207,26 +104,6 @@ enum Stage {
     Drained,
     /// Members leave their groups.
     Leaving,
-}
-
-/// Whose connection it is: by its place among the thread's producers or consumers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    Producer(usize),
-    Consumer(usize),
-    Member(usize),
-}
-
-/// The connection of one producer or consumer to one broker.
-struct Link {
-    owner: Owner,
-    node: Node,
-    connection: Option<Connection>,
-    /// There may be something to read.
-    readable: bool,
-    connect_from_ns: u64,
-    /// When a consumer's request in flight was sent.
-    asked_ns: Option<u64>,
 }
 
 /// Runs a thread to its end.
@@ -325,37 +202,6 @@ impl Driver {
         self.end();
     }
 
-    fn send(&mut self) {
-        for place in 0..self.links.len() {
-            let link = &mut self.links[place];
-            let Some(connection) = &mut link.connection else { continue };
-            if connection.state() != State::Open {
-                continue;
-            }
-            while connection.has_room() {
-                let now_ns = self.time.now_ns();
-                let frame = match link.owner {
-                    Owner::Producer(place) => self.sources[place].producer.poll_request(link.node, now_ns),
-                    Owner::Consumer(place) => self.consumers[place].poll_request(link.node, now_ns),
-                    Owner::Member(place) if self.members[place].coordinator() == Some(link.node) => {
-                        self.members[place].poll_request(&self.consumers[place], now_ns)
-                    }
-                    Owner::Member(_) => None,
-                };
-                let Some(frame) = frame else { break };
-                if !matches!(link.owner, Owner::Producer(_)) {
-                    link.asked_ns = Some(now_ns);
-                }
-                connection.send(frame);
-            }
-            if connection.has_output()
-                && let Err(why) = connection.write()
-            {
-                self.on_lost(place, &why);
-            }
-        }
-    }
-
     /// Takes note of the batches that are done with.
     fn account(&mut self) {
         let now_ns = self.time.now_ns();
@@ -387,99 +233,6 @@ impl Driver {
         self.faults += self.received.faults;
         self.received = Received::default();
         self.received_until_ns = self.received_until_ns.saturating_add(self.plan.workload.interval_ns);
-    }
-
-    fn on_event(&mut self, place: usize, readable: bool) {
-        let Some(link) = self.links.get_mut(place) else { return };
-        let Some(connection) = &mut link.connection else { return };
-        link.readable |= readable;
-        match connection.check_connected() {
-            Ok(false) => {}
-            Ok(true) => {
-                let took_ns = self.time.now_ns().saturating_sub(connection.started_ns());
-                self.ending.connect.record(took_ns);
-                let (owner, node) = (link.owner, link.node);
-                let taken = match owner {
-                    Owner::Producer(_) => Ok(()),
-                    Owner::Consumer(consumer) => {
-                        self.consumers[consumer].on_connected(node, &self.plan.versions).map_err(|error| error.message)
-                    }
-                    Owner::Member(member) => self.on_member_connected(member, node),
-                };
-                if let Err(why) = taken {
-                    self.on_lost(place, &why);
-                }
-            }
-            Err(why) => self.on_lost(place, &why),
-        }
-    }
-
-    fn receive(&mut self) {
-        for place in 0..self.links.len() {
-            if !self.links[place].readable {
-                continue;
-            }
-            if let Err(why) = self.receive_from(place) {
-                self.on_lost(place, &why);
-            }
-        }
-    }
-
-    fn receive_from(&mut self, place: usize) -> Result<(), String> {
-        let link = &mut self.links[place];
-        let Some(connection) = &mut link.connection else { return Ok(()) };
-        if connection.state() != State::Open {
-            link.readable = false;
-            return Ok(());
-        }
-        let read = connection.read(&mut self.scratch);
-        let at_ns = self.time.now_ns();
-        let mut answered = None;
-        // What came before the end counts.
-        while let Some(frame) = connection.next_frame()? {
-            match link.owner {
-                Owner::Producer(place) => self.sources[place].producer.on_reply(link.node, frame, at_ns)?,
-                Owner::Consumer(place) => {
-                    link.asked_ns = None;
-                    let clock = &mut || self.time.now_ns();
-                    let taken = self.consumers[place].on_reply(link.node, frame, &mut self.received, clock);
-                    self.meter.on_arrived(&self.received.arrivals);
-                    self.received.arrivals.clear();
-                    taken.map_err(|error| error.message)?;
-                }
-                Owner::Member(place) => {
-                    link.asked_ns = None;
-                    self.members[place].on_reply(frame, &mut self.consumers[place], at_ns)?;
-                    answered = Some(place);
-                }
-            }
-            self.last_good_ns = at_ns;
-        }
-        link.readable = read? == Visit::More;
-        if let Some(member) = answered {
-            self.on_member_answered(member, at_ns);
-        }
-        Ok(())
-    }
-
-    fn on_lost(&mut self, place: usize, why: &str) {
-        let now_ns = self.time.now_ns();
-        let link = &mut self.links[place];
-        let Some(connection) = link.connection.take() else { return };
-        connection.close(self.plan.poll.registry());
-        link.readable = false;
-        link.asked_ns = None;
-        link.connect_from_ns = now_ns + RECONNECT_NS;
-        match link.owner {
-            Owner::Producer(place) => self.sources[place].producer.on_disconnect(link.node, now_ns),
-            Owner::Consumer(place) => self.consumers[place].on_closed(link.node, now_ns),
-            Owner::Member(place) if self.members[place].coordinator() == Some(link.node) => {
-                self.members[place].on_closed(now_ns)
-            }
-            Owner::Member(_) => {}
-        }
-        let name = self.cluster.brokers.get(&link.node).map_or("a broker", |address| &address.name);
-        self.ending.complaints.add(format!("{name} {why}"), 1);
     }
 
     fn take_answers(&mut self) {
@@ -560,16 +313,6 @@ impl Driver {
         self.link(Owner::Consumer(place), &nodes);
     }
 
-    /// A connection to each of these brokers.
-    fn link(&mut self, owner: Owner, nodes: &[Node]) {
-        for &node in nodes {
-            if !self.links.iter().any(|link| link.owner == owner && link.node == node) {
-                let link = Link { owner, node, connection: None, readable: false, connect_from_ns: 0, asked_ns: None };
-                self.links.push(link);
-            }
-        }
-    }
-
     /// What need not be looked at all the time.
     fn tick(&mut self, now_ns: u64) {
         for place in 0..self.links.len() {
@@ -596,47 +339,6 @@ impl Driver {
         }
     }
 
-    fn check_link(&mut self, place: usize, now_ns: u64) {
-        let link = &self.links[place];
-        let (owed, overdue) = match link.owner {
-            Owner::Producer(source) => {
-                let producer = &self.sources[source].producer;
-                let owed = producer.needs(link.node) && self.plan.workload.acks != 0;
-                (owed, producer.is_overdue(link.node, now_ns))
-            }
-            Owner::Consumer(_) | Owner::Member(_) => {
-                let patience_ns = match link.owner {
-                    Owner::Member(place) => self.members[place].patience_ns(),
-                    _ => 0,
-                };
-                let wait_ns = self.plan.workload.request_timeout_ns + FETCH_SLACK_NS + patience_ns;
-                (link.asked_ns.is_some(), link.asked_ns.is_some_and(|asked_ns| now_ns > asked_ns + wait_ns))
-            }
-        };
-        let Some(connection) = &link.connection else {
-            let needed = match link.owner {
-                Owner::Member(_) => !self.is_former_coordinator(link),
-                _ => owed || self.cluster.leaders.contains(&Some(link.node)),
-            };
-            if needed && link.connect_from_ns <= now_ns {
-                self.connect(place, now_ns);
-            }
-            return;
-        };
-        let age_ns = now_ns.saturating_sub(connection.started_ns());
-        if connection.state() == State::Connecting {
-            if age_ns > UNREACHABLE_NS / 2 {
-                self.on_lost(place, "does not take connections: nothing came back");
-            } else {
-                self.on_event(place, false);
-            }
-        } else if overdue {
-            self.on_lost(place, "does not answer: no reply within --request-timeout");
-        } else if !owed && age_ns > SETTLED_NS {
-            self.last_good_ns = now_ns;
-        }
-    }
-
     fn ask(&mut self, now_ns: u64) {
         self.ask_for_coordinators(now_ns);
         let mut wanted = false;
@@ -656,19 +358,6 @@ impl Driver {
         if wanted && !self.asked_cluster && now_ns >= self.ask_cluster_from_ns {
             self.asked_cluster = true;
             let _ = self.plan.questions.send((Question::Cluster, self.plan.mailbox.clone()));
-        }
-    }
-
-    fn connect(&mut self, place: usize, now_ns: u64) {
-        let link = &mut self.links[place];
-        let Some(address) = self.cluster.brokers.get(&link.node) else { return };
-        match Connection::open(address.socket, self.plan.poll.registry(), Token(place), now_ns) {
-            Ok(connection) => link.connection = Some(connection),
-            Err(error) => {
-                link.connect_from_ns = now_ns + RECONNECT_NS;
-                let complaint = format!("{} cannot be connected to: {error}", address.name);
-                self.ending.complaints.add(complaint, 1);
-            }
         }
     }
 
