@@ -13,7 +13,6 @@ use corelog::broker::effect::{Effect, Effects, Input, ListenerKind};
 use corelog::config::Settings;
 use corelog::wire::compression::Compression;
 use corelog::wire::frame::{self, RequestHeader};
-use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 use corelog::wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use corelog::wire::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use corelog::wire::records::BatchBuilder;
@@ -38,9 +37,7 @@ fn world() -> (World, ConnId) {
     let settings = Settings { tail_cache_bytes: 16 << 20, log_segment_bytes: 1 << 40, ..Settings::default() };
     let mut world = World::start(1, settings, MemDisk::default());
     let client = world.connect(0, ListenerKind::Shared);
-    let topic = CreatableTopic { name: "t".into(), num_partitions: 1, replication_factor: 1, ..Default::default() };
-    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-    let _: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, 7, &request);
+    world.create(client, "t", 1);
     let Client { conn, .. } = client;
     (world, conn)
 }

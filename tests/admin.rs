@@ -11,7 +11,6 @@ use corelog::wire::codec::Message;
 use corelog::wire::compression::Compression;
 use corelog::wire::errors::ErrorCode;
 use corelog::wire::messages::alter_partition_reassignments::*;
-use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 use corelog::wire::messages::describe_log_dirs::*;
 use corelog::wire::messages::describe_producers::{DescribeProducersRequest, DescribeProducersResponse, TopicRequest};
 use corelog::wire::messages::describe_quorum::{
@@ -27,14 +26,6 @@ use support::{Client, MemDisk, NOW_MS, World};
 
 fn world(cores: u16) -> World {
     World::start(cores, Settings { node_id: 7, ..Settings::default() }, MemDisk::default())
-}
-
-fn create(world: &mut World, client: Client, name: &str, partitions: i32) {
-    let topic =
-        CreatableTopic { name: name.into(), num_partitions: partitions, replication_factor: 1, ..Default::default() };
-    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-    let reply: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, 7, &request);
-    assert_eq!(reply.topics[0].error_code, 0, "{reply:?}");
 }
 
 /// A record of an idempotent producer.
@@ -55,8 +46,8 @@ fn produce(world: &mut World, client: Client, topic: &str, partition: i32, produ
 fn the_data_directory_is_described_with_the_sizes_of_partitions_and_its_volume() {
     let mut world = world(3);
     let client = world.connect(1, Shared);
-    create(&mut world, client, "a", 4);
-    create(&mut world, client, "b", 2);
+    world.create(client, "a", 4);
+    world.create(client, "b", 2);
     let bytes = produce(&mut world, client, "a", 2, 5, 0) as i64;
     let describe = |world: &mut World, client: Client, topics: Option<&[(&str, &[i32])]>| {
         let topics = topics.map(|topics| {
@@ -114,7 +105,7 @@ fn a_client_that_leaves_while_it_is_answered_does_no_harm() {
 fn producers_of_partitions_are_told() {
     let mut world = world(2);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 3);
+    world.create(client, "t", 3);
     for (producer, sequence) in [(5, 0), (5, 1), (9, 0)] {
         produce(&mut world, client, "t", 1, producer, sequence);
     }
@@ -140,7 +131,7 @@ fn producers_of_partitions_are_told() {
 fn leaders_stay_where_they_are() {
     let mut world = world(1);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 2);
+    world.create(client, "t", 2);
     let mut elect = |election_type: i8, partitions: Option<&[i32]>| {
         let row = |partitions: &[i32]| vec![TopicPartitions { topic: "t".into(), partitions: partitions.to_vec() }];
         let request =
@@ -159,7 +150,7 @@ fn leaders_stay_where_they_are() {
 fn partitions_are_where_they_can_be() {
     let mut world = world(2);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 2);
+    world.create(client, "t", 2);
     let mut move_to = |topic: &str, partition_index: i32, replicas: Option<&[i32]>| {
         let partitions = vec![ReassignablePartition { partition_index, replicas: replicas.map(<[i32]>::to_vec) }];
         let topics = vec![ReassignableTopic { name: topic.into(), partitions }];

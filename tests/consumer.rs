@@ -14,7 +14,6 @@ use corelog::broker::effect::ListenerKind::PerCore;
 use corelog::config::Settings;
 use corelog::wire::compression::Compression;
 use corelog::wire::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
-use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use corelog::wire::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelog::wire::records::BatchBuilder;
@@ -39,15 +38,7 @@ impl Scene {
         let mut connect = |core: u16| (1000 + i32::from(core), world.connect(core, PerCore));
         let clients: BTreeMap<_, _> = (0..2).map(&mut connect).collect();
         let readers: BTreeMap<_, _> = (0..2).map(&mut connect).collect();
-        let topic = CreatableTopic {
-            name: "t".into(),
-            num_partitions: PARTITIONS,
-            replication_factor: 1,
-            ..Default::default()
-        };
-        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
-        let reply: CreateTopicsResponse = world.call(clients[&1000], key::CREATE_TOPICS, 7, &request);
-        assert_eq!(reply.topics[0].error_code, 0, "{reply:?}");
+        world.create(clients[&1000], "t", PARTITIONS);
         let pool = FillerPool::new(3.0, 200, 1).expect("a good ratio");
         let payload = Payload::new(RunTag::new(1), Sizes::Uniform(24, 200), pool, 1).expect("good sizes");
         Scene { world, clients, readers, payload, sent: BTreeMap::new() }

@@ -17,7 +17,6 @@ use corelog::wire::errors::ErrorCode;
 use corelog::wire::messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
 };
-use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 use corelog::wire::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use corelog::wire::messages::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic, PartitionData,
@@ -37,16 +36,8 @@ fn world(cores: u16, partitions: i32) -> (World, Client) {
 fn world_with(cores: u16, partitions: i32, settings: Settings) -> (World, Client) {
     let mut world = World::start(cores, settings, MemDisk::default());
     let client = world.connect(0, Shared);
-    create(&mut world, client, partitions);
+    world.create(client, "t", partitions);
     (world, client)
-}
-
-fn create(world: &mut World, client: Client, partitions: i32) {
-    let topic =
-        CreatableTopic { name: "t".into(), num_partitions: partitions, replication_factor: 1, ..Default::default() };
-    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
-    let reply: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, 7, &request);
-    assert_eq!(reply.topics[0].error_code, 0, "{reply:?}");
 }
 
 fn delete(world: &mut World, client: Client) {
@@ -322,7 +313,7 @@ fn a_deleted_topic_is_told_to_who_waits_and_a_new_one_of_its_name_is_followed() 
         let rows = consumer.fetch(&mut world);
         let unknown = ErrorCode::UnknownTopicOrPartition.code();
         assert_eq!(rows.iter().map(|(_, error, _)| *error).collect::<Vec<_>>(), [unknown, unknown]);
-        create(&mut world, writer, 2);
+        world.create(writer, "t", 2);
         consumer.max_wait_ms = 0;
         assert_eq!(consumer.fetch(&mut world).len(), 2, "both are there again, and empty");
         consumer.max_wait_ms = 500;

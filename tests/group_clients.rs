@@ -5,17 +5,14 @@ mod binary;
 mod kafka;
 
 use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use binary::{Broker, PATIENCE, directory, free_ports};
 use kafka::create_topic;
-use kafka::members::{Member, PARTITIONS, Watch, all, group_consumer, is_shared, produce, wait_until};
+use kafka::members::{
+    Member, PARTITIONS, Watch, all, check_killed_member, group_consumer, is_shared, produce, wait_until,
+};
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-
-/// Set for a process that is nothing but a member, to be killed.
-const MEMBER_OF: &str = "CORELOG_TEST_MEMBER_OF";
 
 /// A broker of two cores that does not wait long for more members, with a topic, and its two bootstrap addresses.
 fn broker_with_topic(dir: &std::path::Path) -> (Broker, [String; 2]) {
@@ -52,27 +49,8 @@ fn partitions_move_when_members_join_and_leave() {
 
 #[test]
 fn a_member_that_is_killed_loses_its_partitions_after_its_session() {
-    if let Ok(bootstrap) = std::env::var(MEMBER_OF) {
-        let member = Member::start(&bootstrap, &[]);
-        return wait_until("somebody kills this process", || member.thread.is_none());
-    }
-    let dir = directory();
-    let (broker, [bootstrap, _]) = broker_with_topic(dir.path());
-    let first = Member::start(&bootstrap, &[]);
-    wait_until("one member has everything", || first.assigned() == all());
-    let mut child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "a_member_that_is_killed_loses_its_partitions_after_its_session"])
-        .env(MEMBER_OF, &bootstrap)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("this test again");
-    wait_until("two members share", || first.assigned().len() == 2);
-    let killed = Instant::now();
-    child.kill().expect("kill -9");
-    child.wait().expect("wait");
-    wait_until("the one left has everything", || first.assigned() == all());
-    assert!(killed.elapsed() > Duration::from_secs(4), "its session lasts 6 s from its last heartbeat");
-    broker.stop();
+    let name = "a_member_that_is_killed_loses_its_partitions_after_its_session";
+    check_killed_member(name, &[], broker_with_topic);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use corelog::broker::effect::ListenerKind::{PerCore, Shared};
 use corelog::config::{Durability, Settings};
 use corelog::wire::codec::Message;
 use corelog::wire::errors::ErrorCode;
-use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 use corelog::wire::messages::delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse};
 use corelog::wire::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use corelog::wire::messages::describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup};
@@ -25,16 +24,13 @@ use corelog::wire::messages::offset_fetch::{
 };
 use corelog::wire::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelog::wire::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
-use support::{Client, MemDisk, World};
+use support::{Client, MemDisk, World, each_durability};
 
 /// A broker with a topic `t` of four partitions, and a client that has found a coordinator.
 fn world(cores: u16, settings: Settings) -> (World, Client) {
     let mut world = World::start(cores, settings, MemDisk::default());
     let client = world.connect(0, Shared);
-    let topic = CreatableTopic { name: "t".into(), num_partitions: 4, replication_factor: 1, ..Default::default() };
-    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
-    let reply: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, 7, &request);
-    assert_eq!(reply.topics[0].error_code, 0, "{reply:?}");
+    world.create(client, "t", 4);
     let found = find(&mut world, client, &["g"]);
     assert_eq!(found.coordinators[0].error_code, 0, "{found:?}");
     (world, client)
@@ -141,15 +137,6 @@ fn list(world: &mut World, client: Client, states: &[&str], types: &[&str]) -> V
     let mut names: Vec<String> = reply.groups.iter().map(|group| group.group_id.to_string()).collect();
     names.sort();
     names
-}
-
-/// Acks on written and on synced records.
-fn each_durability() -> [Settings; 2] {
-    [Durability::Write, Durability::Sync].map(|durability| Settings {
-        durability,
-        journal_bytes: 1 << 20,
-        ..Settings::default()
-    })
 }
 
 #[test]

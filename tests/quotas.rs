@@ -32,13 +32,9 @@ fn world(cores: u16) -> World {
     World::start(cores, Settings::default(), MemDisk::default())
 }
 
+/// For how long the reply throttles.
 fn create(world: &mut World, client: Client, name: &str, partitions: i32) -> i32 {
-    let topic =
-        CreatableTopic { name: name.into(), num_partitions: partitions, replication_factor: 1, ..Default::default() };
-    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-    let reply: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, 7, &request);
-    assert_eq!(reply.topics[0].error_code, 0, "{reply:?}");
-    reply.throttle_time_ms
+    world.create(client, name, partitions).throttle_time_ms
 }
 
 /// Code and throttle time of the reply, on a connection of its own.

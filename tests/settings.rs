@@ -32,14 +32,6 @@ fn world(cores: u16) -> World {
     World::start(cores, Settings { node_id: 7, ..Settings::default() }, MemDisk::default())
 }
 
-fn create(world: &mut World, client: Client, name: &str, partitions: i32) {
-    let topic =
-        CreatableTopic { name: name.into(), num_partitions: partitions, replication_factor: 1, ..Default::default() };
-    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-    let reply: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, 7, &request);
-    assert_eq!(reply.topics[0].error_code, 0, "{reply:?}");
-}
-
 /// Error code and message of each resource, in order.
 type Answers = Vec<(i16, String)>;
 
@@ -105,7 +97,7 @@ fn produce(world: &mut World, client: Client, topic: &str, partition: i32, value
 fn a_topics_changes_are_in_effect_on_every_core_when_they_are_answered() {
     let mut world = world(3);
     let client = world.connect(1, Shared);
-    create(&mut world, client, "t", 6);
+    world.create(client, "t", 6);
     let too_large = ErrorCode::MessageTooLarge.code();
     let produce_all = |world: &mut World, expect: i16| {
         for partition in 0..6 {
@@ -125,8 +117,8 @@ fn a_topics_changes_are_in_effect_on_every_core_when_they_are_answered() {
 fn a_brokers_changes_hold_for_topics_that_say_nothing_themselves_and_are_kept() {
     let mut world = world(2);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "own", 2);
-    create(&mut world, client, "plain", 2);
+    world.create(client, "own", 2);
+    world.create(client, "plain", 2);
     alter(&mut world, client, (TOPIC, "own", &[(SET, "max.message.bytes", Some("5000"))]));
     alter(&mut world, client, (BROKER, "", &[(SET, "message.max.bytes", Some("500"))]));
     alter(&mut world, client, (BROKER, "7", &[(SET, "message.max.bytes", Some("1000"))]));
@@ -150,7 +142,7 @@ fn a_brokers_changes_hold_for_topics_that_say_nothing_themselves_and_are_kept() 
     let client = world.connect(2, Shared);
     check(&mut world, client);
     // A topic made later has them too; and what is taken back is gone.
-    create(&mut world, client, "later", 1);
+    world.create(client, "later", 1);
     assert_eq!(produce(&mut world, client, "later", 0, 2000), ErrorCode::MessageTooLarge.code());
     alter(&mut world, client, (BROKER, "7", &[(DELETE, "message.max.bytes", None)]));
     assert_eq!(produce(&mut world, client, "later", 0, 700), ErrorCode::MessageTooLarge.code());
@@ -173,7 +165,7 @@ fn a_setting_that_counts_at_its_use_counts_at_the_next() {
 fn a_topic_begins_to_sync_and_ends_it_while_it_is_written_to() {
     let mut world = world(2);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 4);
+    world.create(client, "t", 4);
     for round in 0..6 {
         let durability = if round % 2 == 0 { "write" } else { "sync" };
         alter(&mut world, client, (TOPIC, "t", &[(SET, "durability", Some(durability))]));
@@ -208,7 +200,7 @@ fn the_older_request_replaces_everything() {
     use alter_configs::*;
     let mut world = world(1);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     alter(&mut world, client, (TOPIC, "t", &[(SET, "flush.ms", Some("5")), (SET, "segment.ms", Some("6"))]));
     let config = |name: &str, value: Option<&str>| AlterableConfig { name: name.into(), value: value.map(Into::into) };
     let mut replace = |configs: Vec<AlterableConfig>, validate_only: bool| {
@@ -231,7 +223,7 @@ fn the_older_request_replaces_everything() {
 fn what_cannot_be_is_refused_and_changes_nothing() {
     let mut world = world(2);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     let before = describe(&mut world, client, TOPIC, "t");
     let one: &[(i8, &str, Option<&str>)] = &[(SET, "flush.ms", Some("5"))];
     use ErrorCode::{InvalidConfig, InvalidRequest, UnknownTopicOrPartition};
@@ -290,7 +282,7 @@ fn a_per_core_listener_names_the_broker_by_its_cores() {
 fn what_has_settings_is_listed() {
     let mut world = world(1);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     alter(&mut world, client, (GROUP, "g", &[(SET, "consumer.session.timeout.ms", Some("50000"))]));
     let mut list = |version: i16, resource_types: &[i8]| {
         let request = ListConfigResourcesRequest { resource_types: resource_types.to_vec() };

@@ -29,19 +29,10 @@ use corelog::wire::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
 };
 use corelog::wire::records::{BatchBuilder, BatchRecords};
-use support::{Client, Failing, MemDisk, NOW_MS, World};
+use support::{Client, Failing, MemDisk, NOW_MS, World, each_durability};
 
 fn world(cores: u16) -> World {
     World::start(cores, Settings::default(), MemDisk::default())
-}
-
-fn create(world: &mut World, client: Client, name: &str, partitions: i32) -> TopicId {
-    let topic =
-        CreatableTopic { name: name.into(), num_partitions: partitions, replication_factor: 1, ..Default::default() };
-    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
-    let reply: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, 7, &request);
-    assert_eq!(reply.topics[0].error_code, 0, "{reply:?}");
-    reply.topics[0].topic_id
 }
 
 fn batch(values: &[&str]) -> Bytes {
@@ -118,7 +109,7 @@ fn what_is_produced_is_fetched_on_one_core_and_on_several() {
     for cores in [1, 3] {
         let mut world = world(cores);
         let client = world.connect(0, Shared);
-        create(&mut world, client, "t", 6);
+        world.create(client, "t", 6);
         for partition in 0..6 {
             assert_eq!(produce(&mut world, client, "t", partition, &["a", "b"]), 0);
             assert_eq!(produce(&mut world, client, "t", partition, &["c"]), 2);
@@ -134,15 +125,6 @@ fn what_is_produced_is_fetched_on_one_core_and_on_several() {
     }
 }
 
-/// Acks on written and on synced records.
-fn each_durability() -> [Settings; 2] {
-    [Durability::Write, Durability::Sync].map(|durability| Settings {
-        durability,
-        journal_bytes: 1 << 20,
-        ..Settings::default()
-    })
-}
-
 #[test]
 fn everything_acknowledged_is_there_after_a_restart_with_other_cores() {
     each_durability().into_iter().for_each(restart_with_other_cores);
@@ -151,7 +133,7 @@ fn everything_acknowledged_is_there_after_a_restart_with_other_cores() {
 fn restart_with_other_cores(settings: Settings) {
     let mut world = World::start(2, settings.clone(), MemDisk::default());
     let client = world.connect(1, Shared);
-    let id = create(&mut world, client, "t", 4);
+    let id = world.create(client, "t", 4).topics[0].topic_id;
     for round in 0..10 {
         for partition in 0..4 {
             produce(&mut world, client, "t", partition, &[&format!("{partition}/{round}")]);
@@ -173,7 +155,7 @@ fn restart_with_other_cores(settings: Settings) {
 fn a_clean_stop_closes_everything_and_loses_nothing() {
     let mut world = world(2);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 2);
+    world.create(client, "t", 2);
     produce(&mut world, client, "t", 0, &["kept"]);
     world.send(client, key::FETCH, 11, &fetch_request("t", &[(0, 1)], 30_000));
     assert!(world.reply::<FetchResponse>(client, key::FETCH, 11).is_none());
@@ -191,7 +173,7 @@ fn a_fetch_waits_for_records_and_not_longer_than_it_said() {
     for cores in [1, 2] {
         let mut world = world(cores);
         let (reader, writer) = (world.connect(0, Shared), world.connect(cores - 1, Shared));
-        create(&mut world, writer, "t", 2);
+        world.create(writer, "t", 2);
         let request = fetch_request("t", &[(0, 0), (1, 0)], 500);
         world.send(reader, key::FETCH, 11, &request);
         assert!(world.reply::<FetchResponse>(reader, key::FETCH, 11).is_none());
@@ -213,7 +195,7 @@ fn min_bytes_holds_a_fetch_until_enough_has_come() {
     let mut world = world(1);
     let client = world.connect(0, Shared);
     let writer = world.connect(0, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     let mut request = fetch_request("t", &[(0, 0)], 10_000);
     request.min_bytes = (batch(&["x"]).len() * 3) as i32;
     world.send(client, key::FETCH, 11, &request);
@@ -230,7 +212,7 @@ fn min_bytes_holds_a_fetch_until_enough_has_come() {
 fn replies_keep_the_order_of_requests_while_the_disk_is_slow() {
     let mut world = world(2);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 2);
+    world.create(client, "t", 2);
     world.disk_held = true;
     world.send(client, key::PRODUCE, 9, &produce_request("t", 0, batch(&["a"])));
     world.send(client, key::PRODUCE, 9, &produce_request("t", 1, batch(&["b"])));
@@ -268,7 +250,7 @@ fn each_listener_shows_its_own_brokers_and_per_core_ones_refuse_what_they_do_not
     let mut world = world(2);
     let shared = world.connect(0, Shared);
     let cores = [world.connect(0, PerCore), world.connect(1, PerCore)];
-    create(&mut world, shared, "t", 2);
+    world.create(shared, "t", 2);
     let ask = MetadataRequest { topics: None, ..Default::default() };
     let reply: MetadataResponse = world.call(shared, key::METADATA, 12, &ask);
     let ids: Vec<i32> = reply.brokers.iter().map(|broker| broker.node_id).collect();
@@ -312,7 +294,7 @@ fn a_deleted_topic_is_gone_with_its_files_and_its_name_can_be_used_again() {
 fn delete_and_create_again(settings: Settings) {
     let mut world = World::start(2, settings.clone(), MemDisk::default());
     let client = world.connect(0, Shared);
-    let first = create(&mut world, client, "t", 3);
+    let first = world.create(client, "t", 3).topics[0].topic_id;
     for partition in 0..3 {
         produce(&mut world, client, "t", partition, &["old"]);
     }
@@ -329,7 +311,7 @@ fn delete_and_create_again(settings: Settings) {
     assert!((0..3).all(|partition| !world.disk.has_dir(&format!("t-{partition}"))));
     let reply: DeleteTopicsResponse = world.call(other, key::DELETE_TOPICS, 6, &request);
     assert_eq!(reply.responses[0].error_code, ErrorCode::UnknownTopicOrPartition.code());
-    let second = create(&mut world, client, "t", 1);
+    let second = world.create(client, "t", 1).topics[0].topic_id;
     assert_ne!(first, second);
     assert_eq!(produce(&mut world, client, "t", 0, &["new"]), 0);
     let mut world = world.restart(1, settings);
@@ -342,7 +324,7 @@ fn delete_and_create_again(settings: Settings) {
 fn partitions_can_be_added_and_topics_cannot_be_created_twice() {
     let mut world = world(2);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     let more = |count| CreatePartitionsRequest {
         topics: vec![CreatePartitionsTopic { name: "t".into(), count, assignments: None }],
         timeout_ms: 1000,
@@ -376,7 +358,7 @@ fn offsets_are_listed_by_name_and_by_time() {
     for cores in [1, 2] {
         let mut world = world(cores);
         let client = world.connect(0, Shared);
-        create(&mut world, client, "t", 2);
+        world.create(client, "t", 2);
         for partition in 0..2 {
             let mut builder = BatchBuilder::new(Compression::None);
             for delta_ms in [0, 1000, 500] {
@@ -409,7 +391,7 @@ fn offsets_are_listed_by_name_and_by_time() {
 fn an_idempotent_producer_may_send_twice_and_is_stored_once() {
     let mut world = world(2);
     let client = world.connect(1, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     let ask = InitProducerIdRequest { transaction_timeout_ms: 1000, ..Default::default() };
     let mut ids = std::collections::BTreeSet::new();
     for core in [0, 1, 0, 1] {
@@ -438,7 +420,7 @@ fn an_idempotent_producer_may_send_twice_and_is_stored_once() {
 fn a_full_disk_refuses_produces_serves_reads_and_recovers() {
     let mut world = world(1);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     let big = "x".repeat(900_000);
     produce(&mut world, client, "t", 0, &["kept"]);
     world.disk.space_bytes = Some(world.disk.files.values().map(Vec::len).sum());
@@ -483,7 +465,7 @@ fn a_failed_sync_ends_writing_on_all_cores_and_what_is_safe_is_read_on() {
             Settings { durability, log_flush_interval_messages, log_segment_bytes: 64 << 10, ..Settings::default() };
         let mut world = World::start(cores, settings.clone(), MemDisk::default());
         let client = world.connect(0, Shared);
-        create(&mut world, client, "t", 6);
+        world.create(client, "t", 6);
         for partition in 0..6 {
             produce(&mut world, client, "t", partition, &["kept"]);
         }
@@ -530,7 +512,7 @@ fn a_read_error_takes_its_partition_offline_at_a_start_and_fails_the_read_later(
     for cores in [1, 2] {
         let mut world = World::start(cores, settings.clone(), MemDisk::default());
         let client = world.connect(0, Shared);
-        create(&mut world, client, "t", 3);
+        world.create(client, "t", 3);
         for partition in 0..3 {
             produce(&mut world, client, "t", partition, &["kept"]);
             (0..4).for_each(|_| assert_eq!(produce_big(&mut world, client, partition), 0));
@@ -604,7 +586,7 @@ fn refuses_changes_of_metadata(world: &mut World, client: Client) {
 fn incremental_fetch_sessions_tell_only_news() {
     let mut world = world(2);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 4);
+    world.create(client, "t", 4);
     let mut request = fetch_request("t", &[(0, 0), (1, 0), (2, 0), (3, 0)], 0);
     request.session_epoch = 0;
     let reply: FetchResponse = world.call(client, key::FETCH, 12, &request);
@@ -630,7 +612,7 @@ fn incremental_fetch_sessions_tell_only_news() {
 fn an_offset_out_of_range_is_told_at_once() {
     let mut world = world(1);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     let reply: FetchResponse = world.call(client, key::FETCH, 11, &fetch_request("t", &[(0, 5)], 10_000));
     assert_eq!(only_row(&reply).error_code, ErrorCode::OffsetOutOfRange.code());
 }
@@ -639,7 +621,7 @@ fn an_offset_out_of_range_is_told_at_once() {
 fn acks_0_has_no_reply_and_an_error_closes_the_connection() {
     let mut world = world(1);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     let silent = |topic: &str| ProduceRequest { acks: 0, ..produce_request(topic, 0, batch(&["x"])) };
     world.send(client, key::PRODUCE, 9, &silent("t"));
     assert!(world.reply::<ProduceResponse>(client, key::PRODUCE, 9).is_none());
@@ -653,7 +635,7 @@ fn acks_0_has_no_reply_and_an_error_closes_the_connection() {
 fn bad_batches_are_refused_with_kafkas_codes_and_leave_no_trace() {
     let mut world = world(1);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     let good = batch(&["x"]);
     let mut flipped = good.to_vec();
     *flipped.last_mut().unwrap() ^= 1;
@@ -673,7 +655,7 @@ fn garbage_closes_the_connection_and_nothing_else() {
     let mut world = world(1);
     let mut rng = corelog::base::rng::Rng::new(5);
     let witness = world.connect(0, Shared);
-    create(&mut world, witness, "t", 1);
+    world.create(witness, "t", 1);
     for round in 0..3000 {
         let client = world.connect(0, if round % 2 == 0 { Shared } else { ListenerKind::PerCore });
         let api = &APIS[rng.below(APIS.len() as u64) as usize];
@@ -713,7 +695,7 @@ fn bytes_after_a_request_are_ignored_as_librdkafka_sends_them() {
 fn a_stop_right_after_a_deletion_waits_for_what_the_metadata_log_still_writes() {
     let mut world = world(1);
     let client = world.connect(0, Shared);
-    create(&mut world, client, "t", 1);
+    world.create(client, "t", 1);
     world.hold_disk_on_reply = true;
     let request = DeleteTopicsRequest {
         topics: vec![DeleteTopicState { name: Some("t".into()), ..Default::default() }],
@@ -735,7 +717,7 @@ fn what_is_appended_and_what_the_journals_take_is_counted() {
         let settings = Settings { durability, journal_bytes, ..Settings::default() };
         let mut world = World::start(2, settings, MemDisk::default());
         let client = world.connect(0, Shared);
-        create(&mut world, client, "t", 4);
+        world.create(client, "t", 4);
         let mut appended = 0;
         for partition in 0..4 {
             let mut builder = BatchBuilder::new(Compression::None).producer(7, 0, 0);

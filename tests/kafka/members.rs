@@ -1,6 +1,8 @@
 //! Members of groups: consumers that read a topic `t` in threads of their own, and note what they see.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -12,13 +14,16 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::message::Message;
 
 use super::{Sent, producer, send};
-use crate::binary::PATIENCE;
+use crate::binary::{Broker, PATIENCE, directory};
 
 /// Of the topic.
 pub const PARTITIONS: i32 = 4;
 
 /// The setting of a member of the consumer protocol.
 pub const CONSUMER_PROTOCOL: (&str, &str) = ("group.protocol", "consumer");
+
+/// Set for a process that is nothing but a member, to be killed.
+const MEMBER_OF: &str = "CORELOG_TEST_MEMBER_OF";
 
 /// What a member has seen.
 #[derive(Default)]
@@ -178,4 +183,35 @@ pub fn all() -> BTreeSet<i32> {
 pub fn is_shared(a: &Member, b: &Member) -> bool {
     let (a, b) = (a.assigned(), b.assigned());
     a.len() == 2 && b.len() == 2 && &a | &b == all()
+}
+
+/// Of two members one is killed with its process: the other gets its partitions when its session is over. That process
+/// is the calling test again, by its name.
+pub fn check_killed_member(
+    test: &str,
+    settings: &[(&str, &str)],
+    broker_with_topic: fn(&Path) -> (Broker, [String; 2]),
+) {
+    if let Ok(bootstrap) = std::env::var(MEMBER_OF) {
+        let member = Member::start(&bootstrap, settings);
+        return wait_until("somebody kills this process", || member.thread.is_none());
+    }
+    let dir = directory();
+    let (broker, [bootstrap, _]) = broker_with_topic(dir.path());
+    let first = Member::start(&bootstrap, settings);
+    wait_until("one member has everything", || first.assigned() == all());
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", test])
+        .env(MEMBER_OF, &bootstrap)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("this test again");
+    wait_until("two members share", || first.assigned().len() == 2);
+    let killed = Instant::now();
+    child.kill().expect("kill -9");
+    child.wait().expect("wait");
+    wait_until("the one left has everything", || first.assigned() == all());
+    assert!(killed.elapsed() > Duration::from_secs(4), "its session lasts 6 s from its last heartbeat");
+    drop(first);
+    broker.stop();
 }

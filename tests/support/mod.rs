@@ -13,11 +13,13 @@ use corelog::base::ids::{ConnId, CoreId};
 use corelog::base::rng::Rng;
 use corelog::base::stage::{Arrival, Stopwatch};
 use corelog::base::time::{Instant, Now};
+use corelog::broker::api::key;
 use corelog::broker::effect::{Admission, Effect, Effects, Input, ListenerKind};
 use corelog::broker::shard::{Listeners, Shard, ShardConfig};
-use corelog::config::{Address, Settings};
+use corelog::config::{Address, Durability, Settings};
 use corelog::wire::codec::Message;
 use corelog::wire::frame::{self, RequestHeader};
+use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 
 /// The wall clock at the start of every test.
 pub const NOW_MS: i64 = 1_700_000_000_000;
@@ -178,6 +180,15 @@ impl MemDisk {
     }
 }
 
+/// Acks on written and on synced records.
+pub fn each_durability() -> [Settings; 2] {
+    [Durability::Write, Durability::Sync].map(|durability| Settings {
+        durability,
+        journal_bytes: 1 << 20,
+        ..Settings::default()
+    })
+}
+
 thread_local! {
     static CLOCK: Cell<u64> = const { Cell::new(0) };
 }
@@ -317,6 +328,20 @@ impl World {
     pub fn call<Q: Message, R: Message>(&mut self, client: Client, api_key: i16, version: i16, request: &Q) -> R {
         self.send(client, api_key, version, request);
         self.reply(client, api_key, version).expect("an answer")
+    }
+
+    /// Creates a topic that nothing is set of.
+    pub fn create(&mut self, client: Client, name: &str, partitions: i32) -> CreateTopicsResponse {
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
+        let reply: CreateTopicsResponse = self.call(client, key::CREATE_TOPICS, 7, &request);
+        assert_eq!(reply.topics[0].error_code, 0, "{reply:?}");
+        reply
     }
 
     pub fn advance_ms(&mut self, ms: u64) {
