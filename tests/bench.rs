@@ -275,7 +275,7 @@ fn a_rebalance_is_told_and_is_no_loss() {
         // What is committed above the start of the logs was sent in the run.
         let group = loop {
             assert!(!running.is_finished(), "{protocol}: it ended before it had committed anything");
-            if let Some(group) = client.groups(&[], &[]).expect("a list").first()
+            if let Some(group) = client.groups(&[], &[]).expect("a list").groups.first()
                 && client.committed(&group.name).expect("offsets").values().sum::<i64>() > 0
             {
                 break group.name.clone();

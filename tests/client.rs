@@ -1,165 +1,30 @@
 //! The tools' client against brokers that follow a script: roles that move, what loads, versions from long ago.
 #![cfg(feature = "shell")]
 
+mod scripted;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use corelog::client::client::{Client, To};
 use corelog::client::error::Kind;
 use corelog::client::offsets::{Moment, TopicPartition};
-use corelog::wire::codec::{Api, Message};
 use corelog::wire::errors::ErrorCode;
-use corelog::wire::frame::{decode_body, decode_header, encode_reply};
-use corelog::wire::messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use corelog::wire::messages::create_topics::{CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse};
 use corelog::wire::messages::delete_groups::{DeletableGroupResult, DeleteGroupsResponse};
 use corelog::wire::messages::describe_groups::{DescribeGroupsResponse, DescribedGroup};
-use corelog::wire::messages::find_coordinator::FindCoordinatorResponse;
 use corelog::wire::messages::list_groups::{ListGroupsResponse, ListedGroup};
 use corelog::wire::messages::list_offsets::{
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
-use corelog::wire::messages::metadata::{
-    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-};
+use corelog::wire::messages::metadata::{MetadataResponse, MetadataResponseBroker};
 use corelog::wire::messages::offset_fetch::{
     OffsetFetchResponse, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
 use corelog::wire::messages::{
-    api_versions, create_topics, delete_groups, describe_groups, find_coordinator, list_groups, list_offsets, metadata,
-    offset_fetch,
+    create_topics, delete_groups, describe_groups, find_coordinator, list_groups, list_offsets, metadata, offset_fetch,
 };
-use corelog::wire::reader::Reader;
-
-/// Two nodes that answer what a script says. Each request is noted by its API, version and node.
-struct Scripted {
-    addresses: [SocketAddr; 2],
-    asked: Arc<Mutex<Vec<(i16, i16, usize)>>>,
-}
-
-/// What a node is asked, and how often that API was asked before, by whomever.
-struct Question {
-    node: usize,
-    key: i16,
-    version: i16,
-    correlation_id: i32,
-    body: Reader,
-    before: usize,
-    addresses: [SocketAddr; 2],
-}
-
-impl Question {
-    fn reply<M: Message>(&self, reply: &M) -> Vec<Bytes> {
-        encode_reply(self.key, self.version, self.correlation_id, reply)
-    }
-
-    fn body<M: Message>(&mut self) -> M {
-        decode_body(&mut self.body, self.version).expect("a request of ours")
-    }
-
-    /// Both nodes; the partition of topic `t` is led by this one, which controls the cluster too.
-    fn metadata(&self, leader: usize) -> Vec<Bytes> {
-        let broker = |node: usize| MetadataResponseBroker {
-            node_id: node as i32,
-            host: self.addresses[node].ip().to_string().into(),
-            port: i32::from(self.addresses[node].port()),
-            rack: None,
-        };
-        let partition = MetadataResponsePartition { leader_id: leader as i32, ..Default::default() };
-        let topic = MetadataResponseTopic { name: Some("t".into()), partitions: vec![partition], ..Default::default() };
-        self.reply(&MetadataResponse {
-            brokers: vec![broker(0), broker(1)],
-            controller_id: leader as i32,
-            topics: vec![topic],
-            ..Default::default()
-        })
-    }
-
-    fn coordinator(&self, node: usize, error: ErrorCode) -> Vec<Bytes> {
-        let address = self.addresses[node];
-        self.reply(&FindCoordinatorResponse {
-            error_code: error.code(),
-            node_id: node as i32,
-            host: address.ip().to_string().into(),
-            port: i32::from(address.port()),
-            ..Default::default()
-        })
-    }
-}
-
-impl Scripted {
-    /// The versions are what it says it speaks.
-    fn start(versions: &[(Api, i16, i16)], answer: fn(Question) -> Vec<Bytes>) -> Scripted {
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
-        let addresses = listeners.each_ref().map(|listener| listener.local_addr().expect("an address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let row = |(api, min_version, max_version): &(Api, i16, i16)| ApiVersion {
-            api_key: api.key,
-            min_version: *min_version,
-            max_version: *max_version,
-        };
-        let spoken = ApiVersionsResponse { api_keys: versions.iter().map(row).collect(), ..Default::default() };
-        for (node, listener) in listeners.into_iter().enumerate() {
-            let (asked, spoken) = (asked.clone(), spoken.clone());
-            thread::spawn(move || {
-                for stream in listener.incoming() {
-                    let (asked, spoken) = (asked.clone(), spoken.clone());
-                    let mut stream = stream.expect("a connection");
-                    thread::spawn(move || {
-                        while let Some(frame) = read_frame(&mut stream) {
-                            let slices = answered(frame, node, addresses, &asked, &spoken, answer);
-                            stream.write_all(&slices.concat()).expect("a client that reads");
-                        }
-                    });
-                }
-            });
-        }
-        Scripted { addresses, asked }
-    }
-
-    fn client(&self) -> Client {
-        Client::connect(&self.addresses[0].to_string(), "test", Duration::from_secs(20)).expect("it answers")
-    }
-
-    /// Version and node of each request of an API.
-    fn asked(&self, api: Api) -> Vec<(i16, usize)> {
-        let asked = self.asked.lock().expect("no panic");
-        asked.iter().filter(|(key, ..)| *key == api.key).map(|(_, version, node)| (*version, *node)).collect()
-    }
-}
-
-fn read_frame(stream: &mut TcpStream) -> Option<Bytes> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).ok()?;
-    let mut frame = vec![0; u32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut frame).ok()?;
-    Some(frame.into())
-}
-
-fn answered(
-    frame: Bytes,
-    node: usize,
-    addresses: [SocketAddr; 2],
-    asked: &Mutex<Vec<(i16, i16, usize)>>,
-    spoken: &ApiVersionsResponse,
-    answer: fn(Question) -> Vec<Bytes>,
-) -> Vec<Bytes> {
-    let mut body = Reader::new(frame);
-    let header = decode_header(&mut body).expect("a header of ours");
-    let (key, version, correlation_id) = (header.api_key, header.version, header.correlation_id);
-    if key == api_versions::API.key {
-        return encode_reply(key, version, correlation_id, spoken);
-    }
-    let mut asked = asked.lock().expect("no panic");
-    let before = asked.iter().filter(|(other, ..)| *other == key).count();
-    asked.push((key, version, node));
-    answer(Question { node, key, version, correlation_id, body, before, addresses })
-}
+use scripted::Scripted;
 
 #[test]
 fn a_controller_that_moves_is_followed() {
@@ -269,7 +134,7 @@ fn what_old_brokers_say_of_groups_is_understood() {
         }
     });
     let mut client = scripted.client();
-    let groups = client.groups(&[], &[]).expect("an answer");
+    let groups = client.groups(&[], &[]).expect("an answer").whole().expect("of both");
     let names: Vec<(&str, i32)> = groups.iter().map(|group| (group.name.as_str(), group.coordinator)).collect();
     assert_eq!(names, [("g0", 0), ("g1", 1)]);
     assert!(client.group("g").expect("it is there").is_inactive());

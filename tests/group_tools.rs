@@ -5,16 +5,20 @@ mod binary;
 mod command;
 mod kafka;
 mod raw;
+mod scripted;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use binary::{Broker, PATIENCE, directory, free_ports};
-use command::{DONE, NOT_DONE, WRONG, json_of, keys, said, says, started};
+use command::{DONE, NO_ANSWER, NOT_DONE, WRONG, json_of, keys, said, says, started};
+use corelog::wire::messages::list_groups::{ListGroupsResponse, ListedGroup};
+use corelog::wire::messages::{list_groups, metadata};
 use raw::Client;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
+use scripted::Scripted;
 use serde_json::{Value, json};
 
 const MEMBER_KEYS: [&str; 7] = ["assigned", "clientId", "epoch", "group", "host", "instanceId", "memberId"];
@@ -268,6 +272,24 @@ fn brokers_of_others_are_asked_each_for_what_it_leads() {
     assert_eq!(leaders, BTreeSet::from([1, 2, 3]));
     says(&at, &["topic", "describe", "orders"], DONE, &["The broker does not tell settings."]);
     says(&at, &["config", "list", "--topic", "orders"], NOT_DONE, &["does not speak DescribeConfigs"]);
+}
+
+#[test]
+fn a_broker_that_is_down_leaves_the_groups_of_the_others() {
+    let cluster = Scripted::start_first(1, &[(metadata::API, 0, 9), (list_groups::API, 0, 4)], |question| {
+        if question.key == metadata::API.key {
+            return question.metadata(0);
+        }
+        let group = ListedGroup { group_id: "billing".into(), group_state: "Stable".into(), ..Default::default() };
+        question.reply(&ListGroupsResponse { groups: vec![group], ..Default::default() })
+    });
+    let at = cluster.addresses[0].to_string();
+    let missing = "error: the groups of broker 1 are missing: broker 1 is at ";
+    says(&at, &["group", "list"], NOT_DONE, &["billing  Stable", missing, "Connection refused"]);
+    let listed = json_of(&at, &["group", "list"], NOT_DONE);
+    assert_eq!((listed.as_array().map(Vec::len), &listed[0]["name"]), (Some(1), &json!("billing")));
+    // Who asks for the lag of all groups is told of none.
+    says(&at, &["group", "lag"], NO_ANSWER, &["error: broker 1 is at "]);
 }
 
 #[test]

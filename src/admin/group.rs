@@ -64,7 +64,12 @@ pub fn found(mut groups: Vec<Listed>, patterns: &[String]) -> Vec<Listed> {
 
 fn list(asked: &mut Asked<'_>) -> Result<Said, Failure> {
     let (states, types) = (asked.all("state"), asked.all("type"));
-    let groups = found(asked.client.groups(&states, &types)?, &asked.all("patterns"));
+    let listing = asked.client.groups(&states, &types)?;
+    for (broker, error) in &listing.missing {
+        asked.complain(&format!("the groups of broker {broker} are missing: {error}"));
+    }
+    let is_done = listing.missing.is_empty();
+    let groups = found(listing.groups, &asked.all("patterns"));
     let mut table = Table::new(&["GROUP", "STATE", "TYPE", "PROTOCOL", ">COORDINATOR"]);
     for group in &groups {
         table.row([
@@ -87,8 +92,12 @@ fn list(asked: &mut Asked<'_>) -> Result<Said, Failure> {
             })
         })
         .collect();
-    let text = if table.is_empty() { "There is no group.\n".to_owned() } else { table.text(asked.paint) };
-    Ok(Said { text, json, is_done: true })
+    let text = match (table.is_empty(), is_done) {
+        (false, _) => table.text(asked.paint),
+        (true, true) => "There is no group.\n".to_owned(),
+        (true, false) => String::new(),
+    };
+    Ok(Said { text, json, is_done })
 }
 
 fn delete(asked: &mut Asked<'_>) -> Result<Said, Failure> {

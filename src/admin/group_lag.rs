@@ -115,7 +115,7 @@ impl Round {
         let mut names: Vec<String> = patterns.iter().filter(|pattern| !pattern.contains('*')).cloned().collect();
         let wild: Vec<String> = patterns.iter().filter(|pattern| pattern.contains('*')).cloned().collect();
         if patterns.is_empty() || !wild.is_empty() {
-            names.extend(found(client.groups(&[], &[])?, &wild).into_iter().map(|group| group.name));
+            names.extend(found(client.groups(&[], &[])?.whole()?, &wild).into_iter().map(|group| group.name));
         }
         names.sort_unstable();
         names.dedup();

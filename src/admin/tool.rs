@@ -27,8 +27,8 @@ const NO_ANSWER: u8 = 3;
 
 const EXIT_CODES: &str = "\
 Any broker that speaks Kafka's protocol can be asked. Tables go to standard output, errors to standard error.
-Exit codes: 0 done; 1 not done, or not all of it, because a broker refused; 2 the command line is wrong, and nothing was
-asked; 3 no broker answered.";
+Exit codes: 0 done; 1 not done, or not all of it, because a broker refused or one of several is down; 2 the command line
+is wrong, and nothing was asked; 3 no broker answered.";
 
 /// One command of a tool.
 pub struct Verb {
@@ -99,6 +99,12 @@ impl Asked<'_> {
 
     pub fn flag(&self, name: &str) -> bool {
         self.matches.get_flag(name)
+    }
+
+    /// Tells at once what will be missing from what the command says.
+    pub fn complain(&mut self, what: &str) {
+        self.waiting = None;
+        eprintln!("error: {what}");
     }
 }
 

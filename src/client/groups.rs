@@ -32,6 +32,25 @@ pub struct Listed {
     pub coordinator: i32,
 }
 
+/// The groups of a cluster, as far as its brokers have said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listing {
+    /// In the order of their names.
+    pub groups: Vec<Listed>,
+    /// Brokers that have not said theirs, and why.
+    pub missing: Vec<(i32, ClientError)>,
+}
+
+impl Listing {
+    /// Errors: a broker has not said its groups.
+    pub fn whole(self) -> Result<Vec<Listed>, ClientError> {
+        match self.missing.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(self.groups),
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Group {
     pub name: String,
@@ -63,27 +82,25 @@ impl Group {
 }
 
 impl Client {
-    /// The groups of all brokers, in the order of their names; with `states` or `types` only those.
-    pub fn groups(&mut self, states: &[String], types: &[String]) -> Result<Vec<Listed>, ClientError> {
+    /// The groups of all brokers; with `states` or `types` only those.
+    ///
+    /// Errors: none of the brokers has said its groups.
+    pub fn groups(&mut self, states: &[String], types: &[String]) -> Result<Listing, ClientError> {
         self.topics(Some(&[]))?;
         let request = ListGroupsRequest {
             states_filter: states.iter().map(Into::into).collect(),
             types_filter: types.iter().map(Into::into).collect(),
         };
-        let mut groups = Vec::new();
-        for node in self.brokers().collect::<Vec<_>>() {
-            let reply: ListGroupsResponse =
-                self.ask(To::Node(node), &request, |reply: &ListGroupsResponse| vec![reply.error_code])?;
-            if let Some(refusal) = Refusal::of(reply.error_code, None) {
-                return Err(ClientError::refused(&format!("broker {node}"), &refusal));
+        let (mut groups, mut missing) = (Vec::new(), Vec::new());
+        let nodes: Vec<i32> = self.brokers().collect();
+        for &node in &nodes {
+            match self.groups_of(node, &request) {
+                Ok(found) => groups.extend(found),
+                Err(error) => missing.push((node, error)),
             }
-            groups.extend(reply.groups.into_iter().map(|group| Listed {
-                name: group.group_id.to_string(),
-                state: group.group_state.to_string(),
-                group_type: group.group_type.to_string(),
-                protocol_type: group.protocol_type.to_string(),
-                coordinator: node,
-            }));
+        }
+        if !missing.is_empty() && missing.len() == nodes.len() {
+            return Err(missing.swap_remove(0).1);
         }
         // Brokers before versions 4 and 5 filter nothing, and then say neither.
         let is_like = |wanted: &[String], found: &str| {
@@ -92,7 +109,23 @@ impl Client {
         groups.retain(|group| is_like(states, &group.state) && is_like(types, &group.group_type));
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         groups.dedup_by(|a, b| a.name == b.name);
-        Ok(groups)
+        Ok(Listing { groups, missing })
+    }
+
+    fn groups_of(&mut self, node: i32, request: &ListGroupsRequest) -> Result<Vec<Listed>, ClientError> {
+        let codes = |reply: &ListGroupsResponse| vec![reply.error_code];
+        let reply: ListGroupsResponse = self.ask(To::Node(node), request, codes)?;
+        if let Some(refusal) = Refusal::of(reply.error_code, None) {
+            return Err(ClientError::refused(&format!("broker {node}"), &refusal));
+        }
+        let listed = reply.groups.into_iter().map(|group| Listed {
+            name: group.group_id.to_string(),
+            state: group.group_state.to_string(),
+            group_type: group.group_type.to_string(),
+            protocol_type: group.protocol_type.to_string(),
+            coordinator: node,
+        });
+        Ok(listed.collect())
     }
 
     /// A group with its members. A group that nobody knows is refused with GROUP_ID_NOT_FOUND.
