@@ -183,7 +183,8 @@ impl Core {
         let mut journal = Journal::new(identity, arguments.ring_mib << 20, 1, FileId::new(0, 0));
         journal.open(&mut out);
         let mut core = Core { disk, journal, out, done: Rc::default(), began: Instant::now(), next: 0 };
-        while !core.step().await.contains(&JournalEvent::Opened) {}
+        while !core.step().await.iter().any(|event| matches!(event, JournalEvent::Made { .. })) {}
+        core.journal.begin();
         core
     }
 

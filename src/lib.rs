@@ -32,7 +32,8 @@
 //! `broker/commits`, whose `journal/journal` writes what all partitions of the core have as one commit; its completion
 //! goes back through `log/commit`, which also brings the segment up to date, later. A start reads the journals first:
 //! `broker/replaying` → `journal/replay` → the segments → `log/recovery`, and empties them when every log is open or
-//! has kept what it lacks (`log/reach`).
+//! has kept what it lacks (`log/reach`). Which journals there must be, and how far logs were durable, each core notes
+//! (`broker/noting`, `journal/noted`).
 //!
 //! What a member of a group asks goes from `broker/api/group_membership` to `broker/groups` on the core that owns its
 //! partition of `__consumer_offsets`, and there to `group/coordinator`: `group/classic`, or `group/consumer` with

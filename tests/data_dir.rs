@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use binary::{Broker, command, directory, refuse};
+use corelog::base::checksum::crc32;
+use corelog::base::disk::BLOCK_BYTES;
 use corelog::wire::errors::ErrorCode;
 use raw::{Client, Witness, batch};
 use tempfile::TempDir;
@@ -144,6 +146,27 @@ fn a_full_directory_is_refused_when_new_and_served_from_when_used() {
     broker.stop();
 }
 
+#[test]
+fn a_disk_too_small_for_the_journals_is_noticed_before_anything_is_served() {
+    let Some(mount) = Mount::new("tmpfs", "size=16m") else { return };
+    let remedies = "set --journal-bytes lower, or to 0 for no journal";
+    refuse(mount.path(), &["--cores", "1"], &["commit journals of 1 cores need 129 MiB", remedies, "--cores"]);
+    refuse(mount.path(), &["--cores", "2", "--journal-bytes", "8MiB"], &["of 2 cores need 17 MiB", remedies]);
+    assert_eq!(fs::read_dir(mount.path()).expect("a directory").count(), 1, "only the lock is left behind");
+    Broker::start(mount.path(), &["--cores", "1", "--durability", "write"]).stop();
+    let broker = Broker::start(mount.path(), &["--cores", "1", "--journal-bytes", "8MiB"]);
+    let mut witness = Witness::new(&broker, "witness", 1);
+    witness.check();
+    broker.kill();
+    // What is there counts.
+    let broker = Broker::start(mount.path(), &["--cores", "1", "--journal-bytes", "8MiB"]);
+    witness.reconnect(&broker);
+    witness.check();
+    broker.stop();
+    let process = command(mount.path(), "127.0.0.1:0", &["--cores", "2", "--journal-bytes", "8MiB"]);
+    Broker::start_said(process, |line| line.contains("MiB of space left") && line.contains(remedies)).kill();
+}
+
 /// Segments of the only partition of a topic, ascending.
 fn segments(dir: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(dir.join("t-0")).expect("a directory").map(|entry| entry.expect("an entry").path());
@@ -238,4 +261,150 @@ fn give_up(dir: &Path, witness: &mut Witness, arguments: &[&str]) {
     assert_eq!(witness.client.fetch("t", 0, 1).0, 0);
     assert_eq!(witness.client.produce("t", 0, batch(b"goes on")).error_code, 0);
     broker.stop();
+}
+
+/// With a commit journal of its own on each of so many cores, and everything in them.
+fn sync_on(cores: &'static str) -> [&'static str; 4] {
+    ["--cores", cores, "--journal-bytes", "1048576"]
+}
+
+fn journal(dir: &Path, core: u16) -> PathBuf {
+    dir.join(format!("journal/{core}.journal"))
+}
+
+/// A broker on so many cores that was killed; what it had acknowledged is in the journals.
+fn killed(dir: &Path, cores: &'static str) -> Witness {
+    let broker = Broker::start(dir, &sync_on(cores));
+    let mut witness = Witness::new(&broker, "witness", 4);
+    (0..5).for_each(|_| witness.check());
+    broker.kill();
+    witness
+}
+
+#[track_caller]
+fn starts_whole(dir: &Path, cores: &'static str, witness: &mut Witness) {
+    let broker = Broker::start(dir, &sync_on(cores));
+    witness.reconnect(&broker);
+    witness.check();
+    witness.assert_intact();
+    broker.kill();
+}
+
+#[test]
+fn a_journal_that_is_missing_or_older_than_the_data_stops_the_start_until_it_is_back() {
+    let (dir, away) = (directory(), directory());
+    let mut witness = killed(dir.path(), "1");
+    let (at, older, kept) = (journal(dir.path(), 0), away.path().join("older"), away.path().join("kept"));
+    fs::copy(&at, &older).expect("copied");
+    starts_whole(dir.path(), "1", &mut witness);
+    fs::rename(&at, &kept).expect("moved");
+    let remedies = ["meta/0.noted", "back what is missing, and start again", "`corelog log repair`"];
+    let missing = [&["journal/0.journal is missing"][..], &remedies].concat();
+    refuse(dir.path(), &sync_on("1"), &missing);
+    fs::remove_dir_all(dir.path().join("journal")).expect("removed");
+    for _ in 0..2 {
+        refuse(dir.path(), &sync_on("1"), &missing);
+        // On other cores, and without a journal, it is missing all the same.
+        refuse(dir.path(), &sync_on("2"), &missing);
+        refuse(dir.path(), &["--cores", "1", "--journal-bytes", "0"], &missing);
+    }
+    fs::copy(&older, &at).expect("copied");
+    refuse(dir.path(), &sync_on("1"), &[&["journal/0.journal is not the one", "older copy"][..], &remedies].concat());
+    fs::write(&at, vec![0; 1 << 20]).expect("written");
+    refuse(dir.path(), &sync_on("1"), &[&["journal/0.journal holds nothing"][..], &remedies].concat());
+    fs::rename(&kept, &at).expect("moved");
+    starts_whole(dir.path(), "1", &mut witness);
+    starts_whole(dir.path(), "2", &mut witness);
+    fs::remove_file(journal(dir.path(), 1)).expect("removed");
+    refuse(dir.path(), &sync_on("1"), &["journal/1.journal is missing", "meta/1.noted"]);
+}
+
+#[test]
+fn a_journal_that_nobody_needs_may_go() {
+    let dir = directory();
+    let mut witness = killed(dir.path(), "2");
+    let broker = Broker::start(dir.path(), &sync_on("2"));
+    witness.reconnect(&broker);
+    witness.check();
+    broker.stop();
+    fs::remove_dir_all(dir.path().join("journal")).expect("removed");
+    starts_whole(dir.path(), "1", &mut witness);
+    assert!(!dir.path().join("meta/1.noted").exists(), "there is no second core any more");
+    // What does not read back is made again, as long as it would say nothing new.
+    fs::write(dir.path().join("meta/0.noted"), b"?").expect("written");
+    let process = command(dir.path(), "127.0.0.1:0", &sync_on("1"));
+    let broker = Broker::start_said(process, |line| line.contains("meta/0.noted does not read back"));
+    witness.reconnect(&broker);
+    witness.assert_intact();
+    broker.kill();
+    fs::write(dir.path().join("meta/0.noted"), b"?").expect("written");
+    fs::remove_file(journal(dir.path(), 0)).expect("removed");
+    refuse(dir.path(), &sync_on("1"), &["journal/0.journal is missing", "meta/0.noted does not tell"]);
+}
+
+#[test]
+fn a_journal_that_is_missing_is_given_up_when_somebody_says_so() {
+    let dir = directory();
+    let mut witness = killed(dir.path(), "1");
+    starts_whole(dir.path(), "1", &mut witness);
+    fs::remove_file(journal(dir.path(), 0)).expect("removed");
+    let repair = |arguments: &[&str]| {
+        let mut repair = Command::new(env!("CARGO_BIN_EXE_corelog"));
+        let output = repair.args(["log", "repair"]).args(arguments).arg(dir.path()).output().expect("the binary runs");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    let said = repair(&[]);
+    for part in ["0.journal: is missing", "give", "up, with whatever only it had", "Nothing was changed"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    refuse(dir.path(), &sync_on("1"), &["journal/0.journal is missing"]);
+    repair(&["--yes"]);
+    assert!(repair(&[]).contains("there is nothing to repair"), "{}", repair(&[]));
+    let broker = Broker::start(dir.path(), &sync_on("1"));
+    let mut client = Client::connect(&broker);
+    let row = client.produce("witness", 0, batch(b"goes on"));
+    assert_eq!(row.error_code, 0);
+    broker.stop();
+}
+
+#[test]
+fn journals_of_another_number_of_cores_are_brought_to_their_segments() {
+    let dir = directory();
+    let mut witness = killed(dir.path(), "3");
+    for cores in ["1", "2", "3", "2"] {
+        starts_whole(dir.path(), cores, &mut witness);
+        let count: u16 = cores.parse().expect("a number");
+        assert!(journal(dir.path(), count - 1).exists() && !journal(dir.path(), count).exists(), "{cores} cores");
+    }
+}
+
+#[test]
+fn a_journal_of_another_broker_or_version_is_named_and_left_alone() {
+    let (dir, other) = (directory(), directory());
+    let mut witness = killed(dir.path(), "1");
+    killed(other.path(), "1");
+    let at = journal(dir.path(), 0);
+    let mine = fs::read(&at).expect("read");
+    let check = |content: &[u8], arguments: &[&str], expect: &[&str]| {
+        fs::write(&at, content).expect("written");
+        refuse(dir.path(), arguments, &[&["journal/0.journal"], expect].concat());
+        assert!(fs::read(&at).expect("read") == content, "it is as it was");
+    };
+    let foreign = fs::read(journal(other.path(), 0)).expect("read");
+    check(&foreign, &sync_on("1"), &["belongs to node 1 of cluster", "put back what belongs here"]);
+    let node = [&sync_on("1")[..], &["--node-id", "7"]].concat();
+    check(&mine, &node, &["belongs to node 1", "this is node 7", "put back what belongs here"]);
+    let mut newer = mine.clone();
+    for slot in newer[..2 * BLOCK_BYTES].chunks_mut(BLOCK_BYTES) {
+        slot[4] = 9;
+        let sum = crc32(&slot[..BLOCK_BYTES - 4]).to_le_bytes();
+        slot[BLOCK_BYTES - 4..].copy_from_slice(&sum);
+    }
+    check(
+        &newer,
+        &sync_on("1"),
+        &["has format version 9, this broker knows 1", "start with the version that wrote it"],
+    );
+    fs::write(&at, &mine).expect("written");
+    starts_whole(dir.path(), "1", &mut witness);
 }

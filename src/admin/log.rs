@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::admin::log_dump::{Form, write_batch};
 use crate::admin::log_files::{FileError, Survey, names, read_segment};
 use crate::admin::log_journal_dump::{dump_journal, journals_json, write_journal_findings, write_journals};
-use crate::admin::log_journals::{JournalFile, Journals, Overlay, acknowledge};
+use crate::admin::log_journals::{Journals, Overlay, acknowledge};
 use crate::admin::log_redo::replay;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::journal::format::FileName as JournalName;
@@ -208,8 +208,8 @@ fn dump(matches: &ArgMatches) -> Result<bool, Refusal> {
 
 /// Whether it is whole.
 fn dump_of_journal(out: &mut impl Write, path: &Path, name: JournalName, form: Form) -> Result<bool, Refusal> {
-    let journal = JournalFile::take(path, name)?;
     let journals = Journals::take(path.parent().unwrap_or(Path::new("")))?;
+    let journal = journals.file(path, name)?;
     dump_journal(out, &journal, &journals, form)??;
     out.flush()?;
     write_journal_findings(&mut io::stderr().lock(), &journal)?;
@@ -289,6 +289,9 @@ impl Found {
         for survey in found.surveys.iter().filter(|survey| survey.is_to_be_changed()) {
             survey.repair()?;
         }
+        let lacking = found.surveys.iter().filter(|survey| survey.cut.is_some() || survey.missing().is_some());
+        let lacking: Vec<PathBuf> = lacking.map(|survey| survey.dir.clone()).collect();
+        found.journals.forget_durable(&lacking)?;
         if found.is_all {
             acknowledge(&found.journals)?;
         }
@@ -323,6 +326,8 @@ impl Found {
             let path = file.path.display();
             if file.is_aside() {
                 writeln!(out, "  rename {path}, which was replayed and put aside")?;
+            } else if file.is_missing {
+                writeln!(out, "  give {path} up, with whatever only it had")?;
             } else if file.refused.is_none() {
                 let (entries, bytes) = (file.entries.len(), size(file.payload_bytes()));
                 writeln!(out, "  write {entries} entries of {path} to their segments ({bytes}), and put it aside")?;

@@ -33,7 +33,7 @@ pub struct Survey {
     pub bounds: Bounds,
     /// What journals have of it: a broker that starts writes it to the segments.
     pub overlay: Overlay,
-    /// What journals ask for, those before a last start included.
+    /// What journals ask for, those before a last start included, and what was noted to be durable.
     must_reach: MustReach,
     /// What they have and cannot be written, since what comes before is missing.
     pub gaps: Vec<String>,
@@ -88,7 +88,7 @@ impl Survey {
     /// Reads all files of the log in `dir`, as they will be with what journals have of them.
     pub fn take(dir: &Path, mut overlay: Overlay, mut on_bytes: impl FnMut(usize)) -> Result<Survey, FileError> {
         let mut files = LogFiles::of(if dir.is_dir() { names(dir)? } else { Vec::new() });
-        let mut must_reach = overlay.must_reach.clone();
+        let mut must_reach = overlay.must_reach.clone().join(MustReach::end(overlay.durable));
         if files.has_must_reach {
             must_reach = must_reach.join(read_must_reach(dir)?);
         }
@@ -143,7 +143,7 @@ impl Survey {
         self.cut.is_some() || !self.untrue.is_empty() || self.files.has_must_reach
     }
 
-    /// Offsets that journals know of, from the first that the segments lack.
+    /// Offsets that journals know of, or that were durable, from the first that the segments lack.
     pub fn missing(&self) -> Option<(Offset, Offset)> {
         let (_, end) = self.offsets();
         (self.must_reach.end > end).then_some((end, self.must_reach.end))
@@ -279,6 +279,17 @@ fn read_must_reach(dir: &Path) -> Result<MustReach, FileError> {
     let path = FileName::MustReach.path(dir);
     let damaged = || MustReach { doubt: Some(format!("{} is damaged", path.display())), ..MustReach::default() };
     Ok(MustReach::from_file(&read_small(&path)?).unwrap_or_else(damaged))
+}
+
+/// Puts a small file in the place of another, durably.
+pub fn replace_small(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    let beside = PathBuf::from(beside);
+    at(&beside, fs::write(&beside, bytes).and_then(|()| File::open(&beside)?.sync_all()))?;
+    at(path, fs::rename(&beside, path))?;
+    let dir = path.parent().unwrap_or(Path::new(""));
+    at(dir, File::open(dir).and_then(|dir| dir.sync_all()))
 }
 
 pub fn read_small(path: &Path) -> Result<Vec<u8>, FileError> {

@@ -40,6 +40,7 @@ fn verdict(file: &JournalFile) -> &'static str {
     match file {
         _ if file.is_aside() => "DAMAGED, replayed and put aside",
         JournalFile { refused: Some(_), .. } => "does not belong here",
+        JournalFile { is_missing: true, .. } => "MISSING",
         JournalFile { damages, .. } if !damages.is_empty() => "DAMAGED",
         JournalFile { header: None, .. } => "never used",
         JournalFile { entries, .. } if entries.is_empty() => "whole, empty",
@@ -50,7 +51,11 @@ fn verdict(file: &JournalFile) -> &'static str {
 pub fn write_journal_findings(out: &mut impl Write, file: &JournalFile) -> io::Result<()> {
     let path = file.path.display();
     for (position, what) in &file.damages {
-        writeln!(out, "  {path}: at byte {position}: {what}")?;
+        if file.is_missing {
+            writeln!(out, "  {path}: {what}")?;
+        } else {
+            writeln!(out, "  {path}: at byte {position}: {what}")?;
+        }
     }
     if let Some(why) = &file.refused {
         writeln!(out, "  {path}: {why}; move it out of the data directory if it is not needed")?;
@@ -68,6 +73,7 @@ fn journal_json(file: &JournalFile) -> Value {
     json!({
         "file": file.path.display().to_string(),
         "whole": file.is_whole(),
+        "missing": file.is_missing,
         "putAside": file.is_aside(),
         "refused": file.refused,
         "commits": file.commits.len(),

@@ -8,13 +8,14 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::admin::log_files::{FileError, at, names, read_small};
+use crate::admin::log_files::{FileError, at, names, read_small, replace_small};
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 use crate::broker::message::TopicPartition;
 use crate::broker::route;
 use crate::journal::doubt::Doubt;
 use crate::journal::format::{self, EntryHead, FileName, Header, RING_START, VERSION};
+use crate::journal::noted::{self, Found, Noted, Notes};
 use crate::journal::replay::next_whole;
 use crate::journal::scan::{Scan, Scanned};
 use crate::log::reach::MustReach;
@@ -32,6 +33,10 @@ pub struct JournalFile {
     pub entries: Vec<EntryRow>,
     /// Where in the file, and what is wrong there.
     pub damages: Vec<(u64, String)>,
+    /// How many there were, if that is known.
+    cores: Option<u16>,
+    /// It was in use and is not there.
+    pub is_missing: bool,
     /// Of which partitions nobody can tell how far the journal had them.
     pub doubt: Doubt,
     /// Without a header: how far the commits that are whole had each partition, now or long ago.
@@ -62,6 +67,7 @@ pub struct Journals {
     pub files: Vec<JournalFile>,
     /// `None` when the metadata cannot be read.
     pub image: Option<Image>,
+    notes: Notes,
     /// By the name of the partition's directory.
     overlays: BTreeMap<String, Overlay>,
 }
@@ -72,6 +78,8 @@ pub struct Overlay {
     /// By segment, in the order of the commits.
     pub segments: BTreeMap<Offset, Vec<Piece>>,
     pub must_reach: MustReach,
+    /// The core has noted that its segments are durable so far.
+    pub durable: Offset,
 }
 
 #[derive(Debug, Clone)]
@@ -83,19 +91,13 @@ pub struct Piece {
 }
 
 impl JournalFile {
-    pub fn take(path: &Path, name: FileName) -> Result<JournalFile, FileError> {
+    pub fn take(path: &Path, name: FileName, notes: &Notes) -> Result<JournalFile, FileError> {
         let file = at(path, File::open(path))?;
         let len = at(path, file.metadata())?.len();
-        let mut journal = JournalFile {
-            path: path.to_owned(),
-            name,
-            header: None,
-            refused: None,
-            commits: Vec::new(),
-            entries: Vec::new(),
-            damages: Vec::new(),
-            doubt: Doubt::default(),
-            once_known: BTreeMap::new(),
+        let mut journal = JournalFile::nothing(path, name);
+        // What was put aside is not the one in use.
+        let objection = |found| {
+            noted::objection(notes, journal_core(name), found).filter(|_| !matches!(name, FileName::Damaged(..)))
         };
         let headers = match read(&file, 0, RING_START as usize) {
             Ok(headers) => headers,
@@ -109,6 +111,12 @@ impl JournalFile {
                 if header.identity.core != journal.core() {
                     journal.refused = Some(format!("was the journal of core {}", header.identity.core));
                 }
+                journal.cores = Some(header.identity.cores);
+                if let Some(why) = objection(Found::Run(header.run)) {
+                    journal.damage(0, why);
+                    journal.header = Some(header);
+                    return Ok(journal);
+                }
                 journal.scan(&file, Scan::new(&header));
                 let whole = RING_START + header.ring_bytes;
                 if len < whole {
@@ -116,12 +124,39 @@ impl JournalFile {
                 }
                 journal.header = Some(header);
             }
-            Ok(None) => journal.probe(&file, len),
+            Ok(None) => {
+                journal.probe(&file, len);
+                if let Some(why) = objection(Found::Blank).filter(|_| journal.damages.is_empty()) {
+                    journal.damage(0, why);
+                }
+            }
             Err(version) => {
                 journal.refused = Some(format!("has format version {version}, this program knows {VERSION}"));
             }
         }
         Ok(journal)
+    }
+
+    fn nothing(path: &Path, name: FileName) -> JournalFile {
+        JournalFile {
+            path: path.to_owned(),
+            name,
+            header: None,
+            refused: None,
+            commits: Vec::new(),
+            entries: Vec::new(),
+            damages: Vec::new(),
+            cores: None,
+            is_missing: false,
+            doubt: Doubt::default(),
+            once_known: BTreeMap::new(),
+        }
+    }
+
+    fn missing(path: &Path, name: FileName, cores: Option<u16>, why: String) -> JournalFile {
+        let mut journal = JournalFile { cores, is_missing: true, ..JournalFile::nothing(path, name) };
+        journal.damage(0, why);
+        journal
     }
 
     fn scan(&mut self, file: &File, mut scan: Scan) {
@@ -177,9 +212,7 @@ impl JournalFile {
     }
 
     fn core(&self) -> CoreId {
-        match self.name {
-            FileName::Journal(core) | FileName::Damaged(core, _) => core,
-        }
+        journal_core(self.name)
     }
 
     pub fn is_aside(&self) -> bool {
@@ -200,25 +233,43 @@ impl JournalFile {
     }
 }
 
+fn journal_core(name: FileName) -> CoreId {
+    match name {
+        FileName::Journal(core) | FileName::Damaged(core, _) => core,
+    }
+}
+
 impl Journals {
     /// The journals of the data directory that `path` is, or is a partition's directory in.
     pub fn take(path: &Path) -> Result<Journals, FileError> {
         let path = at(path, path.canonicalize())?;
         let places = [Some(path.as_path()), path.parent()];
-        let Some(data) = places.into_iter().flatten().find(|data| data.join(format::DIR).is_dir()) else {
+        let is_data = |data: &&Path| data.join(format::DIR).is_dir() || data.join(noted::DIR).is_dir();
+        let Some(data) = places.into_iter().flatten().find(is_data) else {
             return Ok(Journals::default());
         };
         let dir = data.join(format::DIR);
-        let mut known: Vec<FileName> = names(&dir)?.iter().filter_map(|name| FileName::parse(name)).collect();
+        let found = if dir.is_dir() { names(&dir)? } else { Vec::new() };
+        let mut known: Vec<FileName> = found.iter().filter_map(|name| FileName::parse(name)).collect();
         known.sort_unstable();
+        let notes = notes(data)?;
         let mut files = Vec::with_capacity(known.len());
-        for name in known {
-            files.push(JournalFile::take(&data.join(name.path()), name)?);
+        for name in &known {
+            files.push(JournalFile::take(&data.join(name.path()), *name, &notes)?);
+        }
+        for (core, cores, why) in noted::missing(&notes, |core| known.contains(&FileName::Journal(core))) {
+            let name = FileName::Journal(core);
+            files.push(JournalFile::missing(&data.join(name.path()), name, cores, why));
         }
         let mut journals =
-            Journals { dir: Some(data.to_owned()), files, image: image(data)?, overlays: BTreeMap::new() };
+            Journals { dir: Some(data.to_owned()), files, image: image(data)?, notes, overlays: BTreeMap::new() };
         journals.lay_over();
         Ok(journals)
+    }
+
+    /// One of them, or a copy that lies elsewhere.
+    pub fn file(&self, path: &Path, name: FileName) -> Result<JournalFile, FileError> {
+        JournalFile::take(path, name, &self.notes)
     }
 
     /// What was put aside was replayed before, and what its partitions lack is kept in their directories.
@@ -246,7 +297,28 @@ impl Journals {
                 overlays.entry(dir).or_default().must_reach.doubt = file.doubt.cause().map(str::to_owned);
             }
         }
+        for (&(topic, partition), &end) in self.notes.values().flatten().flat_map(|noted| &noted.durable) {
+            let Some(dir) = self.directory(topic, partition) else { continue };
+            let overlay = overlays.entry(dir).or_default();
+            overlay.durable = overlay.durable.max(end);
+        }
         self.overlays = overlays;
+    }
+
+    /// Takes back what was noted of the partitions in these directories: they have been repaired.
+    pub fn forget_durable(&self, dirs: &[PathBuf]) -> Result<(), FileError> {
+        let Some(data) = &self.dir else { return Ok(()) };
+        let dirs: Vec<_> = dirs.iter().filter_map(|dir| name_of(dir)).collect();
+        for (core, noted) in &self.notes {
+            let Some(noted) = noted else { continue };
+            let is_kept = |topic, partition| self.directory(topic, partition).is_none_or(|dir| !dirs.contains(&dir));
+            let mut durable = noted.durable.clone();
+            durable.retain(|(topic, partition), _| is_kept(*topic, *partition));
+            if durable.len() < noted.durable.len() {
+                replace_small(&data.join(noted::path(*core)), &Noted { durable, ..*noted }.to_file())?;
+            }
+        }
+        Ok(())
     }
 
     /// The directories of partitions that may have lost what this journal had of them.
@@ -255,8 +327,7 @@ impl Journals {
         let all = topics.flat_map(|topic| (0..topic.partitions).map(|at| (topic.id, PartitionIndex(at))));
         // Whose it was is not known without its header.
         let is_its = |topic, partition| {
-            let cores = file.header.as_ref().map(|header| header.identity.cores);
-            cores.is_none_or(|cores| route::owner(TopicPartition { topic, partition }, cores) == file.core())
+            file.cores.is_none_or(|cores| route::owner(TopicPartition { topic, partition }, cores) == file.core())
         };
         let doubtful =
             all.filter(|&(topic, partition)| file.doubt.is_about((topic, partition)) && is_its(topic, partition));
@@ -271,9 +342,7 @@ impl Journals {
 
     /// What they have of the partition in this directory.
     pub fn overlay(&self, dir: &Path) -> Overlay {
-        let name = dir.canonicalize().ok().and_then(|dir| dir.file_name().map(|name| name.to_string_lossy().into()));
-        let name: Option<String> = name;
-        name.and_then(|name| self.overlays.get(&name)).cloned().unwrap_or_default()
+        name_of(dir).and_then(|name| self.overlays.get(&name)).cloned().unwrap_or_default()
     }
 
     /// Directories that they have something of.
@@ -330,6 +399,17 @@ impl Overlay {
     pub fn bytes(&self) -> u64 {
         self.segments.values().flatten().map(|piece| piece.len).sum()
     }
+}
+
+fn name_of(dir: &Path) -> Option<String> {
+    dir.canonicalize().ok()?.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
+fn notes(data: &Path) -> Result<Notes, FileError> {
+    let dir = data.join(noted::DIR);
+    let found = if dir.is_dir() { names(&dir)? } else { Vec::new() };
+    let cores = found.iter().filter_map(|name| noted::core_of(name));
+    cores.map(|core| Ok((core, Noted::from_file(&read_small(&data.join(noted::path(core)))?)))).collect()
 }
 
 fn image(data: &Path) -> Result<Option<Image>, FileError> {

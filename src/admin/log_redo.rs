@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::admin::log_files::FileError;
+use crate::admin::log_files::{FileError, replace_small};
 use crate::admin::log_journals::{Journals, read};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::journal::replay::{Event, Loss, Replay, Topics};
@@ -88,12 +88,11 @@ impl PlainDisk {
                 sync_parent(&self.root.join(to))?;
             }
             DiskOp::Delete { path } => fs::remove_file(self.root.join(path))?,
-            DiskOp::OpenDurable { .. }
-            | DiskOp::Allocate { .. }
-            | DiskOp::DeleteDir { .. }
-            | DiskOp::ReadFile { .. }
-            | DiskOp::WriteFile { .. }
-            | DiskOp::Space => {
+            DiskOp::ReadFile { path } => return Ok(DiskDone::Read(fs::read(self.root.join(path))?.into())),
+            DiskOp::WriteFile { path, data } => {
+                replace_small(&self.root.join(path), &data).map_err(|error| error.why)?;
+            }
+            DiskOp::OpenDurable { .. } | DiskOp::Allocate { .. } | DiskOp::DeleteDir { .. } | DiskOp::Space => {
                 unreachable!("a replay asks for none of these")
             }
         }

@@ -59,6 +59,9 @@ pub const JOURNAL_REDO_PARTITIONS_MAX: usize = 64;
 /// Damages that a replay tells one by one.
 pub const JOURNAL_DAMAGES_MAX: usize = 1000;
 
+/// How often a core notes how far its logs are durable.
+pub const NOTE_INTERVAL_MS: u64 = 5_000;
+
 /// Cluster id in a journal's header.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
 

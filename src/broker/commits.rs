@@ -62,6 +62,18 @@ impl Commits {
         self.must_reach.extend(must_reach);
     }
 
+    /// The journals of earlier runs are empty, and nobody reads any more what was noted then.
+    pub fn may_open(&self) -> bool {
+        self.may_open
+    }
+
+    /// The journal is noted.
+    pub fn begin(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.begin();
+        }
+    }
+
     /// The journals of earlier runs are empty.
     pub fn open(&mut self) {
         assert!(!self.may_open, "said once");
@@ -209,7 +221,7 @@ impl Shard {
 
     fn on_journal_event(&mut self, event: JournalEvent, now: Now, effects: &mut Effects) {
         match event {
-            JournalEvent::Opened => {}
+            JournalEvent::Made { key } => self.noting.set_journal(key),
             JournalEvent::Committed { owner, next, times } => {
                 let times = WriteTimes { began: times.began, written: times.safe, safe: times.safe };
                 self.on_partition(owner, now, effects, |partition, _, out| {
@@ -241,6 +253,9 @@ impl Shard {
             JournalEvent::Failed { message } => self.take_directory_offline(&message, now, effects),
             JournalEvent::Closed => {
                 self.commits.closed = true;
+                if self.commits.journal.as_ref().is_some_and(Journal::is_empty) {
+                    self.noting.set_journal(0);
+                }
                 self.check_stopped(now, effects);
             }
         }

@@ -14,6 +14,7 @@ pub mod errors;
 pub mod groups;
 pub mod job;
 pub mod message;
+pub mod noting;
 pub mod partitions;
 pub mod quotas;
 pub mod reads;

@@ -70,6 +70,8 @@ enum TokenOf {
     Meta(MetaOp),
     Journal(JournalOp),
     Replay(ReplayOp),
+    /// What the core notes.
+    Note,
     /// A job that wants to know how much space there is.
     Space(Key),
     /// The rest of a topic whose deletion a stop interrupted.
@@ -121,6 +123,11 @@ impl Partitions {
     /// A token for a disk operation of the replay of journals.
     pub fn replay_token(&mut self, op: ReplayOp) -> DiskToken {
         self.tokens.insert(TokenOf::Replay(op))
+    }
+
+    /// A token for writing what the core notes.
+    pub fn note_token(&mut self) -> DiskToken {
+        self.tokens.insert(TokenOf::Note)
     }
 
     /// A token for asking on behalf of a job how much space there is.
@@ -206,6 +213,7 @@ impl Shard {
             TokenOf::Meta(op) => Control::on_disk(self, op, result, now, effects),
             TokenOf::Journal(op) => self.on_journal_disk(op, result, now, effects),
             TokenOf::Replay(op) => self.on_replay_disk(op, result, now, effects),
+            TokenOf::Note => self.on_noted(&result, now, effects),
             TokenOf::Space(job) => describe_log_dirs::on_space(self, job, result, effects),
             TokenOf::Leftover => {
                 if let Err(error) = result {
@@ -385,6 +393,9 @@ impl Shard {
         }
         if let Some(upto) = out.flushed.take() {
             self.commits.on_flushed(owner, upto);
+            if let Some(Some(Row { name, .. })) = self.partitions.rows.get(owner as usize) {
+                self.noting.on_durable(*name, upto);
+            }
         }
         for acked in out.acked.drain(..) {
             self.ack(acked);
@@ -461,6 +472,9 @@ impl Shard {
                 self.check_stopped(now, effects);
             }
             StateChange::Deleted => {
+                if let Some(Some(Row { name, .. })) = self.partitions.rows.get(owner as usize) {
+                    self.noting.forget(*name);
+                }
                 self.forget_partition(owner);
                 self.applied_one(effects);
                 self.check_stopped(now, effects);

@@ -162,6 +162,9 @@ fn say(report: &Report) {
             report.doubtful.len()
         );
     }
+    for note in &report.notes {
+        tracing::warn!("{note}");
+    }
     for path in &report.aside {
         tracing::warn!("{} is a damaged journal, kept until `corelog log repair`", path.display());
     }

@@ -28,6 +28,7 @@ use crate::broker::effect::{Admission, Effect, Effects, Input};
 use crate::broker::groups::{GroupAsk, Groups};
 use crate::broker::job::{Asker, Job, Work};
 use crate::broker::message::{AppendEntry, ShardMessage};
+use crate::broker::noting::Noting;
 use crate::broker::partitions::Partitions;
 use crate::broker::quotas::Quotas;
 use crate::broker::reads::Reads;
@@ -74,6 +75,7 @@ pub struct Shard {
     pub(in crate::broker) jobs: Slab<Job>,
     pub(in crate::broker) partitions: Partitions,
     pub(in crate::broker) commits: Commits,
+    pub(in crate::broker) noting: Noting,
     pub(in crate::broker) cache: TailCache,
     pub(in crate::broker) reads: Reads,
     pub(in crate::broker) groups: Groups,
@@ -107,6 +109,8 @@ pub enum DeadlineKey {
     Groups(PartitionIndex),
     /// Appends wait for the journal's space; the end of the step sees to it.
     Journal,
+    /// How far logs are durable is to be noted; the end of the step sees to it.
+    Note,
     /// Metadata that found no space.
     MetaRetry,
     Stop,
@@ -164,6 +168,7 @@ impl Shard {
             jobs: Slab::default(),
             partitions: Partitions::default(),
             commits: Commits::default(),
+            noting: Noting::default(),
             cache: TailCache::new(share(settings.tail_cache_bytes)),
             reads: Reads::default(),
             groups: Groups::default(),
@@ -432,6 +437,7 @@ impl Shard {
                 DeadlineKey::Partition(owner) => self.on_partition_timeout(owner, now, effects),
                 DeadlineKey::Groups(partition) => self.on_group_timeout(partition, now, effects),
                 DeadlineKey::Journal => self.commits.on_timeout(),
+                DeadlineKey::Note => self.noting.on_timeout(),
                 DeadlineKey::MetaRetry => Control::on_retry(self, now, effects),
                 DeadlineKey::Unmute(conn) => self.sessions.unmute(conn, effects),
                 DeadlineKey::QuotaShare => self.share_quota_use(effects),
@@ -465,6 +471,7 @@ impl Shard {
         }
         self.append_group_records(now, effects);
         self.commit(now, effects);
+        self.note(now, effects);
         if !self.todo.is_empty() {
             return self.finish_step(now, effects);
         }

@@ -97,6 +97,10 @@ impl Shard {
         if !self.commits.is_closed() {
             return self.close_commits(now, effects);
         }
+        // The end of the step writes it.
+        if !self.noting.is_settled() {
+            return;
+        }
         self.life = Life::Stopped;
         effects.push(Effect::Stopped);
     }

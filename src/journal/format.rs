@@ -64,7 +64,7 @@ impl FileName {
 }
 
 /// A number in the one form that is written.
-fn number<T: FromStr + ToString>(text: &str) -> Option<T> {
+pub(super) fn number<T: FromStr + ToString>(text: &str) -> Option<T> {
     text.parse().ok().filter(|number: &T| number.to_string() == text)
 }
 
@@ -178,8 +178,7 @@ impl Header {
         let tail = Tail { position: fields.u64()?, sequence: fields.u64()? };
         let end = Some(fields.u64()?).filter(|end| *end > 0);
         let node = fields.i32()?;
-        let core = CoreId(u16::from_le_bytes(fields.take()?));
-        let cores = u16::from_le_bytes(fields.take()?);
+        let (core, cores) = (CoreId(fields.u16()?), fields.u16()?);
         let [in_flight, cluster_bytes] = fields.take()?;
         let cluster = fields.0.get(..usize::from(cluster_bytes))?;
         let cluster = std::str::from_utf8(cluster).ok()?.to_owned();
@@ -385,28 +384,37 @@ pub fn is_written(blocks: &[u8]) -> bool {
     blocks.iter().any(|byte| *byte != 0)
 }
 
-struct Fields<'a>(&'a [u8]);
+/// Fields from the front on.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*head)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
     }
 
     fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
     }
 
-    fn i32(&mut self) -> Option<i32> {
+    pub(super) fn i32(&mut self) -> Option<i32> {
         self.take().map(i32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn i64(&mut self) -> Option<i64> {
+    pub(super) fn i64(&mut self) -> Option<i64> {
         self.take().map(i64::from_le_bytes)
     }
 }

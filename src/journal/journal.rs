@@ -94,8 +94,10 @@ pub struct CommitTimes {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalEvent {
-    /// Commits are made from now on. What was appended before waits in order.
-    Opened,
+    /// The file is there and empty, and its commits will have this key. None is made before [`Journal::begin`].
+    Made {
+        key: u64,
+    },
     /// There is no journal: what was appended is lost to the caller. Nothing follows but `Closed` after `close`.
     OpenFailed {
         message: String,
@@ -204,6 +206,8 @@ pub struct Journal {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Opening,
+    /// It could be used, and nobody has said that it may.
+    Made,
     Open,
     /// The last header is on its way.
     Leaving,
@@ -234,6 +238,11 @@ struct Owner {
     live: VecDeque<(Offset, u64)>,
     waiting: u32,
     asked: bool,
+}
+
+/// What the file of a journal takes whose ring is to have so many bytes.
+pub fn file_bytes(ring_bytes: u64) -> u64 {
+    RING_START + ring_bytes / BLOCK * BLOCK
 }
 
 impl Journal {
@@ -271,11 +280,24 @@ impl Journal {
     }
 
     /// To be called once. The journal begins empty: what the file held must have been replayed. A file that is missing
-    /// or of another size is made: its ring begins small and grows to its size beside the commits.
+    /// or of another size is made: its ring begins small and grows to its size beside the commits. Ends in
+    /// [`JournalEvent::Made`] or [`JournalEvent::OpenFailed`].
     pub fn open(&mut self, out: &mut JournalOut) {
         if self.state == State::Opening && !self.closing {
             self.ask(Op::MakeDir, DiskOp::List { dir: DIR.into() }, out);
         }
+    }
+
+    /// After [`JournalEvent::Made`]: commits are made from now on. What was appended before waits in order.
+    pub fn begin(&mut self) {
+        if self.state == State::Made {
+            self.state = State::Open;
+        }
+    }
+
+    /// Nothing that was committed is missing in a segment.
+    pub fn is_empty(&self) -> bool {
+        self.state != State::Failed && self.ring.held() == 0
     }
 
     /// Queues an entry. Ends in `Committed`, `HandedBack` or `Failed`, except that nothing is said when the owner's
@@ -418,7 +440,7 @@ impl Journal {
     }
 
     fn file_bytes(&self) -> u64 {
-        RING_START + self.growth.full()
+        file_bytes(self.growth.full())
     }
 
     fn on_headers(&mut self, bytes: &[u8], out: &mut JournalOut) {
@@ -506,8 +528,8 @@ impl Journal {
         // would count.
         self.header_is_due |= self.growth.on_said();
         if self.state == State::Opening {
-            self.state = State::Open;
-            out.events.push(JournalEvent::Opened);
+            self.state = State::Made;
+            out.events.push(JournalEvent::Made { key: self.key });
         }
     }
 
@@ -720,7 +742,7 @@ impl Journal {
             return;
         }
         match self.state {
-            State::Open => {
+            State::Made | State::Open => {
                 assert!(self.flights.is_empty() && self.header.is_none());
                 self.state = State::Leaving;
                 self.write_header(out);

@@ -15,6 +15,7 @@ mod growth;
 #[allow(clippy::module_inception)]
 pub mod journal;
 mod learned;
+pub mod noted;
 mod redo;
 pub mod replay;
 #[cfg(test)]

@@ -5,8 +5,9 @@
 //! have kept what was asked of them: until then all of it can simply be done again. One operation at a time, but for
 //! the writing to segments (`redo`).
 //!
-//! What cannot be read, or not be written to its segment, ends the start while nothing is changed. Commits that were
-//! read and are not whole stay lost: the partitions that may lack them are named, and their journal is put aside.
+//! What cannot be read, or not be written to its segment, ends the start while nothing is changed; so does a journal
+//! that is missing (`noted`). Commits that were read and are not whole stay lost: the partitions that may lack them are
+//! named, and their journal is put aside.
 //!
 //! *Owns*: `journal/` while it runs. *Never*: drops a commit that was durable without saying so; keeps more than a
 //! bounded part of a journal in memory. *Runs on*: core 0.
@@ -20,6 +21,7 @@ use super::doubt::Doubt;
 use super::format::{
     Commit, DIR, FileName, HEADER_SLOTS, Header, Identity, RING_START, Run, Tail, VERSION, is_written, newest_header,
 };
+use super::noted::{self, Found, Noted, Notes};
 use super::redo::{Ended, Pieces, Redo, Redone};
 use super::scan::{Scan, Scanned};
 use crate::base::bug::{self, Bug};
@@ -79,7 +81,7 @@ enum Step {
 
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Where each partition's log must end at least.
+    /// Where each partition's log must end at least: as far as a journal has it, or it was noted to be durable.
     pub must_reach: BTreeMap<(TopicId, PartitionIndex), Offset>,
     /// Partitions that may lack some of their last batches, and why.
     pub doubtful: BTreeMap<(TopicId, PartitionIndex), String>,
@@ -97,6 +99,8 @@ pub struct Report {
     pub more_damages: u64,
     /// Where journals were put aside earlier, or are now.
     pub aside: Vec<PathBuf>,
+    /// What else was not as it should be.
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +120,8 @@ pub struct Replay {
     owner: u32,
     files_opened: u32,
     stage: Stage,
-    /// The journals still to be read.
+    notes: Notes,
+    /// Notes and journals still to be read.
     cores_left: VecDeque<CoreId>,
     /// The highest number of those put aside, by core.
     aside: BTreeMap<CoreId, u32>,
@@ -144,6 +149,8 @@ pub struct Replay {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    ListingNotes,
+    ReadingNotes,
     Listing,
     Opening,
     ReadingHeaders,
@@ -152,6 +159,8 @@ enum Stage {
     Scanning,
     Redoing,
     Closing,
+    /// Writing down that no journal is needed any more.
+    Noting,
     /// Opening, writing, syncing, closing what is to be emptied.
     Emptying(Emptying),
     /// Removing or renaming.
@@ -169,6 +178,10 @@ enum Emptying {
 
 #[derive(Debug)]
 enum End {
+    /// From here on its journal may be gone.
+    Note,
+    /// What it has noted is of no use to anybody.
+    ForgetNote,
     /// Nothing of it is needed, and its core is there to use it again.
     Empty(Box<Header>),
     /// Its core is not there any more.
@@ -179,7 +192,7 @@ enum End {
 impl Replay {
     /// `cores` is how many there are now, `owner` the upper half of the ids of the files it opens.
     pub fn start(cluster: String, node: i32, cores: u16, loss: Loss, owner: u32, out: &mut Asked) -> Replay {
-        out.push((OWN, DiskOp::List { dir: DIR.into() }));
+        out.push((OWN, DiskOp::List { dir: noted::DIR.into() }));
         Replay {
             cluster,
             node,
@@ -187,7 +200,8 @@ impl Replay {
             loss,
             owner,
             files_opened: 0,
-            stage: Stage::Listing,
+            stage: Stage::ListingNotes,
+            notes: Notes::new(),
             cores_left: VecDeque::new(),
             aside: BTreeMap::new(),
             core: CoreId(0),
@@ -222,6 +236,12 @@ impl Replay {
 
     /// Everything is durable in its segment, and what is not is known elsewhere: the journals are not needed any more.
     pub fn empty(&mut self, out: &mut Asked) -> Option<Event> {
+        let is_needed = |noted: &Option<Noted>| noted.as_ref().is_none_or(|noted| noted.journal != 0);
+        for (core, _) in self.notes.iter().rev().filter(|(_, noted)| is_needed(noted)) {
+            self.ends.push_front((*core, End::Note));
+        }
+        let cores = self.cores;
+        self.ends.extend(self.notes.keys().filter(|core| core.0 >= cores).map(|core| (*core, End::ForgetNote)));
         match self.end_one() {
             Step::Ask(op) => out.push((OWN, op)),
             Step::Wait => {}
@@ -258,7 +278,12 @@ impl Replay {
             Err(error) => return self.on_error(error, topics),
         };
         match (self.stage, done) {
-            (Stage::Listing, DiskDone::Listed(names)) => self.on_listed(&names),
+            (Stage::ListingNotes, DiskDone::Listed(names)) => {
+                self.cores_left = names.iter().filter_map(|(name, _)| noted::core_of(name)).collect();
+                self.read_note()
+            }
+            (Stage::ReadingNotes, DiskDone::Read(bytes)) => self.on_note(Noted::from_file(&bytes)),
+            (Stage::Listing, DiskDone::Listed(names)) => self.on_listed(&names, topics),
             (Stage::Opening, DiskDone::Opened { len }) => {
                 self.len = len;
                 self.stage = Stage::ReadingHeaders;
@@ -270,9 +295,9 @@ impl Replay {
                 self.scan.as_mut().expect("a scan is under way").on_read(bytes);
                 self.scan_on(topics)
             }
-            (Stage::Closing, _) => self.read_next(),
+            (Stage::Closing, _) => self.read_next(topics),
             (Stage::Emptying(stage), _) => self.empty_on(stage),
-            (Stage::Ending, _) => self.end_one(),
+            (Stage::Noting | Stage::Ending, _) => self.end_one(),
             (stage, done) => unreachable!("{done:?} is no answer while {stage:?}"),
         }
     }
@@ -280,6 +305,13 @@ impl Replay {
     fn on_error(&mut self, error: DiskError, topics: Topics<'_>) -> Step {
         let can_fail = error.kind == DiskErrorKind::Failed;
         match self.stage {
+            Stage::ListingNotes => {
+                let message = format!("{} cannot be listed: {error}", noted::DIR);
+                Step::Tell(Event::Failed { message })
+            }
+            Stage::ReadingNotes => self.on_note(None),
+            // There is no space to say so: then nothing is said.
+            Stage::Noting if error.kind == DiskErrorKind::Full => self.forget_note(),
             Stage::Scanning if can_fail => {
                 self.unreadable = Some(error);
                 self.scan.as_mut().expect("a scan is under way").on_unreadable();
@@ -288,14 +320,36 @@ impl Replay {
             Stage::ReadingHeaders | Stage::Probing(_) if can_fail => {
                 self.lose(0, format!("cannot be read: {error}")).unwrap_or_else(|| self.close(topics))
             }
-            Stage::Closing => self.read_next(),
+            Stage::Closing => self.read_next(topics),
             Stage::Emptying(Emptying::Closing) => self.end_one(),
             Stage::Listing => failed(Path::new(DIR), &format!("cannot be listed: {error}")),
             _ => failed(&self.path(), &format!("cannot be read or emptied: {error}")),
         }
     }
 
-    fn on_listed(&mut self, names: &[(String, u64)]) -> Step {
+    fn read_note(&mut self) -> Step {
+        let Some(core) = self.cores_left.pop_front() else {
+            self.stage = Stage::Listing;
+            return Step::Ask(DiskOp::List { dir: DIR.into() });
+        };
+        self.core = core;
+        self.stage = Stage::ReadingNotes;
+        Step::Ask(DiskOp::ReadFile { path: noted::path(core) })
+    }
+
+    fn on_note(&mut self, noted: Option<Noted>) -> Step {
+        if noted.is_none() {
+            self.report.notes.push(format!(
+                "{} does not read back: it says which journal its core has, and how far its logs were durable at least. \
+                 Damage behind the last whole batch of a log may pass for a write that a crash has torn",
+                noted::path(self.core).display()
+            ));
+        }
+        self.notes.insert(self.core, noted);
+        self.read_note()
+    }
+
+    fn on_listed(&mut self, names: &[(String, u64)], topics: Topics<'_>) -> Step {
         let mut names: Vec<FileName> = names.iter().filter_map(|(name, _)| FileName::parse(name)).collect();
         names.sort_unstable();
         for name in names {
@@ -308,12 +362,27 @@ impl Replay {
                 }
             }
         }
-        self.read_next()
+        self.find_missing(topics).unwrap_or_else(|| self.read_next(topics))
+    }
+
+    /// Looks for journals that were there: `Some` when the loss of one is not accepted.
+    fn find_missing(&mut self, topics: Topics<'_>) -> Option<Step> {
+        for (core, cores, why) in noted::missing(&self.notes, |core| self.cores_left.contains(&core)) {
+            self.core = core;
+            let refused = self.lose(0, why);
+            if refused.is_some() {
+                return refused;
+            }
+            self.report_doubt(cores.unwrap_or(self.cores), topics);
+            self.doubt = Doubt::default();
+        }
+        None
     }
 
     /// Reads the next journal, until there is none.
-    fn read_next(&mut self) -> Step {
+    fn read_next(&mut self, topics: Topics<'_>) -> Step {
         let Some(core) = self.cores_left.pop_front() else {
+            self.report_durable(topics);
             return Step::Tell(Event::Redone(Box::new(std::mem::take(&mut self.report))));
         };
         self.core = core;
@@ -355,6 +424,9 @@ impl Replay {
         if let Some(why) = self.is_foreign(&header.identity) {
             return failed(&self.path(), &why);
         }
+        if let Some(why) = noted::objection(&self.notes, self.core, Found::Run(header.run)) {
+            return self.lose(0, why).unwrap_or_else(|| self.close(topics));
+        }
         self.scan = Some(Scan::new(&header));
         self.header = Some(header);
         self.scan_on(topics)
@@ -376,7 +448,7 @@ impl Replay {
     /// Without a header a file was never used, or it has lost both.
     fn probe(&mut self, from: u64, topics: Topics<'_>) -> Step {
         if from >= self.len {
-            return self.close(topics);
+            return self.close_blank(topics);
         }
         self.stage = Stage::Probing(from);
         Step::Ask(DiskOp::Read { file: self.file, position: from, len: DISK_READ_BYTES_MAX })
@@ -388,9 +460,17 @@ impl Replay {
             return self.lose(0, why.to_owned()).unwrap_or_else(|| self.close(topics));
         }
         if bytes.is_empty() {
-            return self.close(topics);
+            return self.close_blank(topics);
         }
         self.probe(from + DISK_READ_BYTES_MAX as u64, topics)
+    }
+
+    /// Nothing was ever written to it, unless it is not the file that was.
+    fn close_blank(&mut self, topics: Topics<'_>) -> Step {
+        match noted::objection(&self.notes, self.core, Found::Blank) {
+            None => self.close(topics),
+            Some(why) => self.lose(0, why).unwrap_or_else(|| self.close(topics)),
+        }
     }
 
     /// What is not known any more: `Some` when that is not accepted.
@@ -510,10 +590,8 @@ impl Replay {
         self.stage = Stage::Closing;
         self.report.journals += u32::from(self.commits > 0);
         self.report.commits += self.commits;
-        if let (Some(cause), Some(header)) = (self.doubt.cause(), &self.header) {
-            let owned = (topics.owned)(self.core, header.identity.cores);
-            let doubtful = owned.into_iter().filter(|name| self.doubt.is_about(*name));
-            self.report.doubtful.extend(doubtful.map(|name| (name, cause.to_owned())));
+        if let Some(cores) = self.header.as_ref().map(|header| header.identity.cores) {
+            self.report_doubt(cores, topics);
         }
         match self.header.take() {
             _ if self.damaged => {
@@ -530,11 +608,36 @@ impl Replay {
         Step::Ask(DiskOp::Close { file: self.file })
     }
 
+    /// Of the journal at hand, whose core was one of so many.
+    fn report_doubt(&mut self, cores: u16, topics: Topics<'_>) {
+        let Some(cause) = self.doubt.cause() else { return };
+        let owned = (topics.owned)(self.core, cores);
+        let doubtful = owned.into_iter().filter(|name| self.doubt.is_about(*name));
+        self.report.doubtful.extend(doubtful.map(|name| (name, cause.to_owned())));
+    }
+
+    /// What was noted of topics that are still there.
+    fn report_durable(&mut self, topics: Topics<'_>) {
+        for (name, end) in self.notes.values().flatten().flat_map(|noted| &noted.durable) {
+            if (topics.directory)(name.0, name.1).is_some() {
+                let reach = self.report.must_reach.entry(*name).or_default();
+                *reach = (*reach).max(*end);
+            }
+        }
+    }
+
     /// Empties the next journal, or moves it away.
     fn end_one(&mut self) -> Step {
         let Some((core, end)) = self.ends.pop_front() else { return Step::Tell(Event::Emptied) };
         self.core = core;
         match end {
+            End::Note => {
+                self.stage = Stage::Noting;
+                let noted = self.notes.remove(&core).flatten().unwrap_or_default();
+                let data = Noted { journal: 0, ..noted }.to_file();
+                Step::Ask(DiskOp::WriteFile { path: noted::path(core), data })
+            }
+            End::ForgetNote => self.forget_note(),
             End::Empty(header) => {
                 self.header = Some(*header);
                 self.open(Stage::Emptying(Emptying::Opening))
@@ -548,6 +651,11 @@ impl Replay {
                 Step::Ask(DiskOp::Rename { from: self.path(), to })
             }
         }
+    }
+
+    fn forget_note(&mut self) -> Step {
+        self.stage = Stage::Ending;
+        Step::Ask(DiskOp::Delete { path: noted::path(self.core) })
     }
 
     /// Writes both headers, one after the other: if the newer one were damaged, the older would count.
@@ -586,9 +694,8 @@ pub fn next_whole(found: Option<u64>) -> String {
 /// What can be done about a journal, or a segment it would complete, that cannot be read or written.
 pub(super) fn remedies() -> &'static str {
     "Records that were acknowledged would be missing and nobody would know, so the broker does not start. Nothing was \
-     changed: put the disk right, or the data on another one, and start again. To go on without what only the journal \
-     has, `corelog log repair` on the data directory says what that is and gives it up with --yes; to move the journal \
-     out of the data directory gives it up unseen"
+     changed: put the disk right, or the data on another one, or back what is missing, and start again. To go on without \
+     what only the journal has, `corelog log repair` on the data directory says what that is, and gives it up with --yes"
 }
 
 fn failed(path: &Path, why: &str) -> Step {

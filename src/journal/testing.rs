@@ -49,6 +49,8 @@ pub(super) struct Rig {
     pub(super) out: JournalOut,
     pub(super) events: Vec<JournalEvent>,
     pub(super) now: Now,
+    /// Times that it said so.
+    pub(super) made: u32,
     /// How an operation that is not the journal's ended.
     other: Option<DiskResult>,
 }
@@ -66,8 +68,8 @@ impl Rig {
     pub(super) fn new(seed: u64) -> Rig {
         let mut rig = Rig::start(TestDisk::new(seed), 1);
         rig.run();
-        assert_eq!(rig.events, [JournalEvent::Opened]);
-        rig.events.clear();
+        assert_eq!(rig.made, 1);
+        assert_eq!(rig.events, []);
         rig
     }
 
@@ -84,7 +86,7 @@ impl Rig {
         journal.set_piece_bytes(piece_bytes);
         journal.open(&mut out);
         let now = Now { mono: Instant(1), wall_ms: 1 };
-        let mut rig = Rig { disk, journal, out, events: Vec::new(), now, other: None };
+        let mut rig = Rig { disk, journal, out, events: Vec::new(), now, made: 0, other: None };
         rig.send();
         rig
     }
@@ -93,7 +95,15 @@ impl Rig {
         for (op, disk) in self.out.disk.drain(..) {
             self.disk.send(Tag::Journal(op), disk);
         }
-        self.events.append(&mut self.out.events);
+        for event in self.out.events.drain(..) {
+            match event {
+                JournalEvent::Made { .. } => {
+                    self.made += 1;
+                    self.journal.begin();
+                }
+                event => self.events.push(event),
+            }
+        }
     }
 
     pub(super) fn pump(&mut self) {
@@ -115,6 +125,7 @@ impl Rig {
             Tag::Replay(_) => unreachable!("a replay is over when the journal is opened"),
             Tag::Other => self.other = Some(result),
         }
+        self.send();
         self.pump();
         true
     }

@@ -135,7 +135,6 @@ impl World {
                     partition.safe = next.0;
                 }
                 JournalEvent::FlushWanted { owner } => self.wanted.push(owner),
-                JournalEvent::Opened => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -64,7 +64,7 @@ pub(super) struct Commits {
     pub(super) committed: Offset,
     /// The segments are durable up to here.
     pub(super) synced: Offset,
-    /// What the journal was told of that.
+    /// What was told of that.
     flushed: Offset,
     /// Pending bytes, without those being written, below `committed`.
     pub(super) committed_bytes: u64,
@@ -321,9 +321,7 @@ impl Log {
         let upto = self.first_unsynced_seal().unwrap_or(self.writer.commits.synced.max(active));
         let commits = &mut self.writer.commits;
         if upto > commits.flushed {
-            if commits.handed > commits.flushed {
-                out.events.push(LogEvent::Flushed { upto });
-            }
+            out.events.push(LogEvent::Flushed { upto });
             commits.flushed = upto;
         }
         if commits.flush_to.is_some_and(|to| to <= commits.flushed) {

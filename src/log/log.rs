@@ -94,7 +94,8 @@ pub enum LogEvent {
     /// appending again later makes sense. After a failed sync the log refuses appends for good
     /// ([`AppendError::Offline`]); reads below `from` go on.
     Failed { from: Offset, full: bool, message: String },
-    /// The segments are durable below `upto`: the journal may let go of what it has from there.
+    /// The segments are durable below `upto`: the journal may let go of what it has from there. Also after `Opened`,
+    /// of what was found to be.
     Flushed { upto: Offset },
     /// The log's start could not be made durable: it is where it was, and will be tried again.
     StartFailed { message: String },
@@ -528,6 +529,9 @@ impl Log {
         self.life = Life::Open;
         out.events.extend(recovered.notes.into_iter().map(|message| LogEvent::Noted { message }));
         out.events.push(LogEvent::Opened);
+        if recovered.durable > Offset(0) {
+            out.events.push(LogEvent::Flushed { upto: recovered.durable });
+        }
         for name in recovered.leftovers {
             self.ask(Step::Tidy, DiskOp::Delete { path: name.path(&self.dir) }, out);
         }

@@ -7,9 +7,9 @@
 //! What lies below the log's start (`bounds`) is none of it: a missing file is no damage, and one that is left goes.
 //! When the batches end before the start, as they may after a power loss, the log is empty and begins there.
 //!
-//! A crash takes only what was not synced, and a checkpoint, a snapshot or the journal tells what was. Where more is
-//! missing the files are damaged, and the log does not open: nothing of it is cut, and no offset given twice. What the
-//! journal told is then written down (`reach`), since the journal is about to be emptied.
+//! A crash takes only what was not synced, and a checkpoint, a snapshot, the journal or what its core has noted tells
+//! what was. Where more is missing the files are damaged, and the log does not open: nothing of it is cut, and no offset
+//! given twice. What was asked for is then written down (`reach`), since the journal is about to be emptied.
 //!
 //! *Owns*: the order of these steps. *Never*: drops a batch that lies before the first bad one, or anything at all
 //! without saying so; trusts a file's length. *Runs on*: the core that owns the partition.
@@ -48,6 +48,8 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub(super) end: Offset,
+    /// Everything below is durable.
+    pub(super) durable: Offset,
     pub(super) segments: VecDeque<Segment>,
     pub(super) epochs: Epochs,
     pub(super) producers: Producers,
@@ -74,7 +76,7 @@ pub(super) struct Recovery {
     sync: bool,
     /// The log ends here or later, or has lost something; and who knows.
     must_reach: (Offset, &'static str),
-    /// What the journal asks for now, and what it asked for at an earlier start.
+    /// What is asked for now, and what was at an earlier start.
     asked: MustReach,
     kept: Kept,
     /// Why the log does not open, and the file to be closed then.
@@ -98,6 +100,8 @@ pub(super) struct Recovery {
     state: State,
     /// `state` was read from a file.
     resumed: bool,
+    /// Everything that was found is durable.
+    synced: bool,
     segments: VecDeque<Segment>,
     /// The segment being scanned, in `found`.
     at: usize,
@@ -161,7 +165,7 @@ impl Recovery {
             files,
             index_interval_bytes: settings.index_interval_bytes,
             sync: settings.durability == Durability::Sync || settings.flush_messages < i64::MAX as u64,
-            must_reach: (must_reach.end, "the journal"),
+            must_reach: (must_reach.end, "the last run"),
             asked: must_reach,
             kept: Kept::Nothing,
             refusal: None,
@@ -179,6 +183,7 @@ impl Recovery {
             candidates: Vec::new(),
             state: State::nothing(Offset(0), settings.index_interval_bytes),
             resumed: false,
+            synced: false,
             segments: VecDeque::new(),
             at: 0,
             scan: None,
@@ -236,7 +241,10 @@ impl Recovery {
                 other => self.failed("cannot cut a segment", other),
             },
             Stage::Syncing => match result {
-                Ok(_) => self.done(),
+                Ok(_) => {
+                    self.synced = true;
+                    self.done()
+                }
                 other => self.failed("cannot sync a segment", other),
             },
             // One that is still there is read again, and its log has what it asks for.
@@ -353,7 +361,7 @@ impl Recovery {
     fn on_reach(&mut self, result: DiskResult) -> Next {
         let bytes = match result {
             Ok(DiskDone::Read(bytes)) => bytes,
-            other => return self.failed("cannot read what a journal asked", other),
+            other => return self.failed("cannot read what was asked for", other),
         };
         let Some(kept) = MustReach::from_file(&bytes) else {
             let message = format!(
@@ -363,7 +371,7 @@ impl Recovery {
             return self.refuse(message);
         };
         if kept.end > self.must_reach.0 {
-            self.must_reach = (kept.end, "an earlier journal");
+            self.must_reach = (kept.end, "an earlier run");
         }
         self.kept = Kept::Known(kept);
         // Nobody else will say again that what is found now must stay.
@@ -488,6 +496,7 @@ impl Recovery {
         let reaches = next >= self.must_reach.0 && next >= self.bounds.start;
         if last && self.found[self.at].1 == self.state.mark.position && reaches {
             // A clean stop: the checkpoint even holds the tail block's bytes.
+            self.synced = true;
             return self.done();
         }
         self.open()
@@ -747,6 +756,7 @@ impl Recovery {
         self.leftovers.extend(others.map(FileName::Spare));
         Next::Done(Box::new(Recovered {
             end,
+            durable: if self.synced { end } else { self.must_reach.0.min(end) },
             segments: std::mem::take(&mut self.segments),
             epochs: state.epochs,
             producers: state.producers,

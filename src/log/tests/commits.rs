@@ -139,7 +139,7 @@ fn a_log_that_has_lost_what_the_journal_vouches_for_stays_closed_and_whole() {
         let mut rig = Rig::start(rig.disk, rig.journal, TopicSettings::default(), 1 << 20);
         rig.run();
         let [LogEvent::OpenFailed { message, kept: true }] = &rig.events[..] else { panic!("{:?}", rig.events) };
-        assert!(message.contains("the journal knows of some up to 4"), "{message}");
+        assert!(message.contains("the last run knows of some up to 4"), "{message}");
         let after = rig.disk.bytes(&segment()).clone();
         assert_eq!(after[..2000.min(before.len())], before[..2000.min(before.len())]);
     }

@@ -70,19 +70,15 @@ fn refused(disk: TestDisk<LogOp>, must_reach: MustReach, words: &str) -> Rig {
 fn what_is_missing_is_asked_for_at_every_start_until_it_is_there() {
     let (disk, whole) = shortened(1);
     let mut rig =
-        refused(disk, MustReach::end(Offset(4)), "up to offset 3 only, and the journal knows of some up to 4");
+        refused(disk, MustReach::end(Offset(4)), "up to offset 3 only, and the last run knows of some up to 4");
     for _ in 0..2 {
-        rig = refused(
-            rig.disk,
-            MustReach::default(),
-            "up to offset 3 only, and an earlier journal knows of some up to 4",
-        );
+        rig = refused(rig.disk, MustReach::default(), "up to offset 3 only, and an earlier run knows of some up to 4");
         rig.disk.crash(Crash::Power);
     }
     // Another journal has less of it, or more.
-    rig = refused(rig.disk, MustReach::end(Offset(2)), "an earlier journal knows of some up to 4");
-    rig = refused(rig.disk, MustReach::end(Offset(9)), "the journal knows of some up to 9");
-    rig = refused(rig.disk, MustReach::default(), "an earlier journal knows of some up to 9");
+    rig = refused(rig.disk, MustReach::end(Offset(2)), "an earlier run knows of some up to 4");
+    rig = refused(rig.disk, MustReach::end(Offset(9)), "the last run knows of some up to 9");
+    rig = refused(rig.disk, MustReach::default(), "an earlier run knows of some up to 9");
     rig.disk.put(&kept(), MustReach::end(Offset(4)).to_file().to_vec());
     rig.disk.put(&segment(), whole);
     let (end, mut rig) = opened(rig.disk, MustReach::default());
