@@ -3,17 +3,21 @@
 //! *Owns*: the checks, the processors to run on, the lock on the data directory. *Never*: changes the host, except for
 //! raising this process's own soft limits to its hard ones. *Runs on*: the main thread, once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::base::disk::BLOCK_BYTES;
+use crate::base::disk::{BLOCK_BYTES, DiskDone};
 use crate::base::limits::CORES_MAX;
-use crate::config::Cores;
+use crate::config::{Cores, Durability, Settings};
+use crate::journal::format::{self, FileName};
+use crate::journal::journal;
 use crate::shell::executor::IO_MEMORY_BYTES;
 use crate::shell::socket;
+use crate::shell::volume;
 
 /// glommio refuses to start below this limit.
 const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
@@ -164,6 +168,47 @@ fn check_io_uring() -> Result<(), ServeError> {
         _ => "Linux 5.8 or later with io_uring is needed.",
     };
     Err(ServeError::new(format!("io_uring cannot be used: {error}. {remedy}")))
+}
+
+/// Whether the journals that are still to be made find room. They are made with the first partition of a core that needs
+/// one, when it is late to hear of it.
+pub fn check_journal_space(data: &DataDir, settings: &Settings, cores: usize) -> Result<(), ServeError> {
+    if settings.journal_bytes == 0 || settings.durability == Durability::Write {
+        return Ok(());
+    }
+    let dir = &data.path;
+    let Ok(DiskDone::Space { usable_bytes, .. }) = volume::space(dir) else { return Ok(()) };
+    let lens = journal_lens(dir);
+    let wanted = journal::file_bytes(settings.journal_bytes);
+    let missing = (0..cores as u16).map(|core| wanted.saturating_sub(lens.get(&core).copied().unwrap_or(0)));
+    let missing: u64 = missing.sum();
+    // Those of cores that are not there any more go before others are made.
+    let usable_bytes = usable_bytes + lens.range(cores as u16..).map(|(_, len)| len).sum::<u64>();
+    if missing <= usable_bytes {
+        return Ok(());
+    }
+    let (name, mib) = (dir.display(), |bytes: u64| bytes.div_ceil(1 << 20));
+    let what = format!(
+        "the data directory {name} has {} MiB of space left, and the commit journals of {cores} cores need {} MiB more \
+         (journal.bytes for each core). Free some, set --journal-bytes lower, or to 0 for no journal, or use fewer --cores",
+        usable_bytes >> 20,
+        mib(missing)
+    );
+    if is_used(dir) {
+        tracing::warn!("{what}: the broker ends when a partition needs a journal that finds no room");
+        return Ok(());
+    }
+    Err(ServeError::new(format!("{what}.")))
+}
+
+/// Of the journals there are, by core.
+fn journal_lens(dir: &Path) -> BTreeMap<u16, u64> {
+    let files = fs::read_dir(dir.join(format::DIR)).into_iter().flatten().flatten();
+    let journals = files.filter_map(|file| match FileName::parse(&file.file_name().to_string_lossy()) {
+        Some(FileName::Journal(core)) => Some((core.0, file.metadata().ok()?.len())),
+        Some(FileName::Damaged(..)) | None => None,
+    });
+    journals.collect()
 }
 
 /// The process that has locked the file, as it says.

@@ -55,6 +55,7 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
     let cores = u16::try_from(processors.len()).expect("bounded by CORES_MAX");
     let memlock = host::check_kernel(processors.len())?;
     let data = DataDir::open(&settings.data_dir)?;
+    host::check_journal_space(&data, &settings, processors.len())?;
     let sockets = Sockets::bind(&settings, cores)?;
     abort_on_panic();
     socket::keep_freed_memory();
