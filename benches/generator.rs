@@ -10,6 +10,7 @@ use corelog::bench::consumer::{Consumer, ConsumerSettings, Received, StartAt, hi
 use corelog::bench::payload::{FillerPool, KeySpread, Keys, Payload, RecordPlace, RunTag, Sizes, ValueHead};
 use corelog::bench::producer::{Identity, Producer};
 use corelog::bench::tally::Tally;
+use corelog::bench::topics::Topics;
 use corelog::bench::workload::Workload;
 use corelog::wire::compression::Compression;
 use corelog::wire::frame::encode_reply;
@@ -95,7 +96,7 @@ fn batching(c: &mut Criterion) {
         let workload = Workload { partitions: 16, acks: 0, linger_ns, compression, ..Workload::default() };
         let identity = Identity { index: 0, client_id: "bench".into(), produce_version: 9 };
         let keys = Keys::new(KeySpread::None, 1).expect("a good spread");
-        let mut producer = Producer::new(&workload, identity, payload(Sizes::Fixed(size)), keys);
+        let mut producer = Producer::new(&workload, workload.topics(), identity, payload(Sizes::Fixed(size)), keys);
         producer.on_leaders(&[Some(1); 16]);
         let zero = Instant::now();
         group.bench_function(name, |b| {
@@ -186,8 +187,8 @@ fn batch(compression: Compression) -> Bytes {
 
 /// A consumer that waits for the reply to its first fetch, and that reply.
 fn placed_consumer(records: &Bytes) -> (Consumer, Bytes) {
-    let mut consumer =
-        Consumer::new(ConsumerSettings::new(RunTag::new(1), StartAt::Earliest), "t", &(0..16).collect::<Vec<_>>());
+    let settings = ConsumerSettings::new(RunTag::new(1), StartAt::Earliest);
+    let mut consumer = Consumer::new(settings, &Topics::new(["t"], 16), &(0..16).collect::<Vec<_>>());
     let row = |api_key: i16| ApiVersion { api_key, min_version: 0, max_version: VERSION };
     let api_keys = vec![row(fetch::API.key), row(list_offsets::API.key)];
     let versions = ApiVersionsResponse { api_keys, ..Default::default() };

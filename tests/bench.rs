@@ -5,6 +5,7 @@ mod binary;
 mod fake;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use corelog::bench::capsule::Capsule;
 use corelog::bench::packed::{Packed, Sum};
-use corelog::bench::result::RunResult;
+use corelog::bench::result::{RunResult, TopicCounts};
 use corelog::bench::run::{self, Finished};
 use corelog::bench::summary::Summary;
 use corelog::bench::workload::Workload;
@@ -120,7 +121,7 @@ fn a_lost_record_is_in_the_first_line_and_in_the_exit_code() {
     let output = corelog(&[&["--bootstrap", &address, "--consumers", "1"], &run[..]].concat());
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.starts_with("LOST: 1 acknowledged records were never received\n"), "{text}");
-    assert!(text.contains("lost: partition 0, producer 0, first sequence 9"), "{text}");
+    assert!(text.contains("lost: corelog-bench-0, first of producer 0, sequence 9"), "{text}");
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -216,7 +217,8 @@ fn groups_of_both_protocols_receive_everything_once() {
     let parent = dir.path().to_str().expect("UTF-8");
     for protocol in ["classic", "consumer"] {
         let usual = ["--embedded", "--embedded-dir", parent, "--rate", "2000", "--duration", "2s", "--warmup", "500ms"];
-        let groups = ["--partitions", "6", "--groups", "2", "--consumers", "6", "--group-protocol", protocol];
+        let groups = ["--groups", "2", "--consumers", "6", "--group-protocol", protocol];
+        let groups = [&["--topics", "2", "--partitions", "3"][..], &groups].concat();
         let more = ["--commit-interval-ms", "100", "--threads", "2", "--late-max", "10s", "--json"];
         // Members come within moments of each other, and need not be waited for longer.
         let broker = [
@@ -232,11 +234,54 @@ fn groups_of_both_protocols_receive_everything_once() {
         assert_eq!((totals.acked, totals.received, totals.lost), (5000, 10_000, 0), "{protocol}: {printed}");
         assert_eq!((totals.duplicates, totals.reordered, totals.rebalances), (0, 0, 0), "{protocol}: {printed}");
         assert_eq!((summary.join.count, summary.e2e.count), (6, 8000), "{protocol}: every member joined");
+        let topics: Vec<_> = summary.topics.iter().map(|topic| (topic.name.as_str(), topic.partitions)).collect();
+        assert_eq!(topics, [("corelog-bench-0", 3), ("corelog-bench-1", 3)], "{protocol}");
+        assert!(summary.topics.iter().all(|topic| topic.sent > 0 && topic.received == 2 * topic.sent), "{protocol}");
         // Six members for two seconds, up to ten times a second each.
         assert!(totals.commits >= 30 && totals.commits_refused == 0, "{protocol}: {printed}");
         assert!(summary.commit.count == totals.commits && summary.commit.p50_ns > 0, "{protocol}: {printed}");
         assert_eq!(summary.complaints, [], "{protocol}: its groups are gone");
     }
+}
+
+#[test]
+fn topics_of_a_run_are_filled_alike_and_accounted_for_each() {
+    let dir = binary::directory();
+    let broker = binary::Broker::start(dir.path(), &[]);
+    let address = broker.address.to_string();
+    let kept = binary::directory();
+    let (one, two) = (kept.path().join("one"), kept.path().join("two"));
+    let run = |topics: &[&str], out: &Path| {
+        let usual = ["--bootstrap", &address, "--rate", "1500", "--duration", "1s", "--warmup", "0s"];
+        let more = ["--partitions", "2", "--consumers", "2", "--keys", "uniform:100", "--late-max", "10s", "--out"];
+        let output = corelog(&[&usual[..], &more, &[out.to_str().expect("UTF-8")], topics].concat());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
+    // By a number, and by their names, of which one was there before.
+    let text = run(&["--topic", "load", "--topics", "3"], &one);
+    let told = "3 topics of 2 partitions, load-0 to load-2: 500 to 500 records sent to each\n";
+    assert!(text.contains(told) && text.contains("1,500 received"), "{text}");
+    run(&["--topics", "orders,load-1"], &two);
+    let topics = |out: &Path| {
+        let capsule = Capsule::read(out).expect("kept");
+        assert_eq!(capsule.notes, [""; 0]);
+        let row = |topic: &TopicCounts| (topic.name.clone(), topic.sent, topic.received, topic.lost);
+        capsule.result.topics.iter().map(row).collect::<Vec<_>>()
+    };
+    let row = |name: &str, count: u64| (name.to_owned(), count, count, 0);
+    assert_eq!(topics(&one), [row("load-0", 500), row("load-1", 500), row("load-2", 500)]);
+    assert_eq!(topics(&two), [row("orders", 750), row("load-1", 750)]);
+    // Others have another number of partitions.
+    let output = corelog(&["--bootstrap", &address, "--topic", "load", "--topics", "3", "--partitions", "1"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("topic load-0 has 2 partitions, and the workload 1: say --partitions 2"), "{told}");
+    // How many topics there are is no detail to be passed over.
+    let (one, two) = (one.to_str().expect("UTF-8"), two.to_str().expect("UTF-8"));
+    let compared = Command::new(env!("CARGO_BIN_EXE_corelog")).args(["compare", one, two]).output().expect("it runs");
+    let told = String::from_utf8_lossy(&compared.stderr);
+    assert!(told.contains("workload.topics: 3 | orders,load-1"), "{told}");
 }
 
 /// Puts a member out of its group, as an operator can.

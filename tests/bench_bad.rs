@@ -91,7 +91,7 @@ fn rates_that_cannot_be_are_refused() {
     }
     check(&["--rate", "1e9", "--record-size", "2000"], "no machine sends that");
     check(&["--rate", "0.01", "--duration", "10s"], "not one record is due within the duration");
-    check(&["--producers", "10000", "--partitions", "100000"], "producers × partitions is more than");
+    check(&["--producers", "10000", "--partitions", "100000"], "producers × topics × partitions is more than");
 }
 
 /// What somebody who is no broker does with a connection.

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use corelog::bench::consumer::{Consumer, ConsumerSettings, Received, StartAt, Until, Verdict};
 use corelog::bench::payload::{FillerPool, Payload, RunTag, Sizes, ValueHead, stream_id};
-use corelog::bench::tally::SentStream;
+use corelog::bench::tally::{SentStream, Settled};
+use corelog::bench::topics::Topics;
 use corelog::broker::api::key;
 use corelog::broker::effect::ListenerKind::PerCore;
 use corelog::config::Settings;
@@ -103,8 +104,12 @@ impl Scene {
     }
 
     fn verdict(&self, consumer: &Consumer) -> Verdict {
-        consumer.settle(PRODUCERS, PARTITIONS as u32, |stream| self.sent.get(&stream))
+        consumer.settle(PRODUCERS, |stream| self.sent.get(&stream))
     }
+}
+
+fn topics() -> Topics {
+    Topics::new(["t"], PARTITIONS as u32)
 }
 
 #[test]
@@ -118,7 +123,7 @@ fn a_backlog_is_read_whole() {
         settings.until = Until::EndOfLog;
         settings.sessions = sessions;
         settings.max_partition_fetch_bytes = 3000;
-        let mut consumer = Consumer::new(settings, "t", &(0..PARTITIONS).collect::<Vec<_>>());
+        let mut consumer = Consumer::new(settings, &topics(), &(0..PARTITIONS as u32).collect::<Vec<_>>());
         let mut received = Received::default();
         for _ in 0..100 {
             scene.turn(&mut consumer, &mut received);
@@ -127,7 +132,7 @@ fn a_backlog_is_read_whole() {
         let all = 5 * 20 * u64::from(PRODUCERS) * PARTITIONS as u64;
         assert_eq!((received.records, received.duplicates, received.reordered), (all, 0, 0));
         assert_eq!((received.arrivals.len() as u64, received.foreign, received.faults), (all, 0, 0));
-        assert_eq!(scene.verdict(&consumer), Verdict::default());
+        assert_eq!(scene.verdict(&consumer).sum, Settled::default());
         assert!(consumer.complaints().is_empty(), "{:?}", consumer.complaints());
     }
 }
@@ -138,7 +143,7 @@ fn a_live_consumer_keeps_up_and_drains() {
     scene.produce(0, Compression::None, 5);
     let before = std::mem::take(&mut scene.sent);
     let settings = ConsumerSettings::new(RunTag::new(1), StartAt::Latest);
-    let mut consumer = Consumer::new(settings, "t", &(0..PARTITIONS).collect::<Vec<_>>());
+    let mut consumer = Consumer::new(settings, &topics(), &(0..PARTITIONS as u32).collect::<Vec<_>>());
     let mut received = Received::default();
     scene.turn(&mut consumer, &mut received);
     assert!(consumer.is_placed());
@@ -150,7 +155,7 @@ fn a_live_consumer_keeps_up_and_drains() {
     scene.turn(&mut consumer, &mut received);
     assert!(consumer.is_drained(), "{:?}", consumer.complaints());
     assert_eq!((received.records, received.arrivals.len()), (180, 180));
-    assert_eq!(scene.verdict(&consumer), Verdict::default());
+    assert_eq!(scene.verdict(&consumer).sum, Settled::default());
     // What was there before is missing from its tally, as it should be.
     scene.sent = before;
     assert_eq!(scene.verdict(&consumer).sum.lost, 30);

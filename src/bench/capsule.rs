@@ -290,6 +290,7 @@ impl Capsule {
             (result.join, result.commit) = (of("join"), of("commit"));
         }
         result.totals = summary.totals;
+        result.topics = summary.topics;
         result.writes = summary.writes;
         result.complaints = summary.complaints;
         result.broker = surroundings.broker;

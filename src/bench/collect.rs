@@ -9,18 +9,21 @@ use std::sync::mpsc::Receiver;
 
 use crate::base::histogram::Histogram;
 use crate::bench::complaints::Complaints;
-use crate::bench::consumer::{Consumer, Verdict, settle_group};
+use crate::bench::consumer::{Consumer, Fate, Verdict, settle_group};
 use crate::bench::control::BenchError;
 use crate::bench::driver::{Ending, Measured, Reader, Report};
 use crate::bench::meter::{Frame, Slot};
 use crate::bench::packed::{Packed, Sum};
+use crate::bench::payload::partition_of_stream;
 use crate::bench::progress::{Phase, Standing};
-use crate::bench::result::{Counts, Interval, RunResult};
+use crate::bench::result::{Counts, Interval, RunResult, TopicCounts};
 use crate::bench::run::Finished;
 use crate::bench::scout::{Answer, Mailbox};
 use crate::bench::tally::SentStream;
+use crate::bench::topics::Topics;
 use crate::bench::workload::{ReadMode, Workload};
 use crate::shell::clock::Clock;
+use crate::wire::text::Text;
 
 /// Between the last thread being ready and the first record.
 const LEAD_NS: u64 = 20_000_000;
@@ -31,6 +34,7 @@ const OPEN_INTERVALS_MAX: usize = 8;
 /// See the module.
 pub struct Collector {
     workload: Arc<Workload>,
+    topics: Topics,
     clock: Clock,
     /// One a thread.
     mailboxes: Vec<Mailbox>,
@@ -80,9 +84,10 @@ struct Closed {
 }
 
 impl Collector {
-    pub fn new(workload: Arc<Workload>, clock: Clock, mailboxes: Vec<Mailbox>) -> Collector {
+    pub fn new(workload: Arc<Workload>, topics: Topics, clock: Clock, mailboxes: Vec<Mailbox>) -> Collector {
         Collector {
             workload,
+            topics,
             clock,
             recent: vec![Recent::default(); mailboxes.len()],
             mailboxes,
@@ -149,7 +154,8 @@ impl Collector {
         result.started_wall_ms = self.started_wall_ms;
         result.totals = self.totals;
         let mut found = Complaints::default();
-        let unread = self.settle(&mut result.totals, &mut found);
+        result.topics = self.sent_by_topic();
+        let unread = self.settle(&mut result, &mut found);
         result.intervals = self.built(frame, end_ns);
         result.complaints.extend(found.iter().chain(complaints.iter()).map(|(text, count)| (text.clone(), *count)));
         Ok(Finished { result, cut_short, never_sent, unread })
@@ -265,11 +271,24 @@ impl Collector {
         }
     }
 
+    /// What producers sent to each topic.
+    fn sent_by_topic(&self) -> Vec<TopicCounts> {
+        let (names, partitions) = (self.topics.names(), self.topics.partitions());
+        let topic = |name: &Text| TopicCounts { name: name.as_str().to_owned(), partitions, ..Default::default() };
+        let mut topics: Vec<TopicCounts> = names.iter().map(topic).collect();
+        for (stream, sent) in self.endings.iter().flat_map(|ending| &ending.sent) {
+            let (number, _) = self.topics.split(partition_of_stream(*stream, self.topics.count()));
+            topics[number].sent += sent.next;
+            topics[number].errors += sent.failed.total();
+        }
+        topics
+    }
+
     /// Compares what consumers got with what producers sent. Gives how many records they had not come to.
-    fn settle(&self, totals: &mut Counts, complaints: &mut Complaints) -> u64 {
+    fn settle(&self, result: &mut RunResult, complaints: &mut Complaints) -> u64 {
         let mut sent: BTreeMap<u32, &SentStream> = BTreeMap::new();
         self.endings.iter().for_each(|ending| sent.extend(ending.sent.iter().map(|(stream, sent)| (*stream, sent))));
-        let (producers, partitions) = (self.workload.producers, self.workload.partitions);
+        let producers = self.workload.producers;
         let sent = |stream: u32| sent.get(&stream).copied();
         let mut groups: BTreeMap<Option<u32>, Vec<&Reader>> = BTreeMap::new();
         for reader in self.endings.iter().flat_map(|ending| &ending.readers) {
@@ -286,12 +305,20 @@ impl Collector {
                 }
                 let consumers: Vec<&Consumer> = readers.iter().map(|reader| &reader.consumer).collect();
                 let verdict = match group {
-                    Some(_) => settle_group(&consumers, producers, partitions, sent),
-                    None => consumers[0].settle(producers, partitions, sent),
+                    Some(_) => settle_group(&consumers, producers, sent),
+                    None => consumers[0].settle(producers, sent),
                 };
-                totals.lost += verdict.sum.lost;
-                totals.duplicates += verdict.redelivered;
-                complain(&verdict, *group, complaints);
+                result.totals.lost += verdict.sum.lost;
+                result.totals.duplicates += verdict.redelivered;
+                for (&index, fate) in &verdict.partitions {
+                    let topic = &mut result.topics[self.topics.split(index).0];
+                    topic.received += fate.received;
+                    topic.duplicates += fate.duplicates;
+                    topic.reordered += fate.reordered;
+                    topic.lost += fate.lost;
+                    complain_of(&self.topics.shown(index), fate, *group, complaints);
+                }
+                complain(&verdict, complaints);
             }
         }
         complaints.add("not read by the end of the run", unread);
@@ -335,13 +362,18 @@ impl Collector {
     }
 }
 
-fn complain(verdict: &Verdict, group: Option<u32>, complaints: &mut Complaints) {
-    if let Some((partition, producer, sequence)) = verdict.first_lost {
+fn complain_of(partition: &str, fate: &Fate, group: Option<u32>, complaints: &mut Complaints) {
+    let group = group.map_or_else(String::new, |group| format!("group {group}, "));
+    if let Some((producer, sequence)) = fate.first_lost {
         let sequence = sequence.map_or_else(|| "unknown".to_owned(), |sequence| sequence.to_string());
-        let group = group.map_or_else(String::new, |group| format!("group {group}, "));
-        let text = format!("lost: {group}partition {partition}, producer {producer}, first sequence {sequence}");
-        complaints.add(text, verdict.sum.lost);
+        complaints
+            .add(format!("lost: {group}{partition}, first of producer {producer}, sequence {sequence}"), fate.lost);
     }
+    complaints.add(format!("received again: {group}{partition}"), fate.duplicates);
+    complaints.add(format!("received after later ones: {group}{partition}"), fate.reordered);
+}
+
+fn complain(verdict: &Verdict, complaints: &mut Complaints) {
     complaints.add("deleted from the start of a log before a consumer came to them", verdict.deleted);
     complaints.add("records came that were never sent", verdict.sum.invented);
     complaints.add("not acknowledged and yet received", verdict.sum.survived);

@@ -28,6 +28,9 @@ use crate::terminal::printed;
 /// What a shell says of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
+/// Topics with trouble that the summary names.
+const TOPICS_TOLD: usize = 5;
+
 const QUANTILES: [(&str, f64); 6] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999), ("p99.999", 0.99999)];
 
@@ -40,6 +43,7 @@ Examples:
   corelog bench --bootstrap 127.0.0.1:9092 --rate 100000 --record-size 100 --duration 30s
   corelog bench --workload perf/workloads/keyed-producers.toml --rate 50000
   corelog bench --embedded --workload perf/workloads/groups.toml --group-protocol consumer
+  corelog bench --topic load --topics 20 --partitions 6 --consumers 4 --keys uniform:10000
   corelog bench --rate 0 --producers 4 --batch-size 64KiB --linger-ms 1";
 
 pub fn command() -> Command {
@@ -345,6 +349,9 @@ pub fn summary(workload: &Workload, finished: &Finished) -> String {
         count(totals.reordered),
         count(totals.lost),
     );
+    if let Some(line) = topics(result) {
+        let _ = writeln!(text, "{line}");
+    }
     if workload.groups > 0 {
         let commits = rate(|counts| counts.commits);
         let _ = writeln!(text, "{}; {commits:.1} commits/s", groups(workload, result));
@@ -357,6 +364,35 @@ pub fn summary(workload: &Workload, finished: &Finished) -> String {
         let _ = writeln!(text, "note: {complaint} (×{count})");
     }
     text
+}
+
+/// What there is to say of several topics.
+fn topics(result: &RunResult) -> Option<String> {
+    let [first, .., last] = &result.topics[..] else { return None };
+    let sent = result.topics.iter().map(|topic| topic.sent);
+    let (least, most) = (sent.clone().min().unwrap_or(0), sent.max().unwrap_or(0));
+    let troubled =
+        result.topics.iter().filter(|topic| topic.lost + topic.errors + topic.duplicates + topic.reordered > 0);
+    let troubled: Vec<&str> = troubled.map(|topic| topic.name.as_str()).collect();
+    let trouble = match troubled.len() {
+        0 => String::new(),
+        count if count <= TOPICS_TOLD => {
+            format!("; errors, lost, repeated or reordered records in {}", troubled.join(", "))
+        }
+        count => {
+            let told = troubled[..TOPICS_TOLD].join(", ");
+            format!("; errors, lost, repeated or reordered records in {count} of them: {told}, …")
+        }
+    };
+    Some(format!(
+        "{} topics of {} partitions, {} to {}: {} to {} records sent to each{trouble}",
+        count(result.topics.len() as u64),
+        first.partitions,
+        first.name,
+        last.name,
+        count(least),
+        count(most),
+    ))
 }
 
 /// Who read, and whether rebalances disturbed them.

@@ -14,6 +14,7 @@ mod link;
 mod partition;
 #[cfg(test)]
 mod tests;
+mod topic_ids;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -24,19 +25,19 @@ use bytes::Bytes;
 pub use self::intake::{Arrival, Received};
 use self::link::{Asked, Link};
 use self::partition::{End, Partition, Stage};
-pub use self::verdict::{Verdict, settle_group};
-use crate::base::ids::TopicId;
+pub use self::topic_ids::TopicIds;
+pub use self::verdict::{Fate, Verdict, settle_group};
 use crate::bench::payload::RunTag;
 use crate::bench::tally::Tally;
+use crate::bench::topics::Topics;
 use crate::wire::codec::Api;
 use crate::wire::errors::ErrorCode;
 use crate::wire::frame::decode_reply;
 use crate::wire::messages::api_versions::ApiVersionsResponse;
 use crate::wire::messages::fetch::{FetchResponse, PartitionData};
-use crate::wire::messages::list_offsets::ListOffsetsResponse;
+use crate::wire::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsResponse};
 use crate::wire::messages::metadata::MetadataResponse;
 use crate::wire::messages::{fetch, list_offsets};
-use crate::wire::text::Text;
 
 /// How long to wait after a failure before trying again (Kafka: `retry.backoff.ms`).
 const BACKOFF_NS: u64 = 100_000_000;
@@ -117,12 +118,10 @@ pub fn highest_common(api: Api, broker: &ApiVersionsResponse) -> Option<i16> {
 
 pub struct Consumer {
     settings: ConsumerSettings,
-    topic: Text,
-    /// Zero until metadata says it, and with brokers that have no topic ids.
-    topic_id: TopicId,
+    topics: TopicIds,
     partitions: Vec<Partition>,
-    /// From a partition's index to its place in `partitions`.
-    places: BTreeMap<i32, u32>,
+    /// From a partition's index over all topics to its place in `partitions`.
+    places: BTreeMap<u32, u32>,
     links: Vec<Link>,
     /// Partitions that are to be read, and those of them that have come to their end.
     owned: usize,
@@ -138,12 +137,12 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    pub fn new(settings: ConsumerSettings, topic: &str, partitions: &[i32]) -> Consumer {
+    /// Of these partitions, by their indexes over all topics.
+    pub fn new(settings: ConsumerSettings, topics: &Topics, partitions: &[u32]) -> Consumer {
         let until = if settings.until == Until::EndOfLog { End::Wanted } else { End::Open };
         Consumer {
             settings,
-            topic: Text::from(topic),
-            topic_id: TopicId::ZERO,
+            topics: TopicIds::new(topics),
             partitions: partitions.iter().map(|&index| Partition::new(index, until)).collect(),
             places: partitions.iter().zip(0..).map(|(&index, place)| (index, place)).collect(),
             links: Vec::new(),
@@ -175,19 +174,12 @@ impl Consumer {
 
     /// Moves partitions to who leads them now.
     pub fn on_metadata(&mut self, metadata: &MetadataResponse, now_ns: u64) {
-        let name = Some(&self.topic);
-        let topic = metadata.topics.iter().find(|topic| topic.name.as_ref() == name);
-        let Some(topic) = topic.filter(|topic| topic.error_code == 0) else {
-            let code = topic.map_or(ErrorCode::UnknownTopicOrPartition as i16, |topic| topic.error_code);
-            self.complain(format!("metadata of {}: {}", self.topic.as_str(), error_text(code)));
-            return self.want_metadata(now_ns + BACKOFF_NS);
-        };
-        if topic.topic_id != self.topic_id {
-            self.topic_id = topic.topic_id;
+        let news = self.topics.learn(metadata);
+        if news.has_new_ids {
             (0..self.links.len()).for_each(|at| self.reset_session(at));
         }
-        for row in &topic.partitions {
-            let Some(&place) = self.places.get(&row.partition_index) else {
+        for (index, row) in news.partitions {
+            let Some(&place) = self.places.get(&index) else {
                 continue;
             };
             let partition = &mut self.partitions[place as usize];
@@ -200,9 +192,17 @@ impl Consumer {
                 self.lead(place, row.leader_id);
             }
         }
-        if self.owned_partitions().any(|partition| partition.link.is_none()) {
-            self.complain(format!("{}: a partition has no leader", self.topic.as_str()));
+        let is_complete = news.trouble.is_empty();
+        for (name, code) in news.trouble {
+            self.complain(format!("metadata of {}: {}", name.as_str(), error_text(code)));
+        }
+        let leaderless = self.owned_partitions().find(|partition| partition.link.is_none());
+        let leaderless = leaderless.map(|partition| self.topics.shown(partition.index));
+        if leaderless.is_some() || !is_complete {
             self.want_metadata(now_ns + BACKOFF_NS);
+        }
+        if let Some(name) = leaderless.filter(|_| is_complete) {
+            self.complain(format!("{name} has no leader"));
         }
     }
 
@@ -296,7 +296,7 @@ impl Consumer {
     }
 
     /// Reads these partitions too, each from an offset on. Who leads them is to be told by metadata.
-    pub fn assign(&mut self, rows: &[(i32, i64)], now_ns: u64) {
+    pub fn assign(&mut self, rows: &[(u32, i64)], now_ns: u64) {
         let end = if self.is_draining { End::Wanted } else { End::Open };
         for &(index, position) in rows {
             let next_place = self.partitions.len() as u32;
@@ -313,7 +313,7 @@ impl Consumer {
     }
 
     /// Reads these partitions no more. What is on its way of them is ignored.
-    pub fn revoke(&mut self, indexes: impl IntoIterator<Item = i32>) {
+    pub fn revoke(&mut self, indexes: impl IntoIterator<Item = u32>) {
         for index in indexes {
             let place = self.places.get(&index).copied();
             let Some(place) = place.filter(|&place| self.partitions[place as usize].is_owned) else {
@@ -330,8 +330,13 @@ impl Consumer {
         }
     }
 
+    /// What it knows of the topics.
+    pub fn topics(&self) -> &TopicIds {
+        &self.topics
+    }
+
     /// The partitions that it reads, each with the next offset to be received.
-    pub fn positions(&self) -> impl Iterator<Item = (i32, i64)> + '_ {
+    pub fn positions(&self) -> impl Iterator<Item = (u32, i64)> + '_ {
         self.owned_partitions().map(|partition| (partition.index, partition.position))
     }
 
@@ -389,6 +394,11 @@ impl Consumer {
 
     fn link_of(&self, broker: i32) -> Option<usize> {
         self.links.iter().position(|link| link.broker == broker)
+    }
+
+    /// The place of a topic's partition, if it is or was read.
+    fn place(&self, topic: usize, partition: i32) -> Option<u32> {
+        self.places.get(&self.topics.all().index(topic, partition)?).copied()
     }
 
     /// Whether a reply on that link speaks of the partition as it is now.
@@ -506,7 +516,8 @@ impl Consumer {
             let partition = &self.partitions[place as usize];
             partition.question(self.settings.start).map(|timestamp| (partition.index, timestamp))
         });
-        self.links[at].offsets_request(&self.topic, rows.collect())
+        let rows: Vec<(u32, i64)> = rows.collect();
+        self.links[at].offsets_request(&self.topics, rows)
     }
 
     /// A fetch of what is to be fetched from a broker. `None` when that is nothing.
@@ -548,34 +559,39 @@ impl Consumer {
             partition.in_session = true;
             (partition.index, partition.position)
         };
-        let rows = rows.into_iter().map(row).collect();
-        let forgotten = forgotten.into_iter().map(|place| self.partitions[place as usize].index).collect();
-        Some(self.links[at].records_request(&self.settings, &self.topic, self.topic_id, rows, forgotten))
+        let rows: Vec<(u32, i64)> = rows.into_iter().map(row).collect();
+        let forgotten: Vec<u32> = forgotten.into_iter().map(|place| self.partitions[place as usize].index).collect();
+        Some(self.links[at].records_request(&self.settings, &self.topics, rows, forgotten))
     }
 
     fn on_offsets(&mut self, at: usize, reply: &ListOffsetsResponse, now_ns: u64) {
         self.links[at].throttle(reply.throttle_time_ms, now_ns);
-        for row in reply.topics.iter().flat_map(|topic| &topic.partitions) {
-            let place = self.places.get(&row.partition_index).copied();
-            let Some(place) = place.filter(|&place| self.is_answered(at, place)) else {
-                continue;
-            };
-            if row.error_code != 0 {
-                self.on_partition_error(place, row.error_code, "ListOffsets", now_ns);
-                continue;
+        for topic in &reply.topics {
+            let Some(number) = self.topics.all().number(&topic.name) else { continue };
+            for row in &topic.partitions {
+                let place = self.place(number, row.partition_index);
+                if let Some(place) = place.filter(|&place| self.is_answered(at, place)) {
+                    self.on_offset(place, row, now_ns);
+                }
             }
-            let partition = &mut self.partitions[place as usize];
-            let was_done = partition.is_done();
-            if partition.stage == Stage::BeforeEnd {
-                // The log may have the offset by now, and asking for it must not go in circles.
-                partition.retry_at_ns = now_ns + BACKOFF_NS;
-            }
-            let told = partition.on_offset(row.offset);
-            if let Some(message) = told {
-                self.complain(message);
-            }
-            self.note_end(place, was_done);
         }
+    }
+
+    fn on_offset(&mut self, place: u32, row: &ListOffsetsPartitionResponse, now_ns: u64) {
+        if row.error_code != 0 {
+            return self.on_partition_error(place, row.error_code, "ListOffsets", now_ns);
+        }
+        let partition = &mut self.partitions[place as usize];
+        let was_done = partition.is_done();
+        if partition.stage == Stage::BeforeEnd {
+            // The log may have the offset by now, and asking for it must not go in circles.
+            partition.retry_at_ns = now_ns + BACKOFF_NS;
+        }
+        let index = partition.index;
+        if let Some(trouble) = partition.on_offset(row.offset) {
+            self.complain(format!("{}: {trouble}", self.topics.shown(index)));
+        }
+        self.note_end(place, was_done);
     }
 
     fn on_records(
@@ -599,15 +615,17 @@ impl Consumer {
             self.links[at].on_session(reply.session_id);
         }
         let mut served = 0;
-        for row in reply.responses.into_iter().flat_map(|topic| topic.partitions) {
-            let place = self.places.get(&row.partition_index).copied();
-            // What moved away meanwhile is fetched again from where it is now.
-            let is_wanted = |place: &u32| self.is_answered(at, *place) && self.partitions[*place as usize].is_fetched;
-            let Some(place) = place.filter(is_wanted) else {
-                continue;
-            };
-            served += usize::from(row.records.as_ref().is_some_and(|records| !records.is_empty()));
-            self.on_partition_records(at, place, row, received, now_ns, clock);
+        for topic in reply.responses {
+            let Some(number) = self.topics.number(&topic.topic, topic.topic_id) else { continue };
+            for row in topic.partitions {
+                let place = self.place(number, row.partition_index);
+                // What moved away meanwhile is fetched again from where it is now.
+                let is_wanted =
+                    |place: &u32| self.is_answered(at, *place) && self.partitions[*place as usize].is_fetched;
+                let Some(place) = place.filter(is_wanted) else { continue };
+                served += usize::from(row.records.as_ref().is_some_and(|records| !records.is_empty()));
+                self.on_partition_records(at, place, row, received, now_ns, clock);
+            }
         }
         self.links[at].turn = self.links[at].turn.wrapping_add(served.max(1));
     }
@@ -641,8 +659,8 @@ impl Consumer {
             }
         }
         if let Err(fault) = taken {
-            let index = self.partitions[place as usize].index;
-            self.complain(format!("{}-{index}: {fault}", self.topic.as_str()));
+            let name = self.topics.shown(self.partitions[place as usize].index);
+            self.complain(format!("{name}: {fault}"));
             received.faults += 1;
         }
         self.note_end(place, was_done);
@@ -653,8 +671,8 @@ impl Consumer {
     }
 
     fn on_partition_error(&mut self, place: u32, code: i16, api: &str, now_ns: u64) {
-        let index = self.partitions[place as usize].index;
-        self.complain(format!("{api} of {}-{index}: {}", self.topic.as_str(), error_text(code)));
+        let name = self.topics.shown(self.partitions[place as usize].index);
+        self.complain(format!("{api} of {name}: {}", error_text(code)));
         match ErrorCode::from_code(code) {
             Some(ErrorCode::OffsetOutOfRange) => {
                 self.stop_fetching(place);

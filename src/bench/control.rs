@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::bench::producer::Node;
 use crate::bench::result::BrokerFacts;
+use crate::bench::topics::Topics;
 use crate::bench::workload::Workload;
 use crate::client::connection::{Connection, resolve};
 use crate::client::error::{ClientError, error_name};
@@ -25,6 +26,7 @@ use crate::wire::messages::describe_configs::{
 use crate::wire::messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use crate::wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use crate::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use crate::wire::text::Text;
 
 const CLIENT_ID: &str = "corelog-bench";
 
@@ -32,6 +34,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// How long the making of a topic may take: thousands of partitions have thousands of files.
 const CREATE_WAIT: Duration = Duration::from_secs(120);
+
+/// Topics that one request creates.
+const CREATE_TOPICS_MAX: usize = 1000;
 
 /// How long a new topic may take until its partitions are led.
 const LEADERS_WAIT: Duration = Duration::from_secs(30);
@@ -68,17 +73,25 @@ impl From<ClientError> for BenchError {
     }
 }
 
-/// The brokers, and who leads the topic's partitions.
+/// The brokers, and who leads the partitions of a run's topics.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Cluster {
     pub id: String,
     pub controller: Node,
     pub brokers: BTreeMap<Node, Address>,
-    /// Empty when the topic does not exist.
+    /// Of each partition, by its index over all topics.
     pub leaders: Vec<Option<Node>>,
-    pub topic_error: Option<ErrorCode>,
+    /// How each topic stands, in their order.
+    pub topics: Vec<TopicState>,
     /// The reply that all this is from.
     pub metadata: MetadataResponse,
+}
+
+/// What Metadata says of a topic.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct TopicState {
+    pub error: Option<ErrorCode>,
+    pub partitions: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -112,11 +125,12 @@ impl Control {
     }
 
     /// The cluster as it is now. Remembers its brokers, to be asked when those known so far are gone.
-    pub fn cluster(&mut self, topic: &str) -> Result<Cluster, BenchError> {
+    pub fn cluster(&mut self, topics: &Topics) -> Result<Cluster, BenchError> {
         let start = Instant::now();
-        let asked = MetadataRequestTopic { name: Some(topic.into()), ..Default::default() };
-        let request =
-            MetadataRequest { topics: Some(vec![asked]), allow_auto_topic_creation: false, ..Default::default() };
+        let asked =
+            topics.names().iter().map(|name| MetadataRequestTopic { name: Some(name.clone()), ..Default::default() });
+        let asked = Some(asked.collect());
+        let request = MetadataRequest { topics: asked, allow_auto_topic_creation: false, ..Default::default() };
         let reply: MetadataResponse = self.connection.ask(&request)?;
         self.metadata_time = start.elapsed();
         let mut brokers = BTreeMap::new();
@@ -126,83 +140,102 @@ impl Control {
             self.connection.remember(&name);
             brokers.insert(broker.node_id, Address { name, socket });
         }
-        let topic = reply.topics.first();
-        let code = topic.map_or(0, |topic| topic.error_code);
-        let topic_error = (code != 0).then(|| ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError));
-        let mut leaders = vec![None; topic.map_or(0, |topic| topic.partitions.len())];
-        for partition in topic.into_iter().flat_map(|topic| &topic.partitions) {
-            let place = usize::try_from(partition.partition_index).ok().and_then(|index| leaders.get_mut(index));
-            let led = partition.leader_id >= 0 && brokers.contains_key(&partition.leader_id);
-            *place.ok_or_else(|| self.error("Metadata with partitions that are not numbered from 0"))? =
-                led.then_some(partition.leader_id);
+        let unknown = TopicState { error: Some(ErrorCode::UnknownTopicOrPartition), partitions: 0 };
+        let mut states = vec![unknown; topics.names().len()];
+        let mut leaders = vec![None; topics.count() as usize];
+        for topic in &reply.topics {
+            let Some(number) = topic.name.as_ref().and_then(|name| topics.number(name)) else { continue };
+            let error = ErrorCode::from_code(topic.error_code).unwrap_or(ErrorCode::UnknownServerError);
+            let error = (error != ErrorCode::None).then_some(error);
+            states[number] = TopicState { error, partitions: topic.partitions.len() };
+            for partition in &topic.partitions {
+                let led = partition.leader_id >= 0 && brokers.contains_key(&partition.leader_id);
+                if let Some(index) = topics.index(number, partition.partition_index) {
+                    leaders[index as usize] = led.then_some(partition.leader_id);
+                }
+            }
         }
         let id = reply.cluster_id.as_ref().map_or_else(String::new, |id| id.as_str().to_owned());
-        Ok(Cluster { id, controller: reply.controller_id, brokers, leaders, topic_error, metadata: reply })
+        Ok(Cluster { id, controller: reply.controller_id, brokers, leaders, topics: states, metadata: reply })
     }
 
-    /// Creates the topic unless it is there, and waits until each partition is led.
-    pub fn prepare_topic(&mut self, workload: &Workload) -> Result<Cluster, BenchError> {
+    /// Creates the topics that are not there, and waits until each partition is led.
+    pub fn prepare_topics(&mut self, workload: &Workload, topics: &Topics) -> Result<Cluster, BenchError> {
         let until = Instant::now() + LEADERS_WAIT;
-        let (topic, wanted) = (&workload.topic, workload.partitions as usize);
+        let wanted = topics.partitions() as usize;
         let mut created = false;
         loop {
-            let cluster = self.cluster(topic)?;
-            match cluster.topic_error {
-                Some(ErrorCode::UnknownTopicOrPartition) if !created => {
-                    self.create_topic(workload, &cluster)?;
-                    created = true;
+            let cluster = self.cluster(topics)?;
+            let mut missing = Vec::new();
+            for (name, state) in topics.names().iter().zip(&cluster.topics) {
+                match state.error {
+                    Some(ErrorCode::UnknownTopicOrPartition) => missing.push(name),
+                    Some(error) if !error.retriable() => {
+                        return Err(self.error(&format!("refuses topic {}: {error}", name.as_str())));
+                    }
+                    None if state.partitions != wanted => {
+                        return Err(BenchError::new(format!(
+                            "topic {} has {} partitions, and the workload {wanted}: say --partitions {1}, or choose \
+                             another --topic",
+                            name.as_str(),
+                            state.partitions,
+                        )));
+                    }
+                    _ => {}
                 }
-                None if cluster.leaders.len() != wanted => {
-                    return Err(BenchError::new(format!(
-                        "topic {topic} has {} partitions, and the workload {wanted}: say --partitions {0}, or choose \
-                         another --topic",
-                        cluster.leaders.len()
-                    )));
-                }
-                None if cluster.leaders.iter().all(Option::is_some) => return Ok(cluster),
-                Some(error) if !error.retriable() => {
-                    return Err(self.error(&format!("refuses topic {topic}: {error}")));
-                }
-                _ => {}
+            }
+            if cluster.leaders.iter().all(Option::is_some) {
+                return Ok(cluster);
+            }
+            if !missing.is_empty() && !created {
+                missing
+                    .chunks(CREATE_TOPICS_MAX)
+                    .try_for_each(|names| self.create_topics(workload, names, &cluster))?;
+                created = true;
+                continue;
             }
             if Instant::now() > until {
                 let led = cluster.leaders.iter().flatten().count();
-                return Err(
-                    self.error(&format!("has topic {topic} with {led} of {wanted} partitions led, for too long"))
-                );
+                let all = cluster.leaders.len();
+                return Err(self.error(&format!("has {led} of {all} partitions of the topics led, for too long")));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn create_topic(&mut self, workload: &Workload, cluster: &Cluster) -> Result<(), BenchError> {
+    fn create_topics(&mut self, workload: &Workload, names: &[&Text], cluster: &Cluster) -> Result<(), BenchError> {
         let configs = workload.topic_settings.iter();
         let configs =
             configs.map(|(name, value)| CreatableTopicConfig { name: name.into(), value: Some(value.into()) });
-        let topic = CreatableTopic {
-            name: workload.topic.as_str().into(),
+        let configs: Vec<CreatableTopicConfig> = configs.collect();
+        let topics = names.iter().map(|name| CreatableTopic {
+            name: (*name).clone(),
             num_partitions: workload.partitions as i32,
             replication_factor: workload.replication_factor,
-            configs: configs.collect(),
+            configs: configs.clone(),
             ..Default::default()
-        };
+        });
         let timeout_ms = CREATE_WAIT.as_millis() as i32;
-        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms, ..Default::default() };
+        let request = CreateTopicsRequest { topics: topics.collect(), timeout_ms, ..Default::default() };
         let mut reply: CreateTopicsResponse = self.connection.ask_within(CREATE_WAIT, &request)?;
-        let code = |reply: &CreateTopicsResponse| reply.topics.first().map_or(0, |topic| topic.error_code);
-        if code(&reply) == ErrorCode::NotController.code()
+        let not_there = |reply: &CreateTopicsResponse| {
+            reply.topics.iter().any(|topic| topic.error_code == ErrorCode::NotController.code())
+        };
+        if not_there(&reply)
             && let Some(controller) = cluster.brokers.get(&cluster.controller)
         {
             self.connection.move_to(&controller.name);
             reply = self.connection.ask_within(CREATE_WAIT, &request)?;
         }
-        match ErrorCode::from_code(code(&reply)) {
-            Some(ErrorCode::None | ErrorCode::TopicAlreadyExists) => Ok(()),
-            _ => {
-                let message = reply.topics.first().and_then(|topic| topic.error_message.as_ref());
+        let is_fine =
+            |code: i16| matches!(ErrorCode::from_code(code), Some(ErrorCode::None | ErrorCode::TopicAlreadyExists));
+        match reply.topics.iter().find(|topic| !is_fine(topic.error_code)) {
+            None => Ok(()),
+            Some(topic) => {
+                let message = topic.error_message.as_ref();
                 let message = message.map_or(String::new(), |message| format!(": {}", message.as_str()));
-                let name = error_name(code(&reply));
-                Err(self.error(&format!("cannot create topic {}: {name}{message}", workload.topic)))
+                let (topic, name) = (topic.name.as_str(), error_name(topic.error_code));
+                Err(self.error(&format!("cannot create topic {topic}: {name}{message}")))
             }
         }
     }

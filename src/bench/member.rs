@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::ids::TopicId;
 use crate::bench::complaints::Complaints;
 use crate::bench::consumer::{Consumer, highest_common};
+use crate::bench::topics::Topics;
 use crate::bench::workload::GroupProtocol;
 use crate::wire::codec::{Api, Message};
 use crate::wire::errors::ErrorCode;
@@ -68,19 +68,29 @@ pub fn apis(protocol: GroupProtocol) -> &'static [Api] {
     }
 }
 
+/// How many partitions each of so many members has once all have joined: the least and the most.
+pub fn share(protocol: GroupProtocol, topics: &Topics, members: usize) -> (usize, usize) {
+    let (count, partitions) = (topics.names().len(), topics.partitions() as usize);
+    match protocol {
+        // Each topic is dealt out by itself, and the first members have more of each.
+        GroupProtocol::Classic => (count * (partitions / members), count * partitions.div_ceil(members)),
+        GroupProtocol::Consumer => (count * partitions / members, (count * partitions).div_ceil(members)),
+    }
+}
+
 /// What the members of a group have in common.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MemberSettings {
     pub group: Text,
     pub protocol: GroupProtocol,
-    pub topic: Text,
-    /// Where each partition's log stood before the run: a partition of which nothing is committed is read from there.
+    pub topics: Topics,
+    /// Where each partition's log stood before the run, by its index over all topics: a partition of which nothing is committed is read from there.
     pub starts: Arc<[i64]>,
     /// 0: nothing is ever committed.
     pub commit_interval_ns: u64,
     /// Which of the run's groups it is.
     pub number: u32,
-    /// How many partitions each member has once all have joined: the least and the most.
+    /// See [`share`].
     pub share: (usize, usize),
 }
 
@@ -133,14 +143,13 @@ pub struct Member {
     /// The generation of the classic protocol, the member's epoch of the other one.
     generation: i32,
     /// Partitions that it has and whose committed offsets are to be fetched.
-    unplaced: BTreeSet<i32>,
+    unplaced: BTreeSet<u32>,
     /// Positions of partitions that it gave up, to be committed before anything else.
-    handed_over: Vec<(i32, i64)>,
+    handed_over: Vec<(u32, i64)>,
     /// Of the consumer protocol: what it is to have, and what it last said that it has. `None`: everything is to be
     /// said again.
-    target: BTreeSet<i32>,
-    said: Option<BTreeSet<i32>>,
-    topic_id: TopicId,
+    target: BTreeSet<u32>,
+    said: Option<BTreeSet<u32>>,
     heartbeat_interval_ns: u64,
     next_heartbeat_ns: u64,
     next_commit_ns: u64,
@@ -170,7 +179,6 @@ impl Member {
             handed_over: Vec::new(),
             target: BTreeSet::new(),
             said: None,
-            topic_id: TopicId::ZERO,
             heartbeat_interval_ns: HEARTBEAT_INTERVAL_NS,
             next_heartbeat_ns: 0,
             next_commit_ns: u64::MAX,
@@ -376,7 +384,7 @@ impl Member {
         self.target.clear();
         self.said = None;
         self.generation = -1;
-        let all: Vec<i32> = consumer.positions().map(|row| row.0).collect();
+        let all: Vec<u32> = consumer.positions().map(|row| row.0).collect();
         consumer.revoke(all);
         if self.stage != Stage::Left {
             self.stage = if self.stage == Stage::Leaving { Stage::Left } else { Stage::Outside };
@@ -384,7 +392,7 @@ impl Member {
     }
 
     /// Gives partitions up, after their positions have been noted for a commit.
-    fn give_up(&mut self, indexes: &BTreeSet<i32>, consumer: &mut Consumer) {
+    fn give_up(&mut self, indexes: &BTreeSet<u32>, consumer: &mut Consumer) {
         if self.settings.commit_interval_ns > 0 {
             self.handed_over.extend(consumer.positions().filter(|row| indexes.contains(&row.0)));
         }

@@ -37,6 +37,7 @@ pub mod source;
 pub mod stages;
 pub mod summary;
 pub mod tally;
+pub mod topics;
 pub mod versus;
 pub mod versus_command;
 pub mod workload;

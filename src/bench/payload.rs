@@ -66,6 +66,11 @@ pub fn stream_id(producer: u32, partition: u32, partitions: u32) -> u32 {
     u32::try_from(id).expect("a workload has fewer than 2^32 streams")
 }
 
+/// The partition that a stream is in.
+pub fn partition_of_stream(stream: u32, partitions: u32) -> u32 {
+    stream % partitions
+}
+
 impl ValueHead {
     /// `None` for a value that is not of the run.
     #[inline]

@@ -26,6 +26,7 @@ pub struct Stamp {
 /// See the module. Invariant: `due_ns` has one entry a record.
 #[derive(Clone, Default, Debug)]
 pub struct PendingBatch {
+    /// Its index over all topics.
     pub partition: u32,
     /// The sequence of the first record in its stream; the others follow.
     pub first_sequence: u64,

@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::bench::payload::{Keys, Payload, ValueHead, partition_of_key, stream_id};
 use crate::bench::pending::{PendingBatch, Stamp, record_bytes_max};
+use crate::bench::topics::Topics;
 use crate::bench::workload::{Partitioner, Workload};
 use crate::wire::batch::HEADER_BYTES;
 use crate::wire::compression::Compression;
@@ -70,7 +71,7 @@ pub struct Wishes {
 #[derive(Debug)]
 pub struct Producer {
     identity: Identity,
-    topic: Text,
+    topics: Topics,
     acks: i16,
     linger_ns: u64,
     request_timeout_ns: u64,
@@ -84,14 +85,16 @@ pub struct Producer {
     idempotence: Idempotence,
     payload: Payload,
     keys: Keys,
+    /// By their indexes over all topics.
     partitions: Vec<Partition>,
     lanes: BTreeMap<Node, Lane>,
     /// Open batches that linger, the oldest first, with when they were opened.
     lingering: VecDeque<(u64, u32)>,
     /// Partitions that rest before they are tried again.
     resting: Vec<(u64, u32)>,
-    /// Where the next record without a key goes.
+    /// Where the next record without a key goes, and to which topic the next one with a key.
     next_partition: u32,
+    next_topic: usize,
     buffered_bytes: usize,
     correlation_id: i32,
     finished: VecDeque<Finished>,
@@ -144,8 +147,8 @@ struct InFlight {
 }
 
 impl Producer {
-    pub fn new(workload: &Workload, identity: Identity, payload: Payload, keys: Keys) -> Producer {
-        let partitions = (0..workload.partitions).map(|_| Partition {
+    pub fn new(workload: &Workload, topics: Topics, identity: Identity, payload: Payload, keys: Keys) -> Producer {
+        let partitions = (0..topics.count()).map(|_| Partition {
             leader: None,
             next_sequence: 0,
             base_sequence: 0,
@@ -155,7 +158,6 @@ impl Producer {
             queued: false,
         });
         Producer {
-            topic: Text::from(workload.topic.as_str()),
             acks: workload.acks,
             linger_ns: workload.linger_ns,
             request_timeout_ns: workload.request_timeout_ns,
@@ -163,7 +165,7 @@ impl Producer {
             // A record larger than a batch is a batch of its own.
             batch_bytes: workload.batch_bytes.max(HEADER_BYTES + 1),
             request_bytes_max: workload.request_bytes_max,
-            buffer_bytes: buffer_bytes(workload),
+            buffer_bytes: buffer_bytes(workload, topics.count()),
             in_flight_max: workload.in_flight,
             compression: workload.compression,
             partitioner: workload.partitioner,
@@ -175,7 +177,9 @@ impl Producer {
             lingering: VecDeque::new(),
             resting: Vec::new(),
             // Producers begin at different partitions, or all would meet at the same one.
-            next_partition: identity.index % workload.partitions,
+            next_partition: identity.index % topics.count(),
+            next_topic: identity.index as usize % topics.names().len(),
+            topics,
             buffered_bytes: 0,
             correlation_id: 0,
             finished: VecDeque::new(),
@@ -201,7 +205,12 @@ impl Producer {
         let key = self.keys.next_key();
         let count = self.partitions.len() as u32;
         let index = match (&key, self.partitioner) {
-            (Some(key), _) => partition_of_key(key, count),
+            (Some(key), _) => {
+                let partition = partition_of_key(key, self.topics.partitions());
+                let topic = self.next_topic;
+                self.next_topic = if topic + 1 == self.topics.names().len() { 0 } else { topic + 1 };
+                self.topics.index(topic, partition as i32).expect("of the topic's partitions")
+            }
             (None, Partitioner::Sticky) => self.next_partition,
             (None, Partitioner::RoundRobin) => {
                 let index = self.next_partition;
@@ -267,17 +276,24 @@ impl Producer {
 
     fn send(&mut self, node: Node, mut batches: Vec<PendingBatch>, now_ns: u64) -> Vec<Bytes> {
         self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
-        let mut partition_data = Vec::with_capacity(batches.len());
+        let mut rows = Vec::with_capacity(batches.len());
         for batch in &mut batches {
             let stamp = self.stamp(batch);
             batch.attempts += 1;
             self.retries += u64::from(batch.attempts > 1);
-            let records = Some(batch.wire(stamp));
-            partition_data.push(PartitionProduceData { index: batch.partition as i32, records });
+            rows.push((batch.partition, batch.wire(stamp)));
         }
-        let topic = TopicProduceData { name: self.topic.clone(), partition_data, ..Default::default() };
+        let topic_data = self.topics.grouped(rows).into_iter().map(|(topic, rows)| TopicProduceData {
+            name: self.topics.names()[topic].clone(),
+            partition_data: rows
+                .into_iter()
+                .map(|(index, records)| PartitionProduceData { index, records: Some(records) })
+                .collect(),
+            ..Default::default()
+        });
+        let topic_data = topic_data.collect();
         let timeout_ms = i32::try_from(self.request_timeout_ns / 1_000_000).unwrap_or(i32::MAX);
-        let request = ProduceRequest { acks: self.acks, timeout_ms, topic_data: vec![topic], ..Default::default() };
+        let request = ProduceRequest { acks: self.acks, timeout_ms, topic_data, ..Default::default() };
         let header = RequestHeader {
             api_key: API.key,
             version: self.identity.produce_version,
@@ -322,15 +338,19 @@ impl Producer {
             return Err(format!("answered request {correlation_id} when {} was next", expect.unwrap_or(-1)));
         }
         let batches = lane.in_flight.pop_front().map_or_else(Vec::new, |first| first.batches);
-        let mut rows: Vec<_> = reply.responses.into_iter().flat_map(|topic| topic.partition_responses).collect();
+        let mut rows = BTreeMap::new();
+        for topic in reply.responses {
+            let Some(number) = self.topics.number(&topic.name) else { continue };
+            let indexed = topic.partition_responses.into_iter();
+            rows.extend(indexed.filter_map(|row| Some((self.topics.index(number, row.index)?, row))));
+        }
         for batch in batches {
             self.partitions[batch.partition as usize].in_flight -= 1;
-            let row = rows.iter().position(|row| row.index == batch.partition as i32);
-            match row.map(|place| rows.swap_remove(place)) {
+            match rows.remove(&batch.partition) {
                 Some(row) if row.error_code == 0 => self.finish(batch, now_ns, Outcome::Acked),
                 Some(row) => self.on_error(batch, &row, now_ns),
                 None => {
-                    let why = format!("a Produce reply does not name partition {}", batch.partition);
+                    let why = format!("a Produce reply does not name {}", self.topics.shown(batch.partition));
                     self.finish(batch, now_ns, Outcome::Failed(why));
                 }
             }
@@ -372,7 +392,7 @@ impl Producer {
         }
     }
 
-    /// Who leads each partition; `None`: nobody at the moment.
+    /// Who leads each partition, by its index over all topics; `None`: nobody at the moment.
     pub fn on_leaders(&mut self, leaders: &[Option<Node>]) {
         self.wishes.leaders = false;
         self.lanes.values_mut().for_each(|lane| lane.ready.clear());
@@ -601,11 +621,11 @@ impl Producer {
 
 /// In open loop what the workload says. In closed loop a producer would fill any memory and measure how long it waits
 /// there: it gets what may be in flight, and as much again being built.
-fn buffer_bytes(workload: &Workload) -> usize {
+fn buffer_bytes(workload: &Workload, partitions: u32) -> usize {
     if workload.is_open_loop() {
         return workload.buffer_bytes;
     }
-    let request = (workload.batch_bytes.saturating_mul(workload.partitions as usize)).min(workload.request_bytes_max);
+    let request = workload.batch_bytes.saturating_mul(partitions as usize).min(workload.request_bytes_max);
     let needed = request.max(workload.batch_bytes).saturating_mul(workload.in_flight + 1);
     needed.min(workload.buffer_bytes)
 }

@@ -59,6 +59,34 @@ impl AddAssign for Counts {
     }
 }
 
+/// What became of the records of one topic, over the whole run, warm-up and drain included.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TopicCounts {
+    pub name: String,
+    pub partitions: u32,
+    pub sent: u64,
+    /// Records the broker refused for good, or of which nobody knows.
+    pub errors: u64,
+    /// By all readers together, the same one again counted again.
+    pub received: u64,
+    pub duplicates: u64,
+    pub reordered: u64,
+    pub lost: u64,
+}
+
+impl TopicCounts {
+    /// Adds what became of records in another part of the run.
+    pub fn add(&mut self, more: &TopicCounts) {
+        self.sent += more.sent;
+        self.errors += more.errors;
+        self.received += more.received;
+        self.duplicates += more.duplicates;
+        self.reordered += more.reordered;
+        self.lost += more.lost;
+    }
+}
+
 /// One interval of a run, after the warm-up. Its histograms are packed (`Packed::from(&histogram)`), because an hour
 /// of them otherwise takes gigabytes.
 #[derive(Clone, PartialEq, Debug)]
@@ -99,6 +127,8 @@ pub struct RunResult {
     pub commit: Histogram,
     /// Of the whole run, warm-up and drain included.
     pub totals: Counts,
+    /// The same of each topic, in their order.
+    pub topics: Vec<TopicCounts>,
     /// What went wrong on the way, each kind of message once, with how often.
     pub complaints: Vec<(String, u64)>,
     /// What the broker says of itself.
@@ -120,6 +150,7 @@ impl RunResult {
             join: Histogram::of_client(),
             commit: Histogram::of_client(),
             totals: Counts::default(),
+            topics: Vec::new(),
             complaints: Vec::new(),
             broker: BrokerFacts::default(),
             stages_hlog: None,

@@ -22,6 +22,7 @@ use crate::bench::producer::{Identity, Producer};
 use crate::bench::progress::{Progress, Standing};
 use crate::bench::result::RunResult;
 use crate::bench::scout::{self, Mailbox};
+use crate::bench::topics::Topics;
 use crate::bench::workload::{ReadMode, Workload};
 use crate::client::client::Client;
 use crate::client::error::ClientError;
@@ -66,7 +67,8 @@ pub fn run(
     let mut control = Control::connect(&workload.bootstrap)?;
     let mut result = RunResult::begin(0);
     result.connect.record(control.connect_time.as_nanos() as u64);
-    let cluster = Arc::new(control.prepare_topic(&workload)?);
+    let topics = workload.topics();
+    let cluster = Arc::new(control.prepare_topics(&workload, &topics)?);
     result.metadata.record(control.metadata_time.as_nanos() as u64);
     let produce_version = control.version(produce::API.key, PRODUCE_VERSION_MAX)?;
     if workload.idempotence {
@@ -88,9 +90,9 @@ pub fn run(
     let (questions, asked) = mpsc::channel();
     let (reports, reported) = mpsc::channel();
     let tag = RunTag::new(clock.now().wall_ms as u64);
-    let producers = producers(&workload, produce_version, tag)?;
-    let consumers = consumers(&workload, tag);
-    let groups = groups(&workload, clock.now().wall_ms)?;
+    let producers = producers(&workload, &topics, produce_version, tag)?;
+    let consumers = consumers(&workload, &topics, tag);
+    let groups = groups(&workload, &topics, clock.now().wall_ms)?;
     let shared = Shared {
         workload: workload.clone(),
         clock: clock.clone(),
@@ -111,15 +113,15 @@ pub fn run(
         plans.push(plan);
     }
     drop(shared);
-    let topic = workload.topic.clone();
+    let asked_of = topics.clone();
     let scout = thread::Builder::new().name("scout".into());
-    let scout = scout.spawn(move || scout::answer_all(control, &topic, &asked)).map_err(no_thread)?;
+    let scout = scout.spawn(move || scout::answer_all(control, &asked_of, &asked)).map_err(no_thread)?;
     let mut threads = Vec::new();
     for plan in plans {
         let builder = thread::Builder::new().name("generator".into());
         threads.push(builder.spawn(move || driver::drive(plan)).map_err(no_thread)?);
     }
-    let mut collector = Collector::new(workload.clone(), clock, mailboxes);
+    let mut collector = Collector::new(workload.clone(), topics, clock, mailboxes);
     collector.collect(&reported, watch);
     for thread in threads.into_iter().chain([scout]) {
         thread
@@ -136,7 +138,12 @@ fn no_thread(error: std::io::Error) -> BenchError {
 }
 
 /// The producers of each thread, with their numbers over the whole run.
-fn producers(workload: &Workload, version: i16, tag: RunTag) -> Result<Vec<Vec<(u32, Producer)>>, BenchError> {
+fn producers(
+    workload: &Workload,
+    topics: &Topics,
+    version: i16,
+    tag: RunTag,
+) -> Result<Vec<Vec<(u32, Producer)>>, BenchError> {
     let wrong = |error: PayloadError| BenchError::new(error.to_string());
     let pool = workload.filler().map_err(wrong)?;
     let keys = Keys::new(workload.keys, workload.seed).map_err(wrong)?;
@@ -147,7 +154,7 @@ fn producers(workload: &Workload, version: i16, tag: RunTag) -> Result<Vec<Vec<(
         let payload = Payload::new(tag, workload.sizes.clone(), pool.clone(), seed).map_err(wrong)?;
         let client_id = format!("corelog-bench-{index}").into();
         let identity = Identity { index, client_id, produce_version: version };
-        let producer = Producer::new(workload, identity, payload, keys.with_seed(seed));
+        let producer = Producer::new(workload, topics.clone(), identity, payload, keys.with_seed(seed));
         all[(index % threads) as usize].push((index, producer));
     }
     Ok(all)
@@ -176,18 +183,18 @@ pub fn processors_left(workload: &Workload) -> Vec<usize> {
 }
 
 /// The consumers of each thread: the partitions are dealt out among them.
-fn consumers(workload: &Workload, tag: RunTag) -> Vec<Vec<Consumer>> {
+fn consumers(workload: &Workload, topics: &Topics, tag: RunTag) -> Vec<Vec<Consumer>> {
     let mut all: Vec<Vec<Consumer>> = (0..workload.threads).map(|_| Vec::new()).collect();
     let is_grouped = workload.groups > 0;
     // One without a partition would have nothing to do, unless a group has it in reserve.
-    let count = if is_grouped { workload.consumers } else { workload.consumers.min(workload.partitions) };
+    let count = if is_grouped { workload.consumers } else { workload.consumers.min(topics.count()) };
     for index in 0..count {
-        let partitions: Vec<i32> = match is_grouped {
+        let partitions: Vec<u32> = match is_grouped {
             true => Vec::new(),
-            false => (index..workload.partitions).step_by(count as usize).map(|p| p as i32).collect(),
+            false => (index..topics.count()).step_by(count as usize).collect(),
         };
         let settings = ConsumerSettings::new(tag, StartAt::Latest);
-        let mut consumer = Consumer::new(settings, &workload.topic, &partitions);
+        let mut consumer = Consumer::new(settings, topics, &partitions);
         if workload.read_mode != ReadMode::Live {
             consumer.pause();
         }
@@ -197,13 +204,15 @@ fn consumers(workload: &Workload, tag: RunTag) -> Vec<Vec<Consumer>> {
 }
 
 /// The groups of a run. Their names are its own: what other runs committed is of no use to it.
-fn groups(workload: &Workload, wall_ms: i64) -> Result<Vec<Arc<MemberSettings>>, BenchError> {
+fn groups(workload: &Workload, topics: &Topics, wall_ms: i64) -> Result<Vec<Arc<MemberSettings>>, BenchError> {
     if workload.groups == 0 {
         return Ok(Vec::new());
     }
-    let topic = &workload.topic;
-    let place = |partition: u32| TopicPartition { topic: topic.clone(), partition: partition as i32 };
-    let places: BTreeSet<TopicPartition> = (0..workload.partitions).map(place).collect();
+    let place = |index: u32| {
+        let (topic, partition) = topics.split(index);
+        TopicPartition { topic: topics.names()[topic].as_str().to_owned(), partition }
+    };
+    let places: BTreeSet<TopicPartition> = (0..topics.count()).map(place).collect();
     let mut client = Client::connect(&workload.bootstrap, "corelog-bench", GROUPS_WAIT)?;
     let ends = client.offsets(&places, Moment::End)?;
     let start = |place: TopicPartition| match ends.get(&place) {
@@ -211,18 +220,17 @@ fn groups(workload: &Workload, wall_ms: i64) -> Result<Vec<Arc<MemberSettings>>,
         Some(Err(refusal)) => Err(BenchError::new(format!("where {place} ends: {}", refusal.sentence()))),
         None => Err(BenchError::new(format!("the brokers do not say where {place} ends"))),
     };
-    let starts = places.into_iter().map(start).collect::<Result<Arc<[i64]>, BenchError>>()?;
+    let starts = (0..topics.count()).map(place).map(start).collect::<Result<Arc<[i64]>, BenchError>>()?;
     let group = |number: u32| {
         let members = (number..workload.consumers).step_by(workload.groups as usize).count();
-        let partitions = workload.partitions as usize;
         Arc::new(MemberSettings {
-            group: format!("{topic}-{wall_ms}-{number}").into(),
+            group: format!("{}-{wall_ms}-{number}", workload.topic).into(),
             protocol: workload.group_protocol,
-            topic: topic.as_str().into(),
+            topics: topics.clone(),
             starts: starts.clone(),
             commit_interval_ns: workload.commit_interval_ns,
             number,
-            share: (partitions / members, partitions.div_ceil(members)),
+            share: member::share(workload.group_protocol, topics, members),
         })
     };
     Ok((0..workload.groups).map(group).collect())

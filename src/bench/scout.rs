@@ -11,6 +11,7 @@ use mio::Waker;
 
 use crate::bench::control::{BenchError, Cluster, Control};
 use crate::bench::producer::Node;
+use crate::bench::topics::Topics;
 use crate::wire::text::Text;
 
 /// An answer about leaders serves everybody who asks within this time.
@@ -52,7 +53,7 @@ impl Mailbox {
 }
 
 /// Answers until nobody is left who could ask.
-pub fn answer_all(mut control: Control, topic: &str, questions: &Receiver<(Question, Mailbox)>) {
+pub fn answer_all(mut control: Control, topics: &Topics, questions: &Receiver<(Question, Mailbox)>) {
     let mut last: Option<(Instant, Arc<Cluster>)> = None;
     while let Ok((question, mailbox)) = questions.recv() {
         mailbox.send(match question {
@@ -64,7 +65,7 @@ pub fn answer_all(mut control: Control, topic: &str, questions: &Receiver<(Quest
                 }
                 Answer::Cluster(match &last {
                     Some((_, cluster)) => Ok(cluster.clone()),
-                    None => control.cluster(topic).map(|cluster| {
+                    None => control.cluster(topics).map(|cluster| {
                         let cluster = Arc::new(cluster);
                         last = Some((Instant::now(), cluster.clone()));
                         cluster

@@ -205,7 +205,7 @@ mod tests {
         let payload = Payload::new(RunTag::new(1), Sizes::Fixed(100), pool, 1).expect("sizes");
         let identity = Identity { index, client_id: "c".into(), produce_version: 9 };
         let keys = Keys::new(KeySpread::None, 1).expect("no keys");
-        Source::new(index, Producer::new(workload, identity, payload, keys))
+        Source::new(index, Producer::new(workload, workload.topics(), identity, payload, keys))
     }
 
     fn time() -> Time {

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bench::packed::{Packed, Sum};
-use crate::bench::result::{Counts, Interval, RunResult};
+use crate::bench::result::{Counts, Interval, RunResult, TopicCounts};
 use crate::bench::writes::Writes;
 
 /// The percentiles that are told everywhere, as quantiles.
@@ -47,6 +47,7 @@ pub struct Summary {
     pub join: Latency,
     pub commit: Latency,
     pub totals: Counts,
+    pub topics: Vec<TopicCounts>,
     /// Where the broker could be asked.
     pub writes: Option<Writes>,
     /// Of these: bytes to devices for each byte of records.
@@ -109,6 +110,7 @@ impl Summary {
             join: Latency::of(&Packed::from(&result.join)),
             commit: Latency::of(&Packed::from(&result.commit)),
             totals: result.totals,
+            topics: result.topics.clone(),
             writes: result.writes,
             write_amplification: result.writes.and_then(|writes| writes.amplification()),
             complaints: result.complaints.clone(),

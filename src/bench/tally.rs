@@ -155,22 +155,24 @@ impl Tally {
         settled
     }
 
-    /// Adds what another tally received of the same streams or of others. Gives how many records both had.
-    pub fn merge(&mut self, other: &Tally) -> u64 {
-        let mut twice = 0;
+    /// Adds what another tally received of the same streams or of others. Gives the streams of which both had some of
+    /// the same records, and how many.
+    pub fn merge(&mut self, other: &Tally) -> Vec<(u32, u64)> {
+        let mut twice = Vec::new();
         for stream in other.streams() {
             let theirs = &other.streams[other.places[&stream] as usize];
             let Some(place) = self.place(stream) else { continue };
             let ours = &mut self.streams[place as usize];
             let (gaps, received) = (ours.gaps.len(), ours.received() + theirs.received());
             ours.merge(theirs);
-            twice += received.saturating_sub(ours.received());
+            twice.push((stream, received.saturating_sub(ours.received())));
             self.gaps = self.gaps + ours.gaps.len() - gaps;
             while self.gaps > self.gaps_max {
                 ours.forget_first_gap();
                 self.gaps -= 1;
             }
         }
+        twice.retain(|(_, records)| *records > 0);
         twice
     }
 
@@ -457,7 +459,7 @@ mod tests {
                 at += 40;
             }
             let mut sum = Tally::new();
-            let found: u64 = tallies.iter().map(|tally| sum.merge(tally)).sum();
+            let found: u64 = tallies.iter().flat_map(|tally| sum.merge(tally)).map(|(_, records)| records).sum();
             assert_eq!(found, twice, "seed {seed}");
             let settled = sum.settle(1, &SentStream { next: 240, ..Default::default() });
             assert_eq!((settled.lost, settled.inexact), (240 - all.len() as u64, false), "seed {seed}");

@@ -161,7 +161,15 @@ impl Growing {
         }
         result.connect.merge(&turn.connect);
         result.metadata.merge(&turn.metadata);
+        result.join.merge(&turn.join);
+        result.commit.merge(&turn.commit);
         result.totals += turn.totals;
+        for (at, topic) in turn.topics.into_iter().enumerate() {
+            match result.topics.get_mut(at) {
+                Some(sum) => sum.add(&topic),
+                None => result.topics.push(topic),
+            }
+        }
         if let Some(writes) = turn.writes {
             *result.writes.get_or_insert_default() += writes;
         }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 use crate::bench::payload::{FillerPool, KeySpread, Keys, PayloadError, Sizes, VALUE_BYTES_MAX, ZIPF_KEYS_MAX};
+use crate::bench::topics::Topics;
 use crate::wire::compression::Compression;
 
 /// Records a second that no machine handles: a rate above is a slip of the pen.
@@ -23,7 +24,13 @@ pub const CLIENTS_MAX: u32 = 10_000;
 /// Threads of the generator.
 pub const THREADS_MAX: u32 = 256;
 
-/// Streams, which are counted each by itself: producers × partitions.
+/// Topics of one run.
+pub const TOPICS_MAX: u32 = 10_000;
+
+/// Partitions of all topics of a run together.
+pub const PARTITIONS_MAX: u64 = 1 << 20;
+
+/// Streams, which are counted each by itself: producers × partitions of all topics.
 pub const STREAMS_MAX: u64 = 4 << 20;
 
 const DAY_NS: u64 = 86_400_000_000_000;
@@ -81,13 +88,23 @@ pub enum GroupProtocol {
 const GROUP_PROTOCOLS: [(&str, GroupProtocol); 2] =
     [("classic", GroupProtocol::Classic), ("consumer", GroupProtocol::Consumer)];
 
+/// How the topics of a run are called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TopicNames {
+    /// So many, by the name of the workload's topic and a number each; one alone by the name itself.
+    Numbered(u32),
+    Listed(Vec<String>),
+}
+
 #[derive(Clone, PartialEq, Debug)]
 pub struct Workload {
     pub bootstrap: String,
     pub topic: String,
+    pub topic_names: TopicNames,
+    /// Of each topic.
     pub partitions: u32,
     pub replication_factor: i16,
-    /// Settings that the topic is created with.
+    /// Settings that topics are created with.
     pub topic_settings: Vec<(String, String)>,
     pub sizes: Sizes,
     /// As it was written, since a list is read from a file.
@@ -137,6 +154,7 @@ impl Default for Workload {
         Workload {
             bootstrap: "127.0.0.1:9092".into(),
             topic: "corelog-bench".into(),
+            topic_names: TopicNames::Numbered(1),
             partitions: 1,
             replication_factor: -1,
             topic_settings: Vec::new(),
@@ -203,13 +221,15 @@ macro_rules! rows {
 pub const ROWS: &[Row] = rows! {
     "bootstrap" "HOST:PORT" "A broker to begin with; several with commas",
         |w, text| w.bootstrap = bootstrap(text)?, |w| w.bootstrap.clone();
-    "topic" "NAME" "The topic; it is created if it is missing",
+    "topic" "NAME" "The topic; created if it is missing",
         |w, text| w.topic = topic(text)?, |w| w.topic.clone();
-    "partitions" "N" "Partitions of the topic",
+    "topics" "N|NAMES" "How many topics, of which each producer writes to all: --topic with -0, -1, … behind it; or their names, with commas, instead of --topic",
+        |w, text| w.topic_names = topic_names(text)?, |w| show_topic_names(&w.topic_names);
+    "partitions" "N" "Partitions of each topic",
         |w, text| w.partitions = number(text, 1, 100_000)?, |w| w.partitions.to_string();
-    "replication-factor" "N" "Replicas of the topic if it is created; -1: as the broker has it",
+    "replication-factor" "N" "Replicas of a topic that is created; -1: as the broker has it",
         |w, text| w.replication_factor = number(text, -1, 100)?, |w| w.replication_factor.to_string();
-    "topic-settings" "NAME=VALUE,…" "Settings of the topic if it is created",
+    "topic-settings" "NAME=VALUE,…" "Settings of a topic that is created",
         |w, text| w.topic_settings = pairs(text)?, |w| show_pairs(&w.topic_settings);
     "record-size" "BYTES" "Bytes of a value: a number, a range as 100-2000, or @FILE with one size a line",
         |w, text| { w.sizes = sizes(text)?; w.sizes_text = text.to_owned() }, |w| w.sizes_text.clone();
@@ -342,9 +362,7 @@ impl Workload {
         if self.producers == 0 && self.consumers == 0 {
             return refuse("there is neither a producer nor a consumer: nothing would be measured".into());
         }
-        if u64::from(self.producers) * u64::from(self.partitions) > STREAMS_MAX {
-            return refuse(format!("producers × partitions is more than {STREAMS_MAX}"));
-        }
+        self.check_topics().map_err(|message| WorkloadError { place: String::new(), message })?;
         if self.read_mode != ReadMode::Live && (self.backlog == 0 || self.producers == 0 || self.consumers == 0) {
             let mode = name_of(self.read_mode, &READ_MODES);
             return refuse(format!(
@@ -382,6 +400,27 @@ impl Workload {
         Ok(())
     }
 
+    fn check_topics(&self) -> Result<(), String> {
+        if let TopicNames::Listed(names) = &self.topic_names {
+            let mut rows = names.iter().enumerate();
+            if let Some((_, twice)) = rows.find(|(at, name)| names[..*at].contains(name)) {
+                return Err(format!("--topics names {twice} twice"));
+            }
+        }
+        self.topic_list().iter().try_for_each(|name| topic(name).map(drop))?;
+        let partitions = self.topic_list().len() as u64 * u64::from(self.partitions);
+        if partitions > PARTITIONS_MAX {
+            return Err(format!("topics × partitions is more than {PARTITIONS_MAX}"));
+        }
+        if u64::from(self.producers) * partitions > STREAMS_MAX {
+            return Err(format!("producers × topics × partitions is more than {STREAMS_MAX}"));
+        }
+        if u64::from(self.producers) * partitions * u64::from(self.groups) > STREAMS_MAX {
+            return Err(format!("producers × topics × partitions × groups is more than {STREAMS_MAX}"));
+        }
+        Ok(())
+    }
+
     fn check_groups(&self) -> Result<(), String> {
         let (groups, consumers) = (self.groups, self.consumers);
         if groups == 0 && self.group_protocol != GroupProtocol::Classic {
@@ -392,11 +431,20 @@ impl Workload {
         if groups > consumers {
             return Err(format!("{groups} groups and {consumers} consumers: each group needs one; raise --consumers"));
         }
-        let streams = u64::from(self.producers) * u64::from(self.partitions) * u64::from(groups);
-        if streams > STREAMS_MAX {
-            return Err(format!("producers × partitions × groups is more than {STREAMS_MAX}"));
-        }
         Ok(())
+    }
+
+    /// The topics, and the numbers of their partitions.
+    pub fn topics(&self) -> Topics {
+        Topics::new(self.topic_list(), self.partitions)
+    }
+
+    fn topic_list(&self) -> Vec<String> {
+        match &self.topic_names {
+            TopicNames::Listed(names) => names.clone(),
+            TopicNames::Numbered(0 | 1) => vec![self.topic.clone()],
+            TopicNames::Numbered(count) => (0..*count).map(|number| format!("{}-{number}", self.topic)).collect(),
+        }
     }
 
     /// How often each record is received if all goes well.
@@ -488,6 +536,24 @@ fn topic(text: &str) -> Result<String, String> {
         return Err(format!("`{text}` is no name of a topic: 1 to 249 letters, digits, dots, dashes, underscores"));
     }
     Ok(text.to_owned())
+}
+
+fn topic_names(text: &str) -> Result<TopicNames, String> {
+    if text.bytes().all(|c| c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.')) {
+        return Ok(TopicNames::Numbered(number(text, 1, i64::from(TOPICS_MAX))?));
+    }
+    let names: Vec<String> = text.split(',').map(|name| topic(name.trim())).collect::<Result<_, _>>()?;
+    match names.len() {
+        count if count > TOPICS_MAX as usize => Err(format!("{count} topics are more than {TOPICS_MAX}")),
+        _ => Ok(TopicNames::Listed(names)),
+    }
+}
+
+fn show_topic_names(names: &TopicNames) -> String {
+    match names {
+        TopicNames::Numbered(count) => count.to_string(),
+        TopicNames::Listed(names) => names.join(","),
+    }
 }
 
 fn number<T: TryFrom<i64>>(text: &str, min: i64, max: i64) -> Result<T, String> {
@@ -615,6 +681,7 @@ fn cpus(text: &str) -> Result<Vec<usize>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::text::Text;
 
     fn read(text: &str) -> Result<Workload, String> {
         let mut workload = Workload::default();
@@ -636,6 +703,22 @@ mod tests {
     }
 
     #[test]
+    fn topics_are_numbered_or_listed() {
+        let check = |text: &str, expect: &[&str], shown: &str| {
+            let workload = read(text).expect(text);
+            let topics = workload.topics();
+            assert_eq!(topics.names().iter().map(Text::as_str).collect::<Vec<_>>(), expect, "{text}");
+            assert!(workload.to_toml().contains(&format!("\ntopics = {shown}\n")), "{}", workload.to_toml());
+            assert_eq!(read(&workload.to_toml()).expect("its own form"), workload);
+        };
+        check("topic = \"a\"", &["a"], "1");
+        check("topic = \"a\"\ntopics = 1", &["a"], "1");
+        check("topic = \"a\"\ntopics = 3", &["a-0", "a-1", "a-2"], "3");
+        check("topic = \"a\"\ntopics = [\"b\", \"c\"]", &["b", "c"], "\"b,c\"");
+        check("topics = \"b\"", &["b"], "\"b\"");
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         let check = |text: &str, expect: &str| {
             let error = read(text).expect_err(text);
@@ -653,6 +736,13 @@ mod tests {
         check("duration = \"soon\"", "`soon` is no time from 100ms to");
         check("topic = \"a b\"", "`a b` is no name of a topic");
         check("bootstrap = \"localhost\"", "`localhost` is no HOST:PORT");
+        check("topics = 0", "line 1: topics: `0` is no number from 1 to 10000");
+        check("topics = 10001", "`10001` is no number");
+        check("topics = \"a,b c\"", "`b c` is no name of a topic");
+        check("topics = [\"a\", \"b\", \"a\"]", "--topics names a twice");
+        check(&format!("topic = \"{}\"\ntopics = 2", "a".repeat(248)), "is no name of a topic");
+        check("topics = 1000\npartitions = 2000", "topics × partitions is more than 1048576");
+        check("topics = 100\npartitions = 100\nproducers = 500", "producers × topics × partitions is more than");
         check("acks = 2", "`2` is none of all, -1, 1, 0");
         check("keys = \"zipf\"", "none, uniform:COUNT, zipf:COUNT:EXPONENT");
         check("mode = \"drain\"", "--mode drain needs a --backlog, --producers to write it and --consumers");
@@ -669,7 +759,7 @@ mod tests {
         check("commit-interval-ms = -1", "`-1` is no number from 0 to 86400000");
         check(
             "partitions = 90000\nproducers = 40\nconsumers = 2\ngroups = 2",
-            "producers × partitions × groups is more",
+            "producers × topics × partitions × groups is more",
         );
         check("threads = 2\ncpus = \"1\"", "1 processors for 2 threads");
     }

@@ -74,6 +74,22 @@ impl fmt::Display for Fault {
 /// because brokers cut where a reply is full.
 pub(super) fn take(
     partition: &mut Partition,
+    bytes: Bytes,
+    settings: &ConsumerSettings,
+    tally: &mut Tally,
+    received: &mut Received,
+    clock: &mut dyn FnMut() -> u64,
+) -> Result<(), Fault> {
+    let (records, duplicates, reordered) = (received.records, received.duplicates, received.reordered);
+    let taken = take_batches(partition, bytes, settings, tally, received, clock);
+    partition.came.records += received.records - records;
+    partition.came.duplicates += received.duplicates - duplicates;
+    partition.came.reordered += received.reordered - reordered;
+    taken
+}
+
+fn take_batches(
+    partition: &mut Partition,
     mut bytes: Bytes,
     settings: &ConsumerSettings,
     tally: &mut Tally,

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::ConsumerSettings;
-use crate::base::ids::TopicId;
+use super::topic_ids::TopicIds;
 use crate::wire::codec::Message;
 use crate::wire::frame::{RequestHeader, encode_request};
 use crate::wire::messages::fetch::{self, FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
@@ -117,19 +117,16 @@ impl Link {
     }
 
     /// Asks for the offset at a special timestamp: one for each partition's index.
-    pub fn offsets_request(&mut self, topic: &Text, rows: Vec<(i32, i64)>) -> Vec<Bytes> {
+    pub fn offsets_request(&mut self, topics: &TopicIds, rows: Vec<(u32, i64)>) -> Vec<Bytes> {
         let (_, version) = self.versions.expect("only a connected broker is asked");
-        let partitions = rows.into_iter().map(|(partition_index, timestamp)| ListOffsetsPartition {
-            partition_index,
-            timestamp,
-            ..Default::default()
+        let partition =
+            |(partition_index, timestamp)| ListOffsetsPartition { partition_index, timestamp, ..Default::default() };
+        let topics = topics.all().grouped(rows).into_iter().map(|(number, rows)| ListOffsetsTopic {
+            name: topics.all().names()[number].clone(),
+            partitions: rows.into_iter().map(partition).collect(),
         });
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: vec![ListOffsetsTopic { name: topic.clone(), partitions: partitions.collect() }],
-            timeout_ms: 30_000,
-            ..Default::default()
-        };
+        let request =
+            ListOffsetsRequest { replica_id: -1, topics: topics.collect(), timeout_ms: 30_000, ..Default::default() };
         let correlation_id = self.next_correlation_id();
         self.in_flight = Some(Asked::Offsets { correlation_id, version });
         frame(list_offsets::API.key, version, correlation_id, &request)
@@ -139,36 +136,39 @@ impl Link {
     pub fn records_request(
         &mut self,
         settings: &ConsumerSettings,
-        topic: &Text,
-        topic_id: TopicId,
-        rows: Vec<(i32, i64)>,
-        forgotten: Vec<i32>,
+        topics: &TopicIds,
+        rows: Vec<(u32, i64)>,
+        forgotten: Vec<u32>,
     ) -> Vec<Bytes> {
         let (version, _) = self.versions.expect("only a connected broker is asked");
-        let version = if topic_id == TopicId::ZERO { version.min(NAMES_TO) } else { version };
-        let partitions: Vec<_> = (rows.into_iter())
-            .map(|(partition, fetch_offset)| FetchPartition {
-                partition,
-                fetch_offset,
-                partition_max_bytes: settings.max_partition_fetch_bytes,
-                ..Default::default()
-            })
-            .collect();
-        let mut request = FetchRequest {
+        let version = if topics.are_known() { version } else { version.min(NAMES_TO) };
+        let partition = |(partition, fetch_offset)| FetchPartition {
+            partition,
+            fetch_offset,
+            partition_max_bytes: settings.max_partition_fetch_bytes,
+            ..Default::default()
+        };
+        let wanted = topics.all().grouped(rows).into_iter().map(|(number, rows)| FetchTopic {
+            topic: topics.all().names()[number].clone(),
+            topic_id: topics.id(number),
+            partitions: rows.into_iter().map(partition).collect(),
+        });
+        let forgotten = forgotten.into_iter().map(|index| (index, ()));
+        let forgotten = topics.all().grouped(forgotten).into_iter().map(|(number, rows)| ForgottenTopic {
+            topic: topics.all().names()[number].clone(),
+            topic_id: topics.id(number),
+            partitions: rows.into_iter().map(|(partition, ())| partition).collect(),
+        });
+        let request = FetchRequest {
             max_wait_ms: settings.fetch_max_wait_ms,
             min_bytes: settings.fetch_min_bytes,
             max_bytes: settings.fetch_max_bytes,
             session_id: self.session_id,
             session_epoch: if settings.sessions && version >= SESSIONS_FROM { self.session_epoch } else { -1 },
+            topics: wanted.collect(),
+            forgotten_topics_data: forgotten.collect(),
             ..Default::default()
         };
-        if !partitions.is_empty() {
-            request.topics.push(FetchTopic { topic: topic.clone(), topic_id, partitions });
-        }
-        if !forgotten.is_empty() {
-            let topic = topic.clone();
-            request.forgotten_topics_data.push(ForgottenTopic { topic, topic_id, partitions: forgotten });
-        }
         let correlation_id = self.next_correlation_id();
         self.in_flight = Some(Asked::Records { correlation_id, version });
         frame(fetch::API.key, version, correlation_id, &request)

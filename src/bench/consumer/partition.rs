@@ -10,7 +10,8 @@ const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
 pub(super) struct Partition {
-    pub index: i32,
+    /// Over all topics.
+    pub index: u32,
     /// Whether it is to be read: a group may have given it to another member.
     pub is_owned: bool,
     /// Who leads it: a place among the consumer's links.
@@ -30,6 +31,15 @@ pub(super) struct Partition {
     pub is_marked: bool,
     /// Offsets that were deleted before they were received.
     pub skipped_offsets: i64,
+    pub came: Came,
+}
+
+/// Records of the run that came of a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Came {
+    pub records: u64,
+    pub duplicates: u64,
+    pub reordered: u64,
 }
 
 /// What has to be asked for before records.
@@ -54,7 +64,7 @@ pub(super) enum End {
 }
 
 impl Partition {
-    pub fn new(index: i32, end: End) -> Partition {
+    pub fn new(index: u32, end: End) -> Partition {
         Partition {
             index,
             is_owned: true,
@@ -69,6 +79,7 @@ impl Partition {
             in_session: false,
             is_marked: false,
             skipped_offsets: 0,
+            came: Came::default(),
         }
     }
 
@@ -82,8 +93,8 @@ impl Partition {
     }
 
     /// Takes the answer. Gives what is to be told to people about it.
-    pub fn on_offset(&mut self, offset: i64) -> Option<String> {
-        let (index, position) = (self.index, self.position);
+    pub fn on_offset(&mut self, offset: i64) -> Option<&'static str> {
+        let position = self.position;
         // -1 for "no record" is the start of an empty log.
         let offset = offset.max(0);
         let stage = std::mem::replace(&mut self.stage, Stage::Fetching);
@@ -95,12 +106,12 @@ impl Partition {
             Stage::AfterStart if offset > position => {
                 self.skipped_offsets = self.skipped_offsets.saturating_add(offset.saturating_sub(position));
                 self.position = offset;
-                return Some(format!("partition {index}: records were deleted before they were read"));
+                return Some("records were deleted before they were read");
             }
             Stage::AfterStart => self.stage = Stage::BeforeEnd,
             Stage::BeforeEnd if offset < position => {
                 self.position = offset;
-                return Some(format!("partition {index}: the log ends before what had been read from it"));
+                return Some("the log ends before what had been read from it");
             }
             Stage::BeforeEnd => {}
             Stage::Fetching => self.end = End::At(offset),
@@ -116,9 +127,8 @@ impl Partition {
 
     /// It is read again, from there.
     pub fn take_over(&mut self, position: i64, end: End) {
-        let (leader_epoch, skipped_offsets) = (self.leader_epoch, self.skipped_offsets);
-        *self = Partition::new(self.index, end);
-        (self.leader_epoch, self.skipped_offsets) = (leader_epoch, skipped_offsets);
+        let (leader_epoch, skipped_offsets, came) = (self.leader_epoch, self.skipped_offsets, self.came);
+        *self = Partition { leader_epoch, skipped_offsets, came, ..Partition::new(self.index, end) };
         (self.stage, self.position, self.high_watermark) = (Stage::Fetching, position, position);
     }
 

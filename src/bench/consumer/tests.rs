@@ -6,18 +6,19 @@ use bytes::Bytes;
 
 use super::*;
 use crate::base::checksum::crc32c;
-use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::ids::{LeaderEpoch, Offset, TopicId};
 use crate::base::rng::Rng;
 use crate::bench::payload::{FillerPool, Payload, Sizes, ValueHead};
 use crate::bench::tally::{SentStream, Settled};
 use crate::wire::compression::Compression;
 use crate::wire::frame::{decode_body, decode_header, encode_reply};
 use crate::wire::messages::api_versions::ApiVersion;
-use crate::wire::messages::fetch::{FetchRequest, FetchableTopicResponse};
-use crate::wire::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsTopicResponse};
+use crate::wire::messages::fetch::{FetchPartition, FetchRequest, FetchableTopicResponse};
+use crate::wire::messages::list_offsets::{ListOffsetsRequest, ListOffsetsTopicResponse};
 use crate::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
 use crate::wire::reader::Reader;
 use crate::wire::records::BatchBuilder;
+use crate::wire::text::Text;
 
 const TAG: u64 = 5;
 const CONTROL_BIT: i16 = 0x20;
@@ -70,30 +71,38 @@ fn payload() -> Payload {
     Payload::new(RunTag::new(TAG), Sizes::Fixed(60), pool, 1).expect("a good size")
 }
 
-/// Brokers that share a disk: whoever leads a partition has its log.
+/// Brokers that share a disk: whoever leads a partition has its log. Partitions are known by their indexes.
 struct Cluster {
     fetch: i16,
     list_offsets: i16,
-    topic_id: TopicId,
-    logs: BTreeMap<i32, Log>,
-    leaders: BTreeMap<i32, i32>,
+    topics: Topics,
+    ids: Vec<TopicId>,
+    logs: BTreeMap<u32, Log>,
+    leaders: BTreeMap<u32, i32>,
     epoch: i32,
     /// Per broker: the session's epoch and offsets.
-    sessions: BTreeMap<i32, (i32, BTreeMap<i32, i64>)>,
+    sessions: BTreeMap<i32, (i32, BTreeMap<u32, i64>)>,
     /// Per partition: what the next request about it is answered with.
-    errors: BTreeMap<i32, i16>,
+    errors: BTreeMap<u32, i16>,
     /// Rows of all fetch requests.
     asked: usize,
 }
 
 impl Cluster {
-    fn new(fetch: i16, list_offsets: i16, partitions: i32) -> Cluster {
+    /// Of so many partitions, in two topics where they come out even.
+    fn new(fetch: i16, list_offsets: i16, partitions: u32) -> Cluster {
+        let topics = match partitions % 2 {
+            0 => Topics::new(["t", "u"], partitions / 2),
+            _ => Topics::new(["t"], partitions),
+        };
+        let id = |number: u8| if fetch > 12 { TopicId([3 + number; 16]) } else { TopicId::ZERO };
         Cluster {
             fetch,
             list_offsets,
-            topic_id: if fetch > 12 { TopicId([3; 16]) } else { TopicId::ZERO },
+            ids: (0..2).map(id).collect(),
+            topics,
             logs: (0..partitions).map(|index| (index, Log::default())).collect(),
-            leaders: (0..partitions).map(|index| (index, index % 2)).collect(),
+            leaders: (0..partitions).map(|index| (index, (index / 2 % 2) as i32)).collect(),
             epoch: 0,
             sessions: BTreeMap::new(),
             errors: BTreeMap::new(),
@@ -108,19 +117,30 @@ impl Cluster {
     }
 
     fn metadata(&self) -> MetadataResponse {
-        let partitions = self.leaders.iter().map(|(&partition_index, &leader_id)| MetadataResponsePartition {
-            partition_index,
-            leader_id,
-            leader_epoch: self.epoch,
+        let topics = self.topics.grouped(self.leaders.iter().map(|(&index, &leader_id)| (index, leader_id)));
+        let topics = topics.into_iter().map(|(number, rows)| MetadataResponseTopic {
+            name: Some(self.topics.names()[number].clone()),
+            topic_id: self.ids[number],
+            partitions: (rows.into_iter())
+                .map(|(partition_index, leader_id)| MetadataResponsePartition {
+                    partition_index,
+                    leader_id,
+                    leader_epoch: self.epoch,
+                    ..Default::default()
+                })
+                .collect(),
             ..Default::default()
         });
-        let topic = MetadataResponseTopic {
-            name: Some("t".into()),
-            topic_id: self.topic_id,
-            partitions: partitions.collect(),
-            ..Default::default()
+        MetadataResponse { topics: topics.collect(), ..Default::default() }
+    }
+
+    /// The index of a topic's partition, as a request names both.
+    fn index(&self, name: &Text, id: TopicId, partition: i32) -> u32 {
+        let number = match self.fetch > 12 && id != TopicId::ZERO {
+            true => self.ids.iter().position(|other| *other == id),
+            false => self.topics.number(name),
         };
-        MetadataResponse { topics: vec![topic], ..Default::default() }
+        self.topics.index(number.expect("a topic of ours"), partition).expect("a partition of ours")
     }
 
     fn answer(&mut self, broker: i32, frame: Vec<Bytes>) -> Bytes {
@@ -140,7 +160,7 @@ impl Cluster {
         Bytes::from(slices.concat()).slice(4..)
     }
 
-    fn check_leader(&mut self, broker: i32, index: i32) -> i16 {
+    fn check_leader(&mut self, broker: i32, index: u32) -> i16 {
         if let Some(error) = self.errors.remove(&index) {
             return error;
         }
@@ -148,31 +168,37 @@ impl Cluster {
     }
 
     fn list_offsets(&mut self, broker: i32, request: &ListOffsetsRequest) -> ListOffsetsResponse {
-        let mut rows = Vec::new();
-        for row in &request.topics[0].partitions {
-            let log = self.logs[&row.partition_index].clone();
-            rows.push(ListOffsetsPartitionResponse {
-                partition_index: row.partition_index,
-                error_code: self.check_leader(broker, row.partition_index),
-                offset: if row.timestamp == -2 { log.start } else { log.end() },
-                ..Default::default()
-            });
+        let mut topics = Vec::new();
+        for topic in &request.topics {
+            let mut partitions = Vec::new();
+            for row in &topic.partitions {
+                let index = self.index(&topic.name, TopicId::ZERO, row.partition_index);
+                let log = self.logs[&index].clone();
+                partitions.push(ListOffsetsPartitionResponse {
+                    partition_index: row.partition_index,
+                    error_code: self.check_leader(broker, index),
+                    offset: if row.timestamp == -2 { log.start } else { log.end() },
+                    ..Default::default()
+                });
+            }
+            topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
         }
-        let topics = vec![ListOffsetsTopicResponse { name: "t".into(), partitions: rows }];
         ListOffsetsResponse { topics, ..Default::default() }
     }
 
     fn fetch(&mut self, broker: i32, request: &FetchRequest) -> FetchResponse {
         let mut session_id = 0;
-        let rows: BTreeMap<_, _> = (request.topics.iter().flat_map(|topic| &topic.partitions))
-            .map(|row| (row.partition, row.fetch_offset))
-            .collect();
+        let mut rows = BTreeMap::new();
+        for topic in &request.topics {
+            let index = |row: &FetchPartition| self.index(&topic.topic, topic.topic_id, row.partition);
+            rows.extend(topic.partitions.iter().map(|row| (index(row), row.fetch_offset)));
+        }
         self.asked += rows.len();
-        assert!(request.topics.iter().all(|topic| if self.fetch > 12 {
-            topic.topic_id == self.topic_id
-        } else {
-            topic.topic == "t"
-        }));
+        let mut forgotten = Vec::new();
+        for topic in &request.forgotten_topics_data {
+            let index = |partition: &i32| self.index(&topic.topic, topic.topic_id, *partition);
+            forgotten.extend(topic.partitions.iter().map(index));
+        }
         let wanted = match request.session_epoch {
             -1 => rows,
             0 => {
@@ -192,8 +218,8 @@ impl Cluster {
                 assert_eq!(session.0, epoch, "epochs follow each other");
                 session.0 += 1;
                 session.1.extend(rows);
-                for gone in request.forgotten_topics_data.iter().flat_map(|topic| &topic.partitions) {
-                    assert!(session.1.remove(gone).is_some(), "only what was there is forgotten");
+                for gone in forgotten {
+                    assert!(session.1.remove(&gone).is_some(), "only what was there is forgotten");
                 }
                 session.1.clone()
             }
@@ -210,16 +236,22 @@ impl Cluster {
                 },
                 error => (error, Vec::new()),
             };
-            replies.push(PartitionData {
-                partition_index: index,
+            let row = PartitionData {
                 error_code,
                 high_watermark: self.logs[&index].end(),
                 records: Some(Bytes::from(bytes).into()),
                 ..Default::default()
-            });
+            };
+            replies.push((index, row));
         }
-        let topic = FetchableTopicResponse { topic: "t".into(), topic_id: self.topic_id, partitions: replies };
-        FetchResponse { session_id, responses: vec![topic], ..Default::default() }
+        let topics = self.topics.grouped(replies).into_iter().map(|(number, rows)| FetchableTopicResponse {
+            topic: self.topics.names()[number].clone(),
+            topic_id: self.ids[number],
+            partitions: (rows.into_iter())
+                .map(|(partition_index, row)| PartitionData { partition_index, ..row })
+                .collect(),
+        });
+        FetchResponse { session_id, responses: topics.collect(), ..Default::default() }
     }
 }
 
@@ -235,7 +267,7 @@ impl Run {
         let mut settings = ConsumerSettings::new(RunTag::new(TAG), StartAt::Earliest);
         change(&mut settings);
         let partitions: Vec<_> = cluster.logs.keys().copied().collect();
-        let consumer = Consumer::new(settings, "t", &partitions);
+        let consumer = Consumer::new(settings, &cluster.topics, &partitions);
         Run { cluster, consumer, received: Received::default(), now_ns: 3_000_000_000 }
     }
 
@@ -292,7 +324,7 @@ impl Run {
     /// With one producer of `sent` records in each partition.
     fn verdict(&self, sent: u64) -> Verdict {
         let sent = SentStream { next: sent, ..Default::default() };
-        self.consumer.settle(1, self.cluster.logs.len() as u32, |_| Some(&sent))
+        self.consumer.settle(1, |_| Some(&sent))
     }
 }
 
@@ -303,8 +335,8 @@ fn every_version_and_compression_is_read() {
             for sessions in [true, false] {
                 let mut cluster = Cluster::new(fetch, list_offsets, 5);
                 for (&index, log) in &mut cluster.logs {
-                    log.append_records(compression, index as u32, &[0, 1, 2]);
-                    log.append_records(compression, index as u32, &[3]);
+                    log.append_records(compression, index, &[0, 1, 2]);
+                    log.append_records(compression, index, &[3]);
                 }
                 let mut run = Run::new(cluster, |settings| {
                     settings.sessions = sessions;
@@ -313,7 +345,7 @@ fn every_version_and_compression_is_read() {
                 run.until(|run| run.consumer.is_drained());
                 let name = format!("Fetch {fetch}, {}", compression.name());
                 assert_eq!((run.records(), run.received.value_bytes), (20, 20 * 60), "{name}");
-                assert_eq!(run.verdict(4), Verdict::default(), "{name}");
+                assert_eq!(run.verdict(4).sum, Settled::default(), "{name}");
                 assert_eq!(run.verdict(5).sum.lost, 5, "{name}");
                 assert_eq!(run.received.arrivals.len(), 20, "{name}");
                 assert!(run.received.arrivals.iter().all(|arrival| arrival.at_ns >= 3_000_000_000), "{name}");
@@ -328,14 +360,14 @@ fn replies_that_are_cut_off_lose_nothing() {
     for max_bytes in [1, 200, 300, 1000, 5000] {
         let mut cluster = Cluster::new(12, 6, 2);
         for (&index, log) in &mut cluster.logs {
-            (0..20).for_each(|n| log.append_records(Compression::None, index as u32, &[2 * n, 2 * n + 1]));
+            (0..20).for_each(|n| log.append_records(Compression::None, index, &[2 * n, 2 * n + 1]));
         }
         let mut run = Run::new(cluster, |settings| {
             settings.max_partition_fetch_bytes = max_bytes;
             settings.until = Until::EndOfLog;
         });
         run.until(|run| run.consumer.is_drained());
-        assert_eq!((run.records(), run.received.duplicates, run.verdict(40)), (80, 0, Verdict::default()));
+        assert_eq!((run.records(), run.received.duplicates, run.verdict(40).sum), (80, 0, Settled::default()));
     }
 }
 
@@ -358,7 +390,11 @@ fn a_live_consumer_sees_what_comes_after_it_and_drains() {
     assert!(!run.consumer.is_drained());
     run.until(|run| run.consumer.is_drained());
     assert_eq!(run.verdict(30).sum, Settled { lost: 62, first_lost: Some(0), ..Default::default() });
-    assert_eq!(run.verdict(30).first_lost, Some((0, 0, Some(0))));
+    let lost = |index: u32| {
+        let fate = run.verdict(30).partitions[&index];
+        (fate.received, fate.lost, fate.first_lost)
+    };
+    assert_eq!((lost(0), lost(1)), ((0, 30, Some((0, Some(0)))), (28, 2, Some((0, Some(0))))));
 }
 
 #[test]
@@ -368,14 +404,14 @@ fn leaders_come_and_go() {
         let mut rng = Rng::new(9);
         let mut sent = [0; 6];
         for step in 0..200 {
-            let index = rng.below(6) as i32;
+            let index = rng.below(6) as u32;
             let log = run.cluster.logs.get_mut(&index).expect("it is there");
-            log.append_records(Compression::None, index as u32, &[sent[index as usize]]);
+            log.append_records(Compression::None, index, &[sent[index as usize]]);
             sent[index as usize] += 1;
             match rng.below(6) {
                 0 => {
                     run.cluster.epoch += 1;
-                    let leader = run.cluster.leaders.get_mut(&(rng.below(6) as i32)).expect("it is there");
+                    let leader = run.cluster.leaders.get_mut(&(rng.below(6) as u32)).expect("it is there");
                     *leader = 1 - *leader;
                 }
                 1 => {
@@ -399,8 +435,10 @@ fn leaders_come_and_go() {
         run.until(|run| run.consumer.is_drained());
         assert_eq!((run.records(), run.received.duplicates, run.received.reordered), (200, 0, 0), "{fetch}, {code}");
         let streams: Vec<_> = sent.iter().map(|&next| SentStream { next, ..Default::default() }).collect();
-        let verdict = run.consumer.settle(1, 6, |stream| streams.get(stream as usize));
-        assert_eq!(verdict, Verdict::default());
+        let verdict = run.consumer.settle(1, |stream| streams.get(stream as usize));
+        assert_eq!((verdict.sum, verdict.partitions.len()), (Settled::default(), 6));
+        let received = |index: u32| verdict.partitions[&index].received;
+        assert!((0..6).all(|index| received(index) == sent[index as usize]), "each under its own topic: {verdict:?}");
         assert!(!run.consumer.complaints.is_empty());
     }
 }
@@ -421,9 +459,8 @@ fn logs_that_are_deleted_from_either_end() {
     log.batches.drain(..15);
     log.start = 15;
     run.until(|run| run.records() == 15);
-    let expect = Verdict { deleted: 5, ..Default::default() };
     let found = run.verdict(20);
-    assert_eq!((found.deleted, found.sum.lost, found.first_lost), (expect.deleted, 0, None));
+    assert_eq!((found.deleted, found.sum.lost, found.partitions[&0].first_lost), (5, 0, None));
 
     // The end: it is.
     let mut run = Run::new(filled(), |_| {});
@@ -458,7 +495,9 @@ fn repeated_reordered_foreign_and_control_records_are_told_apart() {
     let received = &run.received;
     assert_eq!((received.records, received.duplicates, received.reordered), (7, 2, 1));
     assert_eq!((received.foreign, received.foreign_bytes, received.arrivals.len()), (2, 15, 5));
-    assert_eq!(run.verdict(5), Verdict::default());
+    let verdict = run.verdict(5);
+    let fate = Fate { received: 7, duplicates: 2, reordered: 1, ..Default::default() };
+    assert_eq!((verdict.sum, verdict.partitions[&0]), (Settled::default(), fate));
 }
 
 #[test]
@@ -466,7 +505,7 @@ fn a_damaged_batch_stops_its_partition_and_no_other() {
     let check = |damage: &dyn Fn(&mut Vec<u8>), expect: &str| {
         let mut cluster = Cluster::new(12, 6, 2);
         for (&index, log) in &mut cluster.logs {
-            (0..3).for_each(|sequence| log.append_records(Compression::Gzip, index as u32, &[sequence]));
+            (0..3).for_each(|sequence| log.append_records(Compression::Gzip, index, &[sequence]));
         }
         let log = cluster.logs.get_mut(&0).expect("it is there");
         let mut bytes = log.batches[1].1.to_vec();
@@ -497,7 +536,7 @@ fn nonsense_ends_the_connection_and_nothing_else() {
     for round in 0..500 {
         let mut cluster = Cluster::new([4, 12, 18][round % 3], 6, 2);
         for (&index, log) in &mut cluster.logs {
-            log.append_records(Compression::ALL[round % 5], index as u32, &[0, 1, 2]);
+            log.append_records(Compression::ALL[round % 5], index, &[0, 1, 2]);
         }
         let mut run = Run::new(cluster, |settings| settings.check_crcs = round % 2 == 0);
         run.consumer.on_metadata(&run.cluster.metadata(), 0);
@@ -555,10 +594,10 @@ fn partitions_go_from_one_consumer_to_another_and_back() {
         let mut owners = [None; 4];
         let (mut sent, mut redelivered) = ([0u64; 4], 0);
         for step in 0..300u64 {
-            let index = rng.below(4) as i32;
+            let index = rng.below(4) as u32;
             for run in &mut runs {
                 let log = run.cluster.logs.get_mut(&index).expect("it is there");
-                log.append_records(Compression::None, index as u32, &[sent[index as usize]]);
+                log.append_records(Compression::None, index, &[sent[index as usize]]);
             }
             sent[index as usize] += 1;
             if rng.below(4) == 0 {
@@ -585,8 +624,7 @@ fn partitions_go_from_one_consumer_to_another_and_back() {
             run.until(|run| run.consumer.is_drained());
         }
         let streams: Vec<_> = sent.iter().map(|&next| SentStream { next, ..Default::default() }).collect();
-        let verdict =
-            settle_group(&runs.each_ref().map(|run| &run.consumer), 1, 4, |stream| streams.get(stream as usize));
+        let verdict = settle_group(&runs.each_ref().map(|run| &run.consumer), 1, |stream| streams.get(stream as usize));
         assert_eq!(verdict.sum, Settled::default(), "{fetch}, {seed}");
         assert!(verdict.redelivered <= redelivered, "{fetch}, {seed}: {verdict:?} of {redelivered}");
     }

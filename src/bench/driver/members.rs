@@ -98,7 +98,7 @@ impl Driver {
         tell(&together.placed, self.told.1, now.1);
         self.told = now;
         let workload = &self.plan.workload;
-        let (groups, partitions) = (workload.groups as usize, workload.partitions as usize);
+        let (groups, partitions) = (workload.groups as usize, self.cluster.leaders.len());
         groups == 0
             || (together.settled.load(Ordering::Acquire) == workload.consumers as usize
                 && together.placed.load(Ordering::Acquire) == groups * partitions)

@@ -10,7 +10,9 @@ use bytes::Bytes;
 
 use super::{HEARTBEAT_INTERVAL_NS, Member, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS, Stage};
 use crate::bench::consumer::Consumer;
+use crate::bench::topics::Topics;
 use crate::client::groups::classic_assigned;
+use crate::client::offsets::TopicPartition;
 use crate::wire::consumer_protocol::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicPartitions};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::heartbeat::{self, HeartbeatRequest, HeartbeatResponse};
@@ -31,7 +33,7 @@ const LEAVE_MEMBERS_FROM: i16 = 3;
 
 impl Member {
     pub(super) fn ask_to_join(&mut self, now_ns: u64) -> Vec<Bytes> {
-        let protocol = JoinGroupRequestProtocol { name: ASSIGNOR, metadata: subscription(&self.settings.topic) };
+        let protocol = JoinGroupRequestProtocol { name: ASSIGNOR, metadata: subscription(&self.settings.topics) };
         let request = JoinGroupRequest {
             group_id: self.settings.group.clone(),
             session_timeout_ms: SESSION_TIMEOUT_MS,
@@ -59,10 +61,10 @@ impl Member {
         if reply.leader == self.id && !reply.skip_assignment {
             let mut members: Vec<Text> = reply.members.into_iter().map(|member| member.member_id).collect();
             members.sort_unstable();
-            let ranges = ranges(self.settings.starts.len(), members.len());
-            assignments = (members.into_iter().zip(ranges))
-                .map(|(member, range)| (member, assignment(&self.settings.topic, range)))
-                .collect();
+            let topics = &self.settings.topics;
+            let ranges = ranges(topics.partitions() as usize, members.len());
+            assignments =
+                (members.into_iter().zip(ranges)).map(|(member, range)| (member, assignment(topics, &range))).collect();
         }
         self.stage = Stage::Syncing(assignments);
     }
@@ -103,9 +105,9 @@ impl Member {
             self.failed = Some(format!("group {}: its assignment cannot be read", self.settings.group.as_str()));
             return;
         };
-        let topic = self.settings.topic.as_str();
-        let indexes = assigned.into_iter().filter(|place| place.topic == topic).map(|place| place.partition);
-        self.unplaced = indexes.filter(|index| self.settings.starts.get(*index as usize).is_some()).collect();
+        let topics = &self.settings.topics;
+        let index = |place: TopicPartition| topics.index(topics.number(&place.topic.into())?, place.partition);
+        self.unplaced = assigned.into_iter().filter_map(index).collect();
         self.stage = Stage::Inside;
         self.next_heartbeat_ns = now_ns + HEARTBEAT_INTERVAL_NS;
         self.plan_commit(now_ns);
@@ -128,7 +130,7 @@ impl Member {
             // No trouble, but how members learn of it.
             Some(ErrorCode::RebalanceInProgress) if self.stage == Stage::Inside => {
                 self.note_rebalance();
-                let all: BTreeSet<i32> = consumer.positions().map(|row| row.0).collect();
+                let all: BTreeSet<u32> = consumer.positions().map(|row| row.0).collect();
                 self.give_up(&all, consumer);
                 self.unplaced.clear();
                 self.stage = Stage::Outside;
@@ -164,12 +166,12 @@ fn ranges(partitions: usize, members: usize) -> Vec<Vec<i32>> {
 }
 
 /// What a member wants to read.
-fn subscription(topic: &Text) -> Bytes {
-    ConsumerProtocolSubscription { topics: vec![topic.clone()], ..Default::default() }.write(PROTOCOL_VERSION)
+fn subscription(topics: &Topics) -> Bytes {
+    ConsumerProtocolSubscription { topics: topics.names().to_vec(), ..Default::default() }.write(PROTOCOL_VERSION)
 }
 
-/// What a member is to read.
-pub(super) fn assignment(topic: &Text, partitions: Vec<i32>) -> Bytes {
-    let assigned = TopicPartitions { topic: topic.clone(), partitions };
-    ConsumerProtocolAssignment::write(vec![assigned], PROTOCOL_VERSION)
+/// What a member is to read: these partitions of each topic.
+pub(super) fn assignment(topics: &Topics, partitions: &[i32]) -> Bytes {
+    let assigned = |topic: &Text| TopicPartitions { topic: topic.clone(), partitions: partitions.to_vec() };
+    ConsumerProtocolAssignment::write(topics.names().iter().map(assigned).collect(), PROTOCOL_VERSION)
 }

@@ -14,6 +14,10 @@ use crate::bench::workload::GroupProtocol;
 use crate::wire::messages::consumer_group_heartbeat::{
     self, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicPartitions,
 };
+use crate::wire::text::Text;
+
+/// The one that balances the partitions of all topics together.
+const ASSIGNOR: Text = Text::from_static("uniform");
 
 /// Epochs that say what a heartbeat is for.
 const JOIN: i32 = 0;
@@ -36,12 +40,17 @@ impl Member {
         let mut request = self.consumer_request(if self.stage == Stage::Outside { JOIN } else { self.generation });
         if is_whole {
             request.rebalance_timeout_ms = REBALANCE_TIMEOUT_MS;
-            request.subscribed_topic_names = Some(vec![self.settings.topic.clone()]);
+            request.subscribed_topic_names = Some(self.settings.topics.names().to_vec());
+            // For one topic all assignors give the same shares.
+            request.server_assignor = (self.settings.topics.names().len() > 1).then_some(ASSIGNOR);
         }
         if is_whole || self.said.as_ref() != Some(&owned) {
-            let partitions: Vec<i32> = owned.iter().copied().collect();
-            let row = TopicPartitions { topic_id: self.topic_id, partitions };
-            request.topic_partitions = Some(if owned.is_empty() { Vec::new() } else { vec![row] });
+            let grouped = self.settings.topics.grouped(owned.iter().map(|index| (*index, ())));
+            let row = |(number, rows): (usize, Vec<(i32, ())>)| TopicPartitions {
+                topic_id: consumer.topics().id(number),
+                partitions: rows.into_iter().map(|(partition, ())| partition).collect(),
+            };
+            request.topic_partitions = Some(grouped.into_iter().map(row).collect());
         }
         self.said = Some(owned);
         let version = self.version(consumer_group_heartbeat::API);
@@ -84,11 +93,15 @@ impl Member {
             self.plan_commit(now_ns);
         }
         if let Some(assignment) = reply.assignment {
-            if let Some(topic) = assignment.topic_partitions.first() {
-                self.topic_id = topic.topic_id;
-            }
-            let indexes = assignment.topic_partitions.into_iter().flat_map(|topic| topic.partitions);
-            self.target = indexes.filter(|index| self.settings.starts.get(*index as usize).is_some()).collect();
+            let topics = consumer.topics();
+            let rows = assignment
+                .topic_partitions
+                .into_iter()
+                .filter_map(|topic| Some((topics.of_id(topic.topic_id)?, topic.partitions)));
+            let indexes = rows.flat_map(|(number, partitions)| {
+                partitions.into_iter().filter_map(move |partition| topics.all().index(number, partition))
+            });
+            self.target = indexes.collect();
         }
         self.reconcile(consumer);
     }
@@ -104,12 +117,12 @@ impl Member {
             return;
         }
         self.note_rebalance();
-        let surplus: BTreeSet<i32> = owned.difference(&self.target).copied().collect();
+        let surplus: BTreeSet<u32> = owned.difference(&self.target).copied().collect();
         self.give_up(&surplus, consumer);
         self.unplaced.extend(self.target.difference(&owned));
     }
 
-    fn owned(&self, consumer: &Consumer) -> BTreeSet<i32> {
+    fn owned(&self, consumer: &Consumer) -> BTreeSet<u32> {
         consumer.positions().map(|row| row.0).chain(self.unplaced.iter().copied()).collect()
     }
 

@@ -13,8 +13,9 @@ use crate::wire::messages::offset_commit::{
 };
 use crate::wire::messages::offset_fetch::{
     self, OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
-    OffsetFetchResponse,
+    OffsetFetchResponse, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
 };
+use crate::wire::text::Text;
 
 /// The first version of OffsetFetch with several groups.
 const GROUPS_FROM: i16 = 8;
@@ -28,22 +29,24 @@ impl Member {
         }
     }
 
-    pub(super) fn ask_commit(&mut self, rows: &[(i32, i64)], now_ns: u64) -> Vec<Bytes> {
-        let partitions = rows.iter().map(|&(partition_index, committed_offset)| OffsetCommitRequestPartition {
+    pub(super) fn ask_commit(&mut self, rows: &[(u32, i64)], now_ns: u64) -> Vec<Bytes> {
+        let topics = &self.settings.topics;
+        let partition = |(partition_index, committed_offset)| OffsetCommitRequestPartition {
             partition_index,
             committed_offset,
             ..Default::default()
-        });
-        let topic = OffsetCommitRequestTopic {
-            name: self.settings.topic.clone(),
-            partitions: partitions.collect(),
-            ..Default::default()
         };
+        let grouped = topics.grouped(rows.iter().copied()).into_iter();
+        let rows = grouped.map(|(number, rows)| OffsetCommitRequestTopic {
+            name: topics.names()[number].clone(),
+            partitions: rows.into_iter().map(partition).collect(),
+            ..Default::default()
+        });
         let request = OffsetCommitRequest {
             group_id: self.settings.group.clone(),
             generation_id_or_member_epoch: self.generation,
             member_id: self.id.clone(),
-            topics: vec![topic],
+            topics: rows.collect(),
             ..Default::default()
         };
         self.ask(offset_commit::API, self.version(offset_commit::API), &request, now_ns)
@@ -73,21 +76,27 @@ impl Member {
 
     pub(super) fn ask_committed(&mut self, now_ns: u64) -> Vec<Bytes> {
         let version = self.version(offset_fetch::API);
-        let (name, partition_indexes) = (self.settings.topic.clone(), self.unplaced.iter().copied().collect());
+        let topics = &self.settings.topics;
+        let grouped = topics.grouped(self.unplaced.iter().map(|index| (*index, ()))).into_iter();
+        let rows = grouped.map(|(number, rows)| {
+            let partition_indexes: Vec<i32> = rows.into_iter().map(|(partition, ())| partition).collect();
+            (topics.names()[number].clone(), partition_indexes)
+        });
         let group_id = self.settings.group.clone();
         let request = if version >= GROUPS_FROM {
             let is_classic = self.settings.protocol == GroupProtocol::Classic;
-            let topic = OffsetFetchRequestTopics { name, partition_indexes, ..Default::default() };
+            let topic =
+                |(name, partition_indexes)| OffsetFetchRequestTopics { name, partition_indexes, ..Default::default() };
             let group = OffsetFetchRequestGroup {
                 group_id,
                 member_id: (!is_classic).then(|| self.id.clone()),
                 member_epoch: if is_classic { -1 } else { self.generation },
-                topics: Some(vec![topic]),
+                topics: Some(rows.map(topic).collect()),
             };
             OffsetFetchRequest { groups: vec![group], ..Default::default() }
         } else {
-            let topic = OffsetFetchRequestTopic { name, partition_indexes };
-            OffsetFetchRequest { group_id, topics: Some(vec![topic]), ..Default::default() }
+            let topic = |(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes };
+            OffsetFetchRequest { group_id, topics: Some(rows.map(topic).collect()), ..Default::default() }
         };
         self.ask(offset_fetch::API, version, &request, now_ns)
     }
@@ -95,19 +104,28 @@ impl Member {
     /// Assigns what was waited for: from where the group has read to, or from where the run began.
     pub(super) fn on_committed(&mut self, reply: OffsetFetchResponse, consumer: &mut Consumer, now_ns: u64) {
         let code = reply.groups.first().map_or(reply.error_code, |group| group.error_code);
-        let old = reply.topics.iter().flat_map(|topic| &topic.partitions);
-        let new = reply.groups.iter().flat_map(|group| &group.topics).flat_map(|topic| &topic.partitions);
-        let rows: Vec<(i32, i64, i16)> = old
-            .map(|row| (row.partition_index, row.committed_offset, row.error_code))
-            .chain(new.map(|row| (row.partition_index, row.committed_offset, row.error_code)))
-            .collect();
+        let topics = &self.settings.topics;
+        let index = |name: &Text, partition: i32| topics.index(topics.number(name)?, partition);
+        let mut rows: Vec<(Option<u32>, i64, i16)> = Vec::new();
+        for topic in &reply.topics {
+            let row = |row: &OffsetFetchResponsePartition| {
+                (index(&topic.name, row.partition_index), row.committed_offset, row.error_code)
+            };
+            rows.extend(topic.partitions.iter().map(row));
+        }
+        for topic in reply.groups.iter().flat_map(|group| &group.topics) {
+            let row = |row: &OffsetFetchResponsePartitions| {
+                (index(&topic.name, row.partition_index), row.committed_offset, row.error_code)
+            };
+            rows.extend(topic.partitions.iter().map(row));
+        }
         let code = rows.iter().map(|row| row.2).chain([code]).find(|code| *code != 0);
         if let Some(code) = code {
             return self.on_refused(offset_fetch::API, code, consumer, now_ns);
         }
         let mut assigned = Vec::new();
         for (index, committed, _) in rows {
-            if self.unplaced.remove(&index) {
+            if let Some(index) = index.filter(|index| self.unplaced.remove(index)) {
                 let start = self.settings.starts[index as usize];
                 assigned.push((index, if committed >= 0 { committed } else { start }));
             }

@@ -1,6 +1,7 @@
 //! A member and what a coordinator says to it, as transcripts.
 
 use super::*;
+use crate::base::ids::TopicId;
 use crate::bench::consumer::{ConsumerSettings, StartAt};
 use crate::bench::payload::RunTag;
 use crate::client::groups::classic_assigned;
@@ -12,6 +13,7 @@ use crate::wire::messages::consumer_group_heartbeat::{
 use crate::wire::messages::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use crate::wire::messages::join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
 use crate::wire::messages::leave_group::{LeaveGroupRequest, LeaveGroupResponse};
+use crate::wire::messages::metadata::{MetadataResponse, MetadataResponseTopic};
 use crate::wire::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -33,7 +35,10 @@ enum Broker {
     Newest,
 }
 
-/// A member of a group whose topic has four partitions, which is to have two to four of them.
+/// The ids of topics `t` and `u`.
+const IDS: [TopicId; 2] = [TopicId([7; 16]), TopicId([8; 16])];
+
+/// A member of a group that reads four partitions, of which it is to have two to four.
 struct Talk {
     member: Member,
     consumer: Consumer,
@@ -44,11 +49,16 @@ struct Talk {
 }
 
 impl Talk {
+    /// They are partitions of one topic.
     fn new(protocol: GroupProtocol, broker: Broker, commit_interval_ns: u64) -> Talk {
+        Talk::of(Topics::new(["t"], 4), protocol, broker, commit_interval_ns)
+    }
+
+    fn of(topics: Topics, protocol: GroupProtocol, broker: Broker, commit_interval_ns: u64) -> Talk {
         let settings = MemberSettings {
             group: "g".into(),
             protocol,
-            topic: "t".into(),
+            topics: topics.clone(),
             starts: [START; 4].into(),
             commit_interval_ns,
             number: 0,
@@ -60,9 +70,16 @@ impl Talk {
         };
         let api_keys = CLASSIC_APIS.iter().chain(CONSUMER_APIS).map(row).collect();
         let consumer = ConsumerSettings::new(RunTag::new(1), StartAt::Latest);
+        let mut consumer = Consumer::new(consumer, &topics, &[]);
+        let named = topics.names().iter().zip(IDS).map(|(name, topic_id)| MetadataResponseTopic {
+            name: Some(name.clone()),
+            topic_id,
+            ..Default::default()
+        });
+        consumer.on_metadata(&MetadataResponse { topics: named.collect(), ..Default::default() }, 0);
         let mut talk = Talk {
             member: Member::new(Arc::new(settings), "me".into()),
-            consumer: Consumer::new(consumer, "t", &[]),
+            consumer,
             versions: ApiVersionsResponse { api_keys, ..Default::default() },
             now_ns: SECOND_NS,
             asked: (0, 0, 0),
@@ -110,7 +127,7 @@ impl Talk {
     }
 
     fn on_sync(&mut self, partitions: &[i32]) {
-        let assignment = classic::assignment(&"t".into(), partitions.to_vec());
+        let assignment = classic::assignment(&self.member.settings().topics, partitions);
         self.answer(&SyncGroupResponse { assignment, ..Default::default() });
     }
 
@@ -118,12 +135,15 @@ impl Talk {
         self.answer(&HeartbeatResponse { error_code: code.code(), ..Default::default() });
     }
 
-    /// A heartbeat of the consumer protocol. `None`: the assignment is as before.
+    /// A heartbeat of the consumer protocol, with partitions of the first topic. `None`: the assignment is as before.
     fn on_epoch(&mut self, member_epoch: i32, partitions: Option<&[i32]>) {
-        let assignment = partitions.map(|partitions| {
-            let topic_id = TopicId([7; 16]);
-            Assignment { topic_partitions: vec![TopicPartitions { topic_id, partitions: partitions.to_vec() }] }
-        });
+        self.on_epoch_of(member_epoch, partitions.map(|partitions| vec![(IDS[0], partitions)]));
+    }
+
+    fn on_epoch_of(&mut self, member_epoch: i32, rows: Option<Vec<(TopicId, &[i32])>>) {
+        let row =
+            |(topic_id, partitions): (TopicId, &[i32])| TopicPartitions { topic_id, partitions: partitions.to_vec() };
+        let assignment = rows.map(|rows| Assignment { topic_partitions: rows.into_iter().map(row).collect() });
         self.answer(&ConsumerGroupHeartbeatResponse {
             member_id: Some("me".into()),
             member_epoch,
@@ -143,25 +163,29 @@ impl Talk {
         self.answer(&OffsetCommitResponse { topics: vec![topic], ..Default::default() });
     }
 
-    /// Rows of both forms, of which a version has one.
+    /// Of the first topic.
     fn on_committed(&mut self, rows: &[(i32, i64)]) {
-        let old = rows.iter().map(|&(partition_index, committed_offset)| OffsetFetchResponsePartition {
-            partition_index,
-            committed_offset,
-            ..Default::default()
-        });
-        let new = rows.iter().map(|&(partition_index, committed_offset)| OffsetFetchResponsePartitions {
-            partition_index,
-            committed_offset,
-            ..Default::default()
-        });
-        let topic = OffsetFetchResponseTopic { name: "t".into(), partitions: old.collect() };
-        let topics = OffsetFetchResponseTopics { name: "t".into(), partitions: new.collect(), ..Default::default() };
-        let group = OffsetFetchResponseGroup { group_id: "g".into(), topics: vec![topics], ..Default::default() };
-        self.answer(&OffsetFetchResponse { topics: vec![topic], groups: vec![group], ..Default::default() });
+        self.on_committed_of(&[("t", rows)]);
     }
 
-    fn reads(&self, expect: &[(i32, i64)]) {
+    /// Rows of both forms, of which a version has one.
+    fn on_committed_of(&mut self, topics: &[(&str, &[(i32, i64)])]) {
+        let mut reply = OffsetFetchResponse::default();
+        let mut group = OffsetFetchResponseGroup { group_id: "g".into(), ..Default::default() };
+        for (name, rows) in topics {
+            let (old, new) = committed_rows(rows);
+            reply.topics.push(OffsetFetchResponseTopic { name: (*name).into(), partitions: old });
+            group.topics.push(OffsetFetchResponseTopics {
+                name: (*name).into(),
+                partitions: new,
+                ..Default::default()
+            });
+        }
+        reply.groups.push(group);
+        self.answer(&reply);
+    }
+
+    fn reads(&self, expect: &[(u32, i64)]) {
         assert_eq!(self.consumer.positions().collect::<Vec<_>>(), expect);
     }
 
@@ -201,8 +225,27 @@ impl Talk {
     }
 }
 
-fn list(indexes: impl IntoIterator<Item = i32>) -> String {
-    indexes.into_iter().map(|index| format!(" {index}")).collect()
+fn committed_rows(rows: &[(i32, i64)]) -> (Vec<OffsetFetchResponsePartition>, Vec<OffsetFetchResponsePartitions>) {
+    let old = rows.iter().map(|&(partition_index, committed_offset)| OffsetFetchResponsePartition {
+        partition_index,
+        committed_offset,
+        ..Default::default()
+    });
+    let new = rows.iter().map(|&(partition_index, committed_offset)| OffsetFetchResponsePartitions {
+        partition_index,
+        committed_offset,
+        ..Default::default()
+    });
+    (old.collect(), new.collect())
+}
+
+/// Partitions of the first topic by their numbers alone, of the other with its name.
+fn list<'a>(topics: impl IntoIterator<Item = (&'a str, Vec<i32>)>) -> String {
+    let topic = |(name, partitions): (&str, Vec<i32>)| {
+        let name = if name == "t" { String::new() } else { format!("{name}-") };
+        partitions.into_iter().map(|partition| format!(" {name}{partition}")).collect::<String>()
+    };
+    topics.into_iter().map(topic).collect()
 }
 
 /// A request in a line.
@@ -217,7 +260,8 @@ fn told(api_key: i16, version: i16, reader: &mut Reader) -> String {
             let request: SyncGroupRequest = decode_body(reader, version).expect("a request");
             let rows = request.assignments.into_iter().map(|row| {
                 let assigned = classic_assigned(&row.assignment).expect("its form");
-                format!(" {} has{}", row.member_id, list(assigned.into_iter().map(|place| place.partition)))
+                let places = assigned.iter().map(|place| (place.topic.as_str(), vec![place.partition]));
+                format!(" {} has{}", row.member_id, list(places))
             });
             format!("sync {}:{}", request.generation_id, rows.collect::<Vec<_>>().join(","))
         }
@@ -232,25 +276,31 @@ fn told(api_key: i16, version: i16, reader: &mut Reader) -> String {
         }
         CONSUMER_HEARTBEAT => {
             let request: ConsumerGroupHeartbeatRequest = decode_body(reader, version).expect("a request");
-            let topics = request.subscribed_topic_names.map(|topics| format!(", to read {}", topics[0]));
-            let owned = request.topic_partitions.map(|rows| match rows.first() {
-                None => ", has nothing".to_owned(),
-                Some(row) => format!(", has{}", list(row.partitions.iter().copied())),
+            let names = |names: Vec<Text>| names.iter().map(|name| format!(" {name}")).collect::<String>();
+            let topics = request.subscribed_topic_names.map(|topics| format!(", to read{}", names(topics)));
+            let name = |id: TopicId| if id == IDS[0] { "t" } else { "u" };
+            let owned = request.topic_partitions.map(|rows| match rows.is_empty() {
+                true => ", has nothing".to_owned(),
+                false => format!(", has{}", list(rows.into_iter().map(|row| (name(row.topic_id), row.partitions)))),
             });
             let (id, epoch) = (request.member_id, request.member_epoch);
             format!("heartbeat of {id}, epoch {epoch}{}{}", topics.unwrap_or_default(), owned.unwrap_or_default())
         }
         COMMIT => {
             let request: OffsetCommitRequest = decode_body(reader, version).expect("a request");
-            let rows = request.topics[0].partitions.iter();
-            let rows: String = rows.map(|row| format!(" {}@{}", row.partition_index, row.committed_offset)).collect();
+            let rows = request.topics.iter().flat_map(|topic| {
+                let row = |index: i32, offset: i64| format!("{}@{offset}", list([(topic.name.as_str(), vec![index])]));
+                topic.partitions.iter().map(move |place| row(place.partition_index, place.committed_offset))
+            });
+            let rows: String = rows.collect();
             format!("commit at {}:{rows}", request.generation_id_or_member_epoch)
         }
         _ => {
             let request: OffsetFetchRequest = decode_body(reader, version).expect("a request");
-            let old = request.topics.into_iter().flatten().flat_map(|topic| topic.partition_indexes);
-            let new = request.groups.into_iter().flat_map(|group| group.topics.into_iter().flatten());
-            let new = new.flat_map(|topic| topic.partition_indexes);
+            let old =
+                request.topics.iter().flatten().map(|topic| (topic.name.as_str(), topic.partition_indexes.clone()));
+            let new = request.groups.iter().flat_map(|group| group.topics.iter().flatten());
+            let new = new.map(|topic| (topic.name.as_str(), topic.partition_indexes.clone()));
             format!("committed of{}", list(old.chain(new)))
         }
     }
@@ -361,6 +411,41 @@ fn a_consumer_member_gives_up_what_another_one_is_to_have() {
         talk.on_epoch(-1, None);
         assert!(talk.member.has_left());
     }
+}
+
+#[test]
+fn a_group_reads_several_topics() {
+    let topics = || Topics::new(["t", "u"], 2);
+    for broker in [Broker::Oldest, Broker::Newest] {
+        // Of each topic the members have as much.
+        let mut talk = Talk::of(topics(), GroupProtocol::Classic, broker, 10 * SECOND_NS);
+        talk.expect("join as ``");
+        talk.on_join(1, &["m1", "m2"]);
+        talk.expect("sync 1: m1 has 0 u-0, m2 has 1 u-1");
+        talk.on_sync(&[1]);
+        talk.expect("committed of 1 u-1");
+        talk.on_committed_of(&[("t", &[(1, -1)]), ("u", &[(1, 120)])]);
+        talk.reads(&[(2, START), (3, 120)]);
+        talk.member.leave(&talk.consumer);
+        talk.expect("commit at 1: 1@100 u-1@120");
+
+        let mut talk = Talk::of(topics(), GroupProtocol::Consumer, broker, 10 * SECOND_NS);
+        talk.expect("heartbeat of me, epoch 0, to read t u, has nothing");
+        talk.on_epoch_of(3, Some(vec![(IDS[1], &[0, 1]), (IDS[0], &[1])]));
+        talk.expect("heartbeat of me, epoch 3, has u-0 u-1 1");
+        talk.on_epoch(3, None);
+        talk.expect("committed of u-0 u-1 1");
+        talk.on_committed_of(&[("u", &[(0, 110), (1, -1)]), ("t", &[(1, 107)])]);
+        talk.reads(&[(1, 110), (3, START), (2, 107)]);
+    }
+    let check = |protocol, topics, partitions, members, expect| {
+        let names = (0..topics).map(|number: u32| format!("t{number}"));
+        assert_eq!(share(protocol, &Topics::new(names, partitions), members), expect);
+    };
+    check(GroupProtocol::Classic, 1, 4, 3, (1, 2));
+    check(GroupProtocol::Classic, 10, 1, 5, (0, 10));
+    check(GroupProtocol::Consumer, 10, 1, 5, (2, 2));
+    check(GroupProtocol::Consumer, 3, 3, 2, (4, 5));
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::wire::reader::Reader;
 const MS: u64 = 1_000_000;
 const REST: u64 = RETRY_BACKOFF_NS;
 
-/// A request as a broker sees it: correlation id, and partition, records, base sequence of each batch.
-type Seen = (i32, Vec<(i32, i32, i32)>);
+/// A request as a broker sees it: correlation id, and index over all topics, records, base sequence of each batch.
+type Seen = (i32, Vec<(u32, i32, i32)>);
 
 fn producer(keys: &[(&str, &str)]) -> Producer {
     let mut workload = Workload::default();
@@ -19,8 +19,11 @@ fn producer(keys: &[(&str, &str)]) -> Producer {
     let pool = FillerPool::new(1.0, 100, 1).expect("a ratio");
     let payload = Payload::new(RunTag::new(1), workload.sizes.clone(), pool, 1).expect("sizes");
     let identity = Identity { index: 0, client_id: "me".into(), produce_version: 9 };
-    let mut producer = Producer::new(&workload, identity, payload, Keys::new(workload.keys, 1).expect("keys"));
-    producer.on_leaders(&vec![Some(1); workload.partitions as usize]);
+    let keys = Keys::new(workload.keys, 1).expect("keys");
+    let topics = workload.topics();
+    let leaders = vec![Some(1); topics.count() as usize];
+    let mut producer = Producer::new(&workload, topics, identity, payload, keys);
+    producer.on_leaders(&leaders);
     producer
 }
 
@@ -29,22 +32,27 @@ fn poll(producer: &mut Producer, now_ns: u64) -> Option<Seen> {
     let mut reader = Reader::new(frame.slice(4..));
     let header = decode_header(&mut reader).expect("a header");
     let request: ProduceRequest = decode_body(&mut reader, 9).expect("a body");
-    let row = |part: &PartitionProduceData| {
-        let header = BatchHeader::read(part.records.as_ref()?)?;
-        Some((part.index, header.records_count, header.base_sequence))
-    };
-    let parts = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
-    Some((header.correlation_id, parts.map(|part| row(part).expect("a batch")).collect()))
+    let mut rows = Vec::new();
+    for topic in &request.topic_data {
+        let number = producer.topics.number(&topic.name).expect("a topic of ours");
+        for part in &topic.partition_data {
+            let header = part.records.as_ref().and_then(|records| BatchHeader::read(records)).expect("a batch");
+            let index = producer.topics.index(number, part.index).expect("a partition of ours");
+            rows.push((index, header.records_count, header.base_sequence));
+        }
+    }
+    Some((header.correlation_id, rows))
 }
 
-fn reply(producer: &mut Producer, correlation_id: i32, rows: &[(i32, i16)], now_ns: u64) -> Result<(), String> {
-    let row = |&(index, error_code): &(i32, i16)| PartitionProduceResponse { index, error_code, ..Default::default() };
-    let topic = TopicProduceResponse {
-        name: "corelog-bench".into(),
-        partition_responses: rows.iter().map(row).collect(),
+fn reply(producer: &mut Producer, correlation_id: i32, rows: &[(u32, i16)], now_ns: u64) -> Result<(), String> {
+    let row = |(index, error_code): (i32, i16)| PartitionProduceResponse { index, error_code, ..Default::default() };
+    let topic = |(number, rows): (usize, Vec<(i32, i16)>)| TopicProduceResponse {
+        name: producer.topics.names()[number].clone(),
+        partition_responses: rows.into_iter().map(row).collect(),
         ..Default::default()
     };
-    let reply = ProduceResponse { responses: vec![topic], ..Default::default() };
+    let responses = producer.topics.grouped(rows.iter().copied()).into_iter().map(topic).collect();
+    let reply = ProduceResponse { responses, ..Default::default() };
     let frame = Bytes::from(encode_reply(API.key, 9, correlation_id, &reply).concat());
     producer.on_reply(1, frame.slice(4..), now_ns)
 }
@@ -141,8 +149,9 @@ fn what_cannot_succeed_fails_and_says_why() {
     assert!(matches!(&finished(&mut producer)[..], [(1, Outcome::Failed(why))] if why.contains("--delivery-timeout")));
     push(&mut producer, 1, 3_000 * MS);
     poll(&mut producer, 3_000 * MS).expect("ready");
-    reply(&mut producer, 3, &[(5, 0)], 3_000 * MS).expect("a reply");
-    assert!(matches!(&finished(&mut producer)[..], [(2, Outcome::Failed(why))] if why.contains("partition 0")));
+    reply(&mut producer, 3, &[], 3_000 * MS).expect("a reply");
+    let expect = "does not name corelog-bench-0";
+    assert!(matches!(&finished(&mut producer)[..], [(2, Outcome::Failed(why))] if why.contains(expect)));
     push(&mut producer, 2, 3_000 * MS);
     producer.give_up(3_001 * MS, "over");
     assert_eq!(finished(&mut producer), [(3, Outcome::Failed("over".into()))]);
@@ -201,4 +210,28 @@ fn without_acks_a_batch_is_done_when_it_is_sent() {
     poll(&mut producer, 3).expect("ready");
     assert_eq!(finished(&mut producer), [(0, Outcome::Acked)]);
     assert!(producer.is_idle());
+}
+
+#[test]
+fn records_go_to_all_topics_and_each_keeps_its_count() {
+    let topics = [("topic", "t"), ("topics", "3"), ("partitions", "2"), ("in-flight", "1"), ("linger-ms", "1")];
+    // Without keys they go round the partitions of all topics.
+    let mut sender = producer(&[&topics[..], &[("partitioner", "round-robin")]].concat());
+    (0..12).for_each(|_| sender.push(0, 0, 0));
+    sender.on_time(MS);
+    let (id, rows) = poll(&mut sender, MS).expect("they have lingered");
+    // By topic: each has its partitions together.
+    assert_eq!(rows, [(0, 2, -1), (3, 2, -1), (1, 2, -1), (4, 2, -1), (2, 2, -1), (5, 2, -1)]);
+    // One of them is to be tried again, and no other.
+    let not_leader = ErrorCode::NotLeaderOrFollower.code();
+    reply(&mut sender, id, &[(5, 0), (4, not_leader), (3, 0), (2, 0), (1, 0), (0, 0)], 2 * MS).expect("good");
+    assert_eq!(finished(&mut sender).len(), 5);
+    sender.on_leaders(&[Some(1); 6]);
+    sender.on_time(2 * MS + REST);
+    assert_eq!(poll(&mut sender, 2 * MS + REST).expect("it has rested").1, [(4, 2, -1)]);
+    // A key decides the partition, and the topics take turns.
+    let mut keyed = producer(&[&topics[..], &[("keys", "uniform:1")]].concat());
+    (0..12).for_each(|_| keyed.push(0, 0, 0));
+    let sequences: Vec<u64> = keyed.sequences().map(|(_, next)| next).collect();
+    assert_eq!(sequences, [4, 4, 4], "of the one partition of each topic");
 }

@@ -643,6 +643,23 @@ function countTable() {
   return table('Counts, with warm-up and drain; rates of the valid intervals', ['', ...runs.map((run) => run.name)], rows, { 'data-table': 'counts' });
 }
 
+const TOPICS_SHOWN = 20;
+function topicTables() {
+  const columns = [['sent', 'sent'], ['received', 'received'], ['lost', 'lost'], ['errors', 'errors'],
+    ['duplicates', 'duplicates'], ['out of order', 'reordered']];
+  const trouble = (topic) => topic.lost * 1e6 + topic.errors + topic.duplicates + topic.reordered;
+  const tables = runs.filter((run) => run.summary.topics.length > 1).map((run) => {
+    const { topics } = run.summary;
+    const shown = [...topics].sort((a, b) => trouble(b) - trouble(a)).slice(0, TOPICS_SHOWN);
+    const partitions = `of ${count(topics[0].partitions)} ${topics[0].partitions === 1 ? 'partition' : 'partitions'}`;
+    const title = `${runs.length > 1 ? `${run.name}: ` : ''}${count(topics.length)} topics ${partitions}${shown.length < topics.length ? `, ${TOPICS_SHOWN} of them` : ''}`;
+    const rows = shown.map((topic) => [topic.name, ...columns.map(([, field]) =>
+      el('td', { class: ['lost', 'errors'].includes(field) && topic[field] ? 'lost' : null }, count(topic[field])))]);
+    return table(title, ['', ...columns.map(([name]) => name)], rows, { 'data-table': 'topics' });
+  });
+  return tables.length ? folded('Topic by topic', el('div', { class: 'tables' }, tables)) : null;
+}
+
 // What `compare` makes of the runs.
 
 const VERDICTS = { faster: 'faster', slower: 'slower', not_told_apart: 'not told apart', none: 'no verdict' };
@@ -759,6 +776,8 @@ function build() {
     overTime('Acknowledged records a second', null, (run) => run.columns.acked, rate, short, false, (run, at) => [['sent', rate(run.columns.sent[at])], ['bytes', bytes(run.columns.acked_bytes[at])]]),
     overTime('Received records a second', null, (run) => run.columns.received, rate, short, false, (run, at) => [['bytes', bytes(run.columns.received_bytes[at])]])));
   overview.append(countTable());
+  const topics = topicTables();
+  if (topics) overview.append(topics);
   for (const run of runs.filter((each) => each.summary.complaints.length)) {
     overview.append(table(several ? `What went wrong: ${run.name}` : 'What went wrong', ['message', 'times'], run.summary.complaints.map(([message, n]) => [message, count(n)]), { 'data-table': 'complaints' }));
   }
