@@ -3,9 +3,10 @@
 //! Frames are cut, CRC-32C is checked, records are copied once into a direct write (one in flight per partition; what
 //! arrives meanwhile is the next), and replies go out in request order after the write. There is no log, no index, no
 //! decision; offsets only count requests. What Corelog does for the same load is measured as a ratio to this.
+//! Heartbeats are answered at once: what a request costs that is nothing but read and answered.
 //!
 //! *Owns*: nothing that lasts: files are preallocated rings that are written over. *Never*: answers anything but
-//! Produce v9–13 with one topic. *Runs on*: one core.
+//! Produce v9–13 with one topic, and Heartbeat v1-3. *Runs on*: one core.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use corelog::shell::executor::{self, Signal};
 use corelog::shell::frames::{FrameReader, Next, SCRATCH_BYTES, Verdict};
 use corelog::shell::output::Output;
 use corelog::shell::socket;
+use corelog::wire::messages::heartbeat;
 use glommio::net::TcpStream;
 
 #[derive(Parser, Clone)]
@@ -186,6 +188,12 @@ async fn send_blocked(connection: Rc<Connection>) {
 
 impl Floor {
     fn take(self: &Rc<Floor>, connection: &Rc<Connection>, frame: Bytes) {
+        let number = connection.first_reply.get() + connection.replies.borrow().len() as u64;
+        if frame.starts_with(&heartbeat::API.key.to_be_bytes()) {
+            connection.replies.borrow_mut().push_back((heartbeat_reply(&frame), false));
+            self.reply(connection, number);
+            return;
+        }
         let mut request = Request::read(frame);
         let records = request.records.split_off(0);
         let crc = u32::from_be_bytes(records[17..21].try_into().expect("4 bytes"));
@@ -193,7 +201,6 @@ impl Floor {
         let partition = &self.partitions[request.partition as usize];
         let offset = partition.next_offset.get();
         partition.next_offset.set(offset + 1);
-        let number = connection.first_reply.get() + connection.replies.borrow().len() as u64;
         connection.replies.borrow_mut().push_back((request.reply(offset), false));
         let mut pending = partition.pending.borrow_mut();
         pending.records.push_back(records);
@@ -316,6 +323,16 @@ impl Request {
         debug_assert!(self.version >= 9);
         Bytes::from(reply)
     }
+}
+
+/// No time to wait, no error.
+fn heartbeat_reply(frame: &[u8]) -> Bytes {
+    let mut reply = Vec::with_capacity(14);
+    reply.put_u32(10);
+    reply.put_slice(&frame[4..8]);
+    reply.put_i32(0);
+    reply.put_i16(0);
+    Bytes::from(reply)
 }
 
 fn skip_tags(frame: &mut Bytes) {

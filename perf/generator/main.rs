@@ -16,6 +16,7 @@ mod load;
 mod meter;
 mod produce;
 mod sink;
+mod usage;
 
 use std::process::ExitCode;
 use std::time::Duration;

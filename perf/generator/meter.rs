@@ -8,13 +8,11 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::usage::Cpu;
 use crate::{Arguments, Mode, control};
 
 /// The longest latency told apart, in ns.
 const LATENCY_MAX_NS: u64 = 120_000_000_000;
-
-/// Processor time in /proc is counted in ticks of a hundredth of a second, whatever the kernel's own tick is.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// One reply, as the load has read it.
 #[derive(Clone, Copy, Default, Debug)]
@@ -88,8 +86,8 @@ impl Meter {
 
     pub fn report(self, arguments: &Arguments, now: Instant) -> Report {
         let (end, start) = (self.usage(), self.start);
-        let (cpu, disk) = (end.cpu, end.disk);
         let Usage { cpu: cpu_start, disk: disk_start } = start.unwrap_or(end);
+        let (cpu, disk) = (end.cpu.since(cpu_start), end.disk);
         let at = |quantile| Duration::from_nanos(self.latencies.value_at_quantile(quantile)).as_secs_f64() * 1e6;
         let seconds = now.min(self.until).saturating_duration_since(self.from).as_secs_f64();
         let per_second = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
@@ -105,13 +103,11 @@ impl Meter {
             ("p99_us", at(0.99)),
             ("p999_us", at(0.999)),
             ("max_us", at(1.0)),
-            ("generator_cpu_s", cpu.generator - cpu_start.generator),
+            ("generator_cpu_s", cpu.generator),
         ];
         if self.server.is_some() {
-            let [server, all] = [cpu.server - cpu_start.server, cpu.all - cpu_start.all];
-            numbers.push(("server_cpu_s", server));
-            // What the kernel does for both in threads of its own, and whatever else the machine is busy with.
-            numbers.push(("other_cpu_s", (all - server - (cpu.generator - cpu_start.generator)).max(0.0)));
+            numbers.push(("server_cpu_s", cpu.server));
+            numbers.push(("other_cpu_s", cpu.other()));
         }
         if self.disk.is_some() {
             numbers.push(("disk_bytes", (disk.bytes - disk_start.bytes) as f64));
@@ -128,9 +124,7 @@ impl Meter {
     }
 
     fn usage(&self) -> Usage {
-        let server = self.server.map_or(0.0, |pid| process_seconds(&pid.to_string()));
-        let cpu = Cpu { generator: process_seconds("self"), server, all: machine_seconds() };
-        Usage { cpu, disk: self.disk.as_deref().map_or_else(Disk::default, Disk::read) }
+        Usage { cpu: Cpu::now(self.server), disk: self.disk.as_deref().map_or_else(Disk::default, Disk::read) }
     }
 }
 
@@ -158,33 +152,6 @@ impl Disk {
         // In sectors of 512 bytes, whatever the device's own are: Documentation/block/stat.rst.
         Disk { bytes: at(6) * 512, writes: at(4), flushes: at(15) }
     }
-}
-
-/// Seconds of processor time so far.
-#[derive(Clone, Copy)]
-struct Cpu {
-    generator: f64,
-    server: f64,
-    all: f64,
-}
-
-/// What all processors were busy for, with processes and interrupts.
-fn machine_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
-    // User, nice, system, idle, waiting, interrupts, soft interrupts: proc(5).
-    let busy = fields.take(7).enumerate().filter(|(place, _)| !matches!(place, 3 | 4));
-    let ticks: f64 = busy.filter_map(|(_, field)| field.parse::<f64>().ok()).sum();
-    ticks / TICKS_PER_SECOND
-}
-
-/// User and system time of all threads; 0 if the process is gone.
-fn process_seconds(pid: &str) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name before may hold spaces, but not after its last bracket. Fields 14 and 15 of proc(5).
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    ticks / TICKS_PER_SECOND
 }
 
 pub struct Report {
