@@ -6,7 +6,7 @@
 //!
 //! | floor | room | what is decided there |
 //! |---|---|---|
-//! | F0 | `base` | ids, time as a value, limits, deadlines, checksums, histograms, stages, the words for disk work |
+//! | F0 | `base` | ids, time as a value, limits, deadlines, checksums, histograms, patterns, stages, the words for disk work |
 //! | F1 | `wire` | frames, the message tables and their codec, record batches, compression, error codes |
 //! | F1 | `config` | the settings table and where a value comes from |
 //! | F2 | `log` | one partition's log: layout on disk, append, read, recovery, producer state, tail cache, retention, compaction |

@@ -279,11 +279,42 @@ fn a_per_core_listener_names_the_broker_by_its_cores() {
 }
 
 #[test]
+fn a_subscription_to_metrics_is_there_until_it_has_no_setting() {
+    let mut world = world(2);
+    let client = world.connect(1, Shared);
+    let ops: &[_] = &[(APPEND, "metrics", Some("a.,b.")), (SET, "interval.ms", Some("100"))];
+    alter(&mut world, client, (CLIENT_METRICS, "m", ops));
+    let describe = |world: &mut World, client: Client| {
+        ["metrics", "interval.ms", "match"].map(|name| described(world, client, CLIENT_METRICS, "m", name))
+    };
+    let kept = [("a.,b.".into(), 7), ("100".into(), 7), (String::new(), 5)];
+    assert_eq!(describe(&mut world, client), kept);
+    let mut world = world.restart(1, Settings { node_id: 7, ..Settings::default() });
+    let client = world.connect(0, Shared);
+    assert_eq!(describe(&mut world, client), kept);
+    for (setting, value, code) in [
+        ("match", "client_id=(", ErrorCode::InvalidConfig),
+        ("interval.ms", "99", ErrorCode::InvalidConfig),
+        ("name", "x", ErrorCode::InvalidConfig),
+    ] {
+        let answers = alter_all(&mut world, client, &[(CLIENT_METRICS, "m", &[(SET, setting, Some(value))])], false);
+        assert_eq!(answers[0].0, code.code(), "{answers:?}");
+    }
+    assert_eq!(describe(&mut world, client), kept);
+    let gone: &[_] = &[(DELETE, "metrics", None), (DELETE, "interval.ms", None)];
+    alter(&mut world, client, (CLIENT_METRICS, "m", gone));
+    let request = ListConfigResourcesRequest { resource_types: vec![CLIENT_METRICS] };
+    let reply: ListConfigResourcesResponse = world.call(client, key::LIST_CONFIG_RESOURCES, 1, &request);
+    assert_eq!(reply.config_resources, []);
+}
+
+#[test]
 fn what_has_settings_is_listed() {
     let mut world = world(1);
     let client = world.connect(0, Shared);
     world.create(client, "t", 1);
     alter(&mut world, client, (GROUP, "g", &[(SET, "consumer.session.timeout.ms", Some("50000"))]));
+    alter(&mut world, client, (CLIENT_METRICS, "m", &[(SET, "metrics", Some("*"))]));
     let mut list = |version: i16, resource_types: &[i8]| {
         let request = ListConfigResourcesRequest { resource_types: resource_types.to_vec() };
         let reply: ListConfigResourcesResponse = world.call(client, key::LIST_CONFIG_RESOURCES, version, &request);
@@ -292,10 +323,10 @@ fn what_has_settings_is_listed() {
         (reply.error_code, rows)
     };
     let rows = |rows: &[(i8, &str)]| -> Vec<(i8, String)> { rows.iter().map(|row| (row.0, row.1.into())).collect() };
-    let all = rows(&[(TOPIC, "t"), (BROKER, "7"), (LOGGER, "7"), (GROUP, "g")]);
+    let all = rows(&[(TOPIC, "t"), (BROKER, "7"), (LOGGER, "7"), (CLIENT_METRICS, "m"), (GROUP, "g")]);
     assert_eq!(list(1, &[]), (0, all));
     assert_eq!(list(1, &[GROUP, TOPIC, GROUP]), (0, rows(&[(TOPIC, "t"), (GROUP, "g")])));
-    assert_eq!(list(1, &[CLIENT_METRICS]), (0, Vec::new()));
-    assert_eq!(list(0, &[]), (0, Vec::new()));
+    assert_eq!(list(1, &[CLIENT_METRICS]), (0, rows(&[(CLIENT_METRICS, "m")])));
+    assert_eq!(list(0, &[]), (0, rows(&[(CLIENT_METRICS, "m")])));
     assert_eq!(list(1, &[TOPIC, 3]), (ErrorCode::UnsupportedVersion.code(), Vec::new()));
 }

@@ -74,6 +74,9 @@ pub const META_TOPICS_BYTES_MAX: usize = 48 << 20;
 /// What was set of brokers and groups, as a metadata snapshot holds it.
 pub const META_CONFIGS_BYTES_MAX: usize = 2 << 20;
 
+/// Subscriptions to the metrics of clients: each has up to six patterns on every core.
+pub const METRICS_SUBSCRIPTIONS_MAX: usize = 64;
+
 /// Longest value of one setting.
 pub const SETTING_BYTES_MAX: usize = 1024;
 
@@ -163,11 +166,11 @@ pub const JOURNAL_BYTES_MAX: u64 = 16 << 30;
 /// How often the uniform assignor goes through the topics of one group. What it has then is valid, if not balanced.
 pub const ASSIGNOR_PASSES_MAX: usize = 100;
 
-/// A regular expression that a consumer subscribes with, and the tables made of it. They bound what it costs: some tens
-/// of milliseconds once, and one step for each byte of a topic's name.
-pub const TOPIC_PATTERN_BYTES_MAX: usize = 4096;
-pub const TOPIC_PATTERN_TABLE_BYTES_MAX: usize = 1 << 20;
-pub const TOPIC_PATTERN_STEPS_BYTES_MAX: usize = 256 << 10;
+/// A regular expression of a client, and the tables made of it. They bound what it costs: some tens of milliseconds
+/// once, and one step for each byte of a name.
+pub const PATTERN_BYTES_MAX: usize = 4096;
+pub const PATTERN_TABLE_BYTES_MAX: usize = 1 << 20;
+pub const PATTERN_STEPS_BYTES_MAX: usize = 256 << 10;
 
 /// Least time between two looks at which topics match the patterns of a group (Kafka:
 /// `GroupMetadataManager.REGEX_BATCH_REFRESH_MIN_INTERVAL_MS`).

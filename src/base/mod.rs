@@ -1,7 +1,7 @@
 //! The ground floor: words and small machines that every other floor uses.
 //!
-//! *Owns*: ids, time as a value, the seeded generator, limits, deadlines, checksums, histograms, the words for disk
-//! work and names of files, the stages of a request. *Never*: imports another floor, reads a clock, asks the operating
+//! *Owns*: ids, time as a value, the seeded generator, limits, deadlines, checksums, histograms, patterns, the words
+//! for disk work and names of files, the stages of a request. *Never*: imports another floor, reads a clock, asks the operating
 //! system for anything. *Runs on*: every core.
 
 pub mod bounds;
@@ -15,6 +15,7 @@ pub mod layout;
 pub mod limits;
 pub mod metric;
 pub mod names;
+pub mod pattern;
 pub mod rng;
 pub mod siphash;
 pub mod slab;

@@ -17,6 +17,7 @@ pub enum ConfigSource {
     StaticBrokerConfig = 4,
     DefaultConfig = 5,
     DynamicBrokerLoggerConfig = 6,
+    ClientMetricsConfig = 7,
     GroupConfig = 8,
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::client_metrics;
 use super::row::{Notation, Origin, Row, SettingError, unknown};
 use super::table::{Settings, TABLE, row};
 use super::values::Kind;
@@ -24,6 +25,8 @@ pub enum ConfigResource {
     /// By node id.
     Broker(i32),
     Group(String),
+    /// A subscription to what clients measure (KIP-714).
+    ClientMetrics(String),
 }
 
 /// A kind of things that have the same settings.
@@ -67,6 +70,7 @@ impl ConfigResource {
     pub const TOPIC: i8 = 2;
     pub const BROKER: i8 = 4;
     pub const BROKER_LOGGER: i8 = 8;
+    pub const CLIENT_METRICS: i8 = 16;
     pub const GROUP: i8 = 32;
 
     /// The type's number on the wire.
@@ -75,13 +79,16 @@ impl ConfigResource {
             ConfigResource::Topic(_) => Self::TOPIC,
             ConfigResource::ClusterDefault | ConfigResource::Broker(_) => Self::BROKER,
             ConfigResource::Group(_) => Self::GROUP,
+            ConfigResource::ClientMetrics(_) => Self::CLIENT_METRICS,
         }
     }
 
     /// The name beside [`ConfigResource::code`].
     pub fn name(&self) -> String {
         match self {
-            ConfigResource::Topic(name) | ConfigResource::Group(name) => name.clone(),
+            ConfigResource::Topic(name) | ConfigResource::Group(name) | ConfigResource::ClientMetrics(name) => {
+                name.clone()
+            }
             ConfigResource::ClusterDefault => String::new(),
             ConfigResource::Broker(id) => id.to_string(),
         }
@@ -94,16 +101,24 @@ impl ConfigResource {
             Self::BROKER if name.is_empty() => Some(ConfigResource::ClusterDefault),
             Self::BROKER => name.parse().ok().map(ConfigResource::Broker),
             Self::GROUP => Some(ConfigResource::Group(name.to_owned())),
+            Self::CLIENT_METRICS => Some(ConfigResource::ClientMetrics(name.to_owned())),
             _ => None,
         }
     }
 
-    pub fn level(&self) -> Level {
-        match self {
+    /// What `overrides` of this are after these changes, values not checked yet. What is appended to or subtracted
+    /// from where nothing was set is the value of `below`, the settings without the overrides.
+    ///
+    /// Errors: no such setting, or a list's operation on what is none.
+    pub fn alter(&self, overrides: &Overrides, ops: &[ConfigOp], below: &Settings) -> Result<Overrides, SettingError> {
+        let level = match self {
             ConfigResource::Topic(_) => Level::Topic,
             ConfigResource::ClusterDefault | ConfigResource::Broker(_) => Level::Broker,
             ConfigResource::Group(_) => Level::Group,
-        }
+            ConfigResource::ClientMetrics(_) => return altered(overrides, ops, client_metrics::find),
+        };
+        let find = |name: &str| level.find(name).map(|row| (row.kind, row.show(below)));
+        altered(overrides, ops, find)
     }
 }
 
@@ -153,32 +168,33 @@ impl Level {
         }
         with
     }
+}
 
-    /// What `overrides` are after these changes, values not checked yet. What is appended to or subtracted from where
-    /// nothing was set is the value of `below`, the settings without the overrides.
-    ///
-    /// Errors: no such setting, or a list's operation on what is none.
-    pub fn alter(self, overrides: &Overrides, ops: &[ConfigOp], below: &Settings) -> Result<Overrides, SettingError> {
-        let mut altered = overrides.clone();
-        for ConfigOp { name, kind, value } in ops {
-            if *kind == OpKind::Delete && altered.remove(name).is_some() {
-                continue;
-            }
-            let row = self.find(name)?;
-            if matches!(kind, OpKind::Append | OpKind::Subtract) && row.kind != Kind::List {
-                let message = "is no list: it can be set and deleted, not appended to or subtracted from".to_owned();
-                return Err(SettingError { name: name.clone(), message });
-            }
-            let listed = altered.get(name).cloned().unwrap_or_else(|| row.show(below));
-            match kind {
-                OpKind::Delete => {}
-                OpKind::Set => drop(altered.insert(name.clone(), value.trim().to_owned())),
-                OpKind::Append => drop(altered.insert(name.clone(), appended(&listed, value))),
-                OpKind::Subtract => drop(altered.insert(name.clone(), subtracted(&listed, value))),
-            }
+/// `find` tells what kind a setting is, and what counts when it is not set.
+fn altered(
+    overrides: &Overrides,
+    ops: &[ConfigOp],
+    find: impl Fn(&str) -> Result<(Kind, String), SettingError>,
+) -> Result<Overrides, SettingError> {
+    let mut altered = overrides.clone();
+    for ConfigOp { name, kind, value } in ops {
+        if *kind == OpKind::Delete && altered.remove(name).is_some() {
+            continue;
         }
-        Ok(altered)
+        let (of_kind, below) = find(name)?;
+        if matches!(kind, OpKind::Append | OpKind::Subtract) && of_kind != Kind::List {
+            let message = "is no list: it can be set and deleted, not appended to or subtracted from".to_owned();
+            return Err(SettingError { name: name.clone(), message });
+        }
+        let listed = altered.get(name).cloned().unwrap_or(below);
+        match kind {
+            OpKind::Delete => {}
+            OpKind::Set => drop(altered.insert(name.clone(), value.trim().to_owned())),
+            OpKind::Append => drop(altered.insert(name.clone(), appended(&listed, value))),
+            OpKind::Subtract => drop(altered.insert(name.clone(), subtracted(&listed, value))),
+        }
     }
+    Ok(altered)
 }
 
 impl Settings {
@@ -211,7 +227,7 @@ impl Settings {
     }
 }
 
-fn parts(list: &str) -> impl Iterator<Item = &str> {
+pub(super) fn parts(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
@@ -245,6 +261,7 @@ mod tests {
             ConfigResource::ClusterDefault,
             ConfigResource::Broker(7),
             ConfigResource::Group(String::new()),
+            ConfigResource::ClientMetrics("m".into()),
         ] {
             assert_eq!(ConfigResource::from_parts(resource.code(), &resource.name()), Some(resource));
         }
@@ -256,32 +273,45 @@ mod tests {
     fn settings_are_set_deleted_appended_to_and_subtracted_from() {
         use OpKind::{Append, Delete, Set, Subtract};
         let below = Settings::default();
-        let check =
-            |level: Level, before: &[(&str, &str)], op: (&str, OpKind, &str), expect: Result<&[(&str, &str)], &str>| {
-                let ops = [ConfigOp { name: op.0.into(), kind: op.1, value: op.2.into() }];
-                match (level.alter(&map(before), &ops, &below), expect) {
-                    (Ok(got), Ok(wanted)) => assert_eq!(got, map(wanted), "{op:?}"),
-                    (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
-                    (got, _) => panic!("{op:?}: {got:?}"),
-                }
-            };
+        let check = |resource: ConfigResource,
+                     before: &[(&str, &str)],
+                     op: (&str, OpKind, &str),
+                     expect: Result<&[(&str, &str)], &str>| {
+            let ops = [ConfigOp { name: op.0.into(), kind: op.1, value: op.2.into() }];
+            match (resource.alter(&map(before), &ops, &below), expect) {
+                (Ok(got), Ok(wanted)) => assert_eq!(got, map(wanted), "{op:?}"),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (got, _) => panic!("{op:?}: {got:?}"),
+            }
+        };
+        let topic = || ConfigResource::Topic("t".into());
         let policy = "cleanup.policy";
-        check(Level::Topic, &[], ("segment.bytes", Set, " 70000 "), Ok(&[("segment.bytes", "70000")]));
-        check(Level::Topic, &[("segment.bytes", "1")], ("segment.bytes", Delete, ""), Ok(&[]));
-        check(Level::Topic, &[], ("segment.bytes", Delete, ""), Ok(&[]));
-        check(Level::Topic, &[], (policy, Append, "compact,delete"), Ok(&[(policy, "delete,compact")]));
-        check(Level::Topic, &[(policy, "compact")], (policy, Append, "compact"), Ok(&[(policy, "compact")]));
-        check(Level::Topic, &[(policy, "compact,delete")], (policy, Subtract, "delete"), Ok(&[(policy, "compact")]));
-        check(Level::Topic, &[], (policy, Subtract, "delete"), Ok(&[(policy, "")]));
-        check(Level::Topic, &[], ("segment.bytes", Append, "1"), Err("is no list"));
-        check(Level::Topic, &[], ("segment.byte", Set, "1"), Err("did you mean `segment.bytes`?"));
-        check(Level::Topic, &[], ("segment.byte", Delete, ""), Err("is not a setting"));
+        check(topic(), &[], ("segment.bytes", Set, " 70000 "), Ok(&[("segment.bytes", "70000")]));
+        check(topic(), &[("segment.bytes", "1")], ("segment.bytes", Delete, ""), Ok(&[]));
+        check(topic(), &[], ("segment.bytes", Delete, ""), Ok(&[]));
+        check(topic(), &[], (policy, Append, "compact,delete"), Ok(&[(policy, "delete,compact")]));
+        check(topic(), &[(policy, "compact")], (policy, Append, "compact"), Ok(&[(policy, "compact")]));
+        check(topic(), &[(policy, "compact,delete")], (policy, Subtract, "delete"), Ok(&[(policy, "compact")]));
+        check(topic(), &[], (policy, Subtract, "delete"), Ok(&[(policy, "")]));
+        check(topic(), &[], ("segment.bytes", Append, "1"), Err("is no list"));
+        check(topic(), &[], ("segment.byte", Set, "1"), Err("did you mean `segment.bytes`?"));
+        check(topic(), &[], ("segment.byte", Delete, ""), Err("is not a setting"));
         // Of an earlier version.
-        check(Level::Topic, &[("old", "1")], ("old", Delete, ""), Ok(&[]));
-        check(Level::Broker, &[], ("log.roll.ms", Set, "5"), Ok(&[("log.roll.ms", "5")]));
-        check(Level::Broker, &[], ("log.roll.hours", Set, "5"), Err("is another name of log.roll.ms: change that"));
-        check(Level::Broker, &[], ("node.id", Set, "5"), Err("cannot change while the broker runs"));
-        check(Level::Broker, &[], ("segment.bytes", Set, "5"), Err("is not a setting"));
+        check(topic(), &[("old", "1")], ("old", Delete, ""), Ok(&[]));
+        let metrics = || ConfigResource::ClientMetrics("m".into());
+        check(metrics(), &[], ("metrics", Append, "a,b"), Ok(&[("metrics", "a,b")]));
+        check(metrics(), &[("interval.ms", "100")], ("interval.ms", Delete, ""), Ok(&[]));
+        check(metrics(), &[], ("interval.ms", Append, "1"), Err("is no list"));
+        check(metrics(), &[], ("metric", Set, "1"), Err("did you mean `metrics`?"));
+        check(ConfigResource::ClusterDefault, &[], ("log.roll.ms", Set, "5"), Ok(&[("log.roll.ms", "5")]));
+        check(
+            ConfigResource::ClusterDefault,
+            &[],
+            ("log.roll.hours", Set, "5"),
+            Err("is another name of log.roll.ms: change that"),
+        );
+        check(ConfigResource::ClusterDefault, &[], ("node.id", Set, "5"), Err("cannot change while the broker runs"));
+        check(ConfigResource::ClusterDefault, &[], ("segment.bytes", Set, "5"), Err("is not a setting"));
     }
 
     #[test]

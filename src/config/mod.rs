@@ -7,6 +7,7 @@
 //! topic and group > broker). *Never*: reads a file or the environment, or knows what a setting does. *Runs on*: every
 //! core, read only.
 
+mod client_metrics;
 mod describe;
 mod file;
 mod group;
@@ -17,6 +18,7 @@ mod table;
 mod topic;
 mod values;
 
+pub use client_metrics::{ClientAttribute, MetricsSubscription, describe_client_metrics};
 pub use describe::{
     ConfigSource, Described, Layers, Synonym, describe_broker, describe_cluster_default, describe_group, describe_topic,
 };

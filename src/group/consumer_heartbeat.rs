@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use crate::base::ids::GroupEpoch;
 use crate::base::limits::GROUP_NAME_BYTES_MAX;
+use crate::base::pattern::Pattern;
 use crate::base::time::Instant;
 use crate::config::{Assignor, Settings};
 use crate::group::ask::Caller;
@@ -22,7 +23,6 @@ use crate::group::consumer_member::{ConsumerMember, CurrentAssignment, MemberMet
 use crate::group::consumer_rebalance::after;
 use crate::group::consumer_record::ConsumerRecord;
 use crate::group::coordinator::record_bytes_max;
-use crate::group::topic_pattern::TopicPattern;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::consumer_group_heartbeat::{
     self as message, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicPartitions,
@@ -123,7 +123,7 @@ fn check_assignor(name: Option<&Text>, allowed: &[Assignor]) -> Result<(), Refus
 pub(super) struct Change {
     pub metadata: Option<MemberMetadata>,
     /// If it is one that the group does not know.
-    pub pattern: Option<TopicPattern>,
+    pub pattern: Option<Pattern>,
 }
 
 /// Where a request finds its member.
@@ -313,12 +313,12 @@ impl ConsumerGroup {
     }
 
     /// The pattern that somebody begins to subscribe to, if the group does not know what it stands for.
-    fn new_pattern(&self, metadata: Option<&MemberMetadata>) -> Result<Option<TopicPattern>, Refusal> {
+    fn new_pattern(&self, metadata: Option<&MemberMetadata>) -> Result<Option<Pattern>, Refusal> {
         let Some(text) = metadata.map(|metadata| &metadata.pattern) else { return Ok(None) };
         if text.is_empty() || self.patterns.contains_key(text) {
             return Ok(None);
         }
-        TopicPattern::new(text).map(Some).map_err(|why| {
+        Pattern::new(text).map(Some).map_err(|why| {
             let message = format!("SubscribedTopicRegex `{text}` is not a valid regular expression: {why}.");
             Refusal::new(ErrorCode::InvalidRegularExpression, message)
         })

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::ids::TopicId;
 use crate::base::limits::TOPIC_PATTERN_REFRESH_MS;
+use crate::base::pattern::Pattern;
 use crate::base::time::Instant;
 use crate::config::Assignor;
 use crate::group::assign::{self, Spec, Subscriber};
@@ -18,7 +19,6 @@ use crate::group::consumer::{ConsumerGroup, View};
 use crate::group::consumer_member::{ConsumerMember, MemberState};
 use crate::group::consumer_record::{ConsumerRecord, GroupMetadata, ResolvedPattern};
 use crate::group::reconcile::{self, Goal};
-use crate::group::topic_pattern::TopicPattern;
 use crate::group::topics::Topics;
 use crate::group::topics_hash::hash_of;
 
@@ -102,7 +102,7 @@ impl ConsumerGroup {
     pub(super) fn put_pattern(
         &mut self,
         text: &str,
-        pattern: &TopicPattern,
+        pattern: &Pattern,
         view: &View,
         records: &mut Vec<ConsumerRecord>,
     ) {
@@ -130,7 +130,7 @@ impl ConsumerGroup {
         let mut changed = false;
         for (text, before) in self.patterns.clone() {
             // Another broker may have taken a pattern that we do not: what it resolved stays.
-            let Ok(pattern) = TopicPattern::new(&text) else { continue };
+            let Ok(pattern) = Pattern::new(&text) else { continue };
             let resolved = resolve(&pattern, view);
             if resolved.topics != before.topics {
                 changed = true;
@@ -207,7 +207,7 @@ pub(super) fn after(now: Instant, ms: i32) -> Instant {
     now.after_ms(u64::try_from(ms).unwrap_or(0))
 }
 
-fn resolve(pattern: &TopicPattern, view: &View) -> ResolvedPattern {
+fn resolve(pattern: &Pattern, view: &View) -> ResolvedPattern {
     let names = view.topics.names().filter(|name| pattern.matches(name));
     ResolvedPattern {
         topics: names.map(str::to_owned).collect(),

@@ -28,7 +28,6 @@ mod migration;
 pub mod offsets;
 mod reconcile;
 pub mod records;
-mod topic_pattern;
 pub mod topics;
 mod topics_hash;
 

@@ -9,9 +9,12 @@
 use super::controller::{MetaError, check_name, refuse};
 use super::image::Image;
 use super::record::MetaRecord;
-use crate::base::limits::{CONFIG_NAME_BYTES_MAX, META_CONFIGS_BYTES_MAX, META_TOPICS_BYTES_MAX, SETTING_BYTES_MAX};
+use crate::base::limits::{
+    CONFIG_NAME_BYTES_MAX, META_CONFIGS_BYTES_MAX, META_TOPICS_BYTES_MAX, METRICS_SUBSCRIPTIONS_MAX, SETTING_BYTES_MAX,
+};
 use crate::config::{
-    ConfigOp, ConfigResource, GroupSettings, NOTHING_SET, OpKind, Overrides, SettingError, Settings, TopicSettings,
+    ConfigOp, ConfigResource, GroupSettings, MetricsSubscription, NOTHING_SET, OpKind, Overrides, SettingError,
+    Settings, TopicSettings,
 };
 use crate::wire::errors::ErrorCode;
 
@@ -54,10 +57,10 @@ pub fn plan_config_change(
         ConfigResource::Broker(_) => {
             at_start.with_changes_in_force(image.overrides(&ConfigResource::ClusterDefault), &NOTHING_SET)
         }
-        ConfigResource::ClusterDefault => at_start.clone(),
+        ConfigResource::ClusterDefault | ConfigResource::ClientMetrics(_) => at_start.clone(),
         ConfigResource::Topic(_) | ConfigResource::Group(_) => broker_settings(image, at_start),
     };
-    let after = resource.level().alter(from, ops, &below).map_err(invalid)?;
+    let after = resource.alter(from, ops, &below).map_err(invalid)?;
     if after == *before {
         return Ok(Vec::new());
     }
@@ -80,14 +83,20 @@ fn check_resource(image: &Image, resource: &ConfigResource, at_start: &Settings)
         ConfigResource::Group(name) if name.is_empty() => {
             refuse(ErrorCode::InvalidRequest, "A group must be named: there are no settings of all groups.")
         }
-        ConfigResource::Group(name) if name.len() > CONFIG_NAME_BYTES_MAX => {
-            let message = format!("A group with settings may have a name of {CONFIG_NAME_BYTES_MAX} bytes.");
+        ConfigResource::ClientMetrics(name) if name.is_empty() => {
+            refuse(ErrorCode::InvalidRequest, "A subscription to the metrics of clients must be named.")
+        }
+        ConfigResource::Group(name) | ConfigResource::ClientMetrics(name) if name.len() > CONFIG_NAME_BYTES_MAX => {
+            let message = format!("What has settings may have a name of {CONFIG_NAME_BYTES_MAX} bytes.");
             refuse(ErrorCode::InvalidRequest, message)
         }
         ConfigResource::Broker(id) if *id != at_start.node_id => {
             refuse(ErrorCode::InvalidRequest, format!("This is broker {}, not {id}.", at_start.node_id))
         }
-        ConfigResource::Group(_) | ConfigResource::Broker(_) | ConfigResource::ClusterDefault => Ok(()),
+        ConfigResource::Group(_)
+        | ConfigResource::ClientMetrics(_)
+        | ConfigResource::Broker(_)
+        | ConfigResource::ClusterDefault => Ok(()),
     }
 }
 
@@ -118,6 +127,7 @@ fn check_values(
     match resource {
         ConfigResource::Topic(_) => TopicSettings::resolve(below, after).map(|_| ()),
         ConfigResource::Group(_) => GroupSettings::resolve(below, after).map(|_| ()),
+        ConfigResource::ClientMetrics(_) => MetricsSubscription::resolve(after).map(|_| ()),
         ConfigResource::Broker(_) => {
             at_start.with_changes(image.overrides(&ConfigResource::ClusterDefault), after).map(|_| ())
         }
@@ -137,6 +147,15 @@ fn record(image: &Image, resource: &ConfigResource, settings: Overrides) -> Resu
             return refuse(ErrorCode::PolicyViolation, "The metadata is full: delete topics first.");
         }
         return Ok(MetaRecord::TopicSettingsChanged { id, settings });
+    }
+    let is_new = !settings.is_empty() && image.overrides(resource).is_empty();
+    let is_subscription = |resource: &ConfigResource| matches!(resource, ConfigResource::ClientMetrics(_));
+    if is_new && is_subscription(resource) {
+        let subscriptions = image.configured().filter(|resource| is_subscription(resource)).count();
+        if subscriptions >= METRICS_SUBSCRIPTIONS_MAX {
+            let message = format!("There are {subscriptions} subscriptions to metrics: delete some first.");
+            return refuse(ErrorCode::PolicyViolation, message);
+        }
     }
     if !settings.is_empty() && image.configs_bytes() > META_CONFIGS_BYTES_MAX {
         let message = "The settings of groups take all the space there is for them: delete some first.";
@@ -207,6 +226,9 @@ mod tests {
         check(ConfigResource::ClusterDefault, replace(&[]), Ok(&[]));
         let session = ("consumer.session.timeout.ms", "50000");
         check(ConfigResource::Group("g".into()), alter(&[op(session.0, session.1)]), Ok(&[session]));
+        let interval = ("interval.ms", "100");
+        check(ConfigResource::ClientMetrics("m".into()), alter(&[op(interval.0, interval.1)]), Ok(&[interval]));
+        check(ConfigResource::ClientMetrics("m".into()), replace(&[]), Ok(&[]));
     }
 
     #[test]
@@ -219,6 +241,11 @@ mod tests {
         check(named(""), set("flush.messages", "1"), Err((InvalidRequest, "must be named")));
         check(ConfigResource::Group(String::new()), set("a", "1"), Err((InvalidRequest, "must be named")));
         check(ConfigResource::Group("g".repeat(1025)), set("a", "1"), Err((InvalidRequest, "1024 bytes")));
+        let metrics = ConfigResource::ClientMetrics("m".into());
+        check(metrics.clone(), set("interval.ms", "99"), Err((InvalidConfig, "interval.ms must be 100 to 3600000")));
+        check(metrics, set("segment.bytes", "70000"), Err((InvalidConfig, "is not a setting")));
+        let nameless = ConfigResource::ClientMetrics(String::new());
+        check(nameless, set("metrics", "*"), Err((InvalidRequest, "must be named")));
         check(ConfigResource::Broker(2), set("log.roll.ms", "1"), Err((InvalidRequest, "This is broker 1, not 2")));
         check(topic(), set("", "1"), Err((InvalidConfig, "no name")));
         check(topic(), set("flush.message", "1"), Err((InvalidConfig, "did you mean `flush.messages`?")));
@@ -237,5 +264,21 @@ mod tests {
             );
             check(broker, set("segment.bytes", "70000"), Err((InvalidConfig, "is not a setting")));
         }
+    }
+    #[test]
+    fn there_are_so_many_subscriptions_to_metrics() {
+        let mut image = image();
+        let plan = |image: &Image, name: String| {
+            let change = Change::Alter(vec![op("metrics", "*")]);
+            let wish = ConfigChange { resource: ConfigResource::ClientMetrics(name), change };
+            plan_config_change(image, &wish, &Settings::default())
+        };
+        for number in 0..METRICS_SUBSCRIPTIONS_MAX {
+            let records = plan(&image, number.to_string()).expect("there is room");
+            records.iter().for_each(|record| image.apply(record).expect("a plan fits"));
+        }
+        let error = plan(&image, "more".into()).expect_err("there is none");
+        assert_eq!(error.code, ErrorCode::PolicyViolation, "{error}");
+        assert_eq!(plan(&image, "0".into()), Ok(Vec::new()));
     }
 }

@@ -1,5 +1,5 @@
 //! DescribeConfigs (API 32, versions 1–4): the settings table as it applies to a topic, a group or
-//! this broker.
+//! this broker, and the settings of subscriptions to metrics.
 //!
 //! *Owns*: the form of the answer. *Never*: knows a setting by name. *Runs on*: the core whose client asked.
 
@@ -65,6 +65,13 @@ fn describe(
         ConfigResource::GROUP => {
             let own = shard.image.overrides(&ConfigResource::Group(name.to_owned()));
             Ok(config::describe_group(layers, own))
+        }
+        ConfigResource::CLIENT_METRICS if name.is_empty() => {
+            Err((ErrorCode::InvalidRequest, "a subscription to the metrics of clients must be named".into()))
+        }
+        ConfigResource::CLIENT_METRICS => {
+            let own = shard.image.overrides(&ConfigResource::ClientMetrics(name.to_owned()));
+            Ok(config::describe_client_metrics(own))
         }
         other => Err((ErrorCode::InvalidRequest, format!("there are no resources of type {other}"))),
     }

@@ -12,17 +12,15 @@ use crate::wire::messages::list_config_resources::{
 };
 use crate::wire::text::Text;
 
-/// Client metrics, the only type of version 0.
-const CLIENT_METRICS: i8 = 16;
-
 /// In the order of Kafka's `ConfigResource.Type`.
-const TYPES: [i8; 5] = [Resource::TOPIC, Resource::BROKER, Resource::BROKER_LOGGER, CLIENT_METRICS, Resource::GROUP];
+const TYPES: [i8; 5] =
+    [Resource::TOPIC, Resource::BROKER, Resource::BROKER_LOGGER, Resource::CLIENT_METRICS, Resource::GROUP];
 
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let (asker, name) = (request.asker, "ListConfigResources");
     let Some(asked) = api::decode::<ListConfigResourcesRequest>(shard, &mut request, name, effects) else { return };
     let mut types = match (asker.version, asked.resource_types) {
-        (0, _) => vec![CLIENT_METRICS],
+        (0, _) => vec![Resource::CLIENT_METRICS],
         (_, types) if types.is_empty() => TYPES.to_vec(),
         (_, types) => types,
     };

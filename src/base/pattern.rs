@@ -1,39 +1,39 @@
-//! A regular expression over topic names, in the syntax of RE2 (KIP-848, "SubscribedTopicRegex").
+//! A regular expression over names, in the syntax of RE2: of topics (KIP-848, "SubscribedTopicRegex") and of what is
+//! known of a client (KIP-714, `match`).
 //!
 //! It comes from a client, so what it costs is bounded: it becomes a table of states of bounded size, or is refused,
 //! and a name then costs one step a byte. Topic names are ASCII, so classes such as `\w` are too, as in RE2.
 //!
-//! *Owns*: the syntax and the bounds. *Never*: backtracks, keeps a pattern for longer than a subscription is looked at.
-//! *Runs on*: the core that coordinates the group.
+//! *Owns*: the syntax and the bounds. *Never*: backtracks. *Runs on*: every core.
 
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson;
 use regex_automata::util::{start, syntax};
 use regex_automata::{Anchored, MatchKind};
 
-use crate::base::limits::{TOPIC_PATTERN_BYTES_MAX, TOPIC_PATTERN_STEPS_BYTES_MAX, TOPIC_PATTERN_TABLE_BYTES_MAX};
+use crate::base::limits::{PATTERN_BYTES_MAX, PATTERN_STEPS_BYTES_MAX, PATTERN_TABLE_BYTES_MAX};
 
 #[derive(Debug)]
-pub struct TopicPattern(dense::DFA<Vec<u32>>);
+pub struct Pattern(dense::DFA<Vec<u32>>);
 
-impl TopicPattern {
+impl Pattern {
     /// Errors: one sentence about what is wrong with the pattern.
-    pub fn new(pattern: &str) -> Result<TopicPattern, String> {
-        if pattern.len() > TOPIC_PATTERN_BYTES_MAX {
-            return Err(format!("it has {} bytes, and may have {TOPIC_PATTERN_BYTES_MAX}", pattern.len()));
+    pub fn new(pattern: &str) -> Result<Pattern, String> {
+        if pattern.len() > PATTERN_BYTES_MAX {
+            return Err(format!("it has {} bytes, and may have {PATTERN_BYTES_MAX}", pattern.len()));
         }
         let table = dense::Config::new()
             .start_kind(StartKind::Anchored)
             // Whether the whole name matches is asked, not which match is found first.
             .match_kind(MatchKind::All)
-            .dfa_size_limit(Some(TOPIC_PATTERN_TABLE_BYTES_MAX))
-            .determinize_size_limit(Some(TOPIC_PATTERN_STEPS_BYTES_MAX));
+            .dfa_size_limit(Some(PATTERN_TABLE_BYTES_MAX))
+            .determinize_size_limit(Some(PATTERN_STEPS_BYTES_MAX));
         dense::Builder::new()
             .configure(table)
-            .thompson(thompson::Config::new().utf8(false).nfa_size_limit(Some(TOPIC_PATTERN_STEPS_BYTES_MAX)))
+            .thompson(thompson::Config::new().utf8(false).nfa_size_limit(Some(PATTERN_STEPS_BYTES_MAX)))
             .syntax(syntax::Config::new().unicode(false).utf8(false))
             .build(&without_quotes(pattern))
-            .map(TopicPattern)
+            .map(Pattern)
             .map_err(|error| in_one_line(&error))
     }
 
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn whole_names_match() {
         let check = |pattern: &str, names: &[&str], others: &[&str]| {
-            let compiled = TopicPattern::new(pattern).expect(pattern);
+            let compiled = Pattern::new(pattern).expect(pattern);
             names.iter().for_each(|name| assert!(compiled.matches(name), "{pattern} matches {name}"));
             others.iter().for_each(|name| assert!(!compiled.matches(name), "{pattern} does not match {name}"));
         };
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn what_is_no_pattern_is_refused_with_a_sentence() {
         let check = |pattern: &str, expect: &str| {
-            let error = TopicPattern::new(pattern).expect_err(pattern);
+            let error = Pattern::new(pattern).expect_err(pattern);
             assert!(error.contains(expect) && !error.contains('\n'), "{pattern}: {error}");
         };
         check("(", "unclosed group");
@@ -124,18 +124,18 @@ mod tests {
         check("(a)\\1", "backreferences are not supported");
         check("\\", "incomplete escape");
         check(&format!("{}a{}", "(".repeat(300), ")".repeat(300)), "exceed");
-        check(&"a".repeat(TOPIC_PATTERN_BYTES_MAX + 1), "bytes, and may have");
+        check(&"a".repeat(PATTERN_BYTES_MAX + 1), "bytes, and may have");
     }
 
     #[test]
     fn a_pattern_that_would_cost_too_much_is_refused() {
         for pattern in ["[ab]*a[ab]{40}", "(a{1,1000}){1,1000}", "((((a?){50}){50}){50}){50}", ".*(a.{9}){4}c"] {
-            let error = TopicPattern::new(pattern).expect_err(pattern);
+            let error = Pattern::new(pattern).expect_err(pattern);
             assert!(error.contains("limit") || error.contains("size"), "{pattern}: {error}");
         }
         // One that many would write is far from the bounds.
         let names: Vec<String> = (0..60).map(|topic| format!("department-{topic}.orders")).collect();
-        let pattern = TopicPattern::new(&names.join("|")).expect("sixty names");
+        let pattern = Pattern::new(&names.join("|")).expect("sixty names");
         assert!(pattern.matches("department-59.orders") && !pattern.matches("department-60.orders"));
     }
 }
