@@ -7,12 +7,12 @@ mod raw;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use binary::{Broker, PATIENCE, directory};
+use binary::{Broker, PATIENCE, ask, directory};
 use bytes::Bytes;
 use corelog::base::histogram::Histogram;
 use corelog::base::stage::{STAGES, Stage, Timed};
@@ -22,29 +22,6 @@ use raw::{Client, batch, produce_request};
 
 const PRODUCES: usize = 600;
 const FETCHES: usize = 200;
-
-/// The status line and headers, and the body.
-fn ask(address: SocketAddr, request: &[u8]) -> (String, String) {
-    let mut stream = TcpStream::connect(address).expect("connect");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.write_all(request).expect("write");
-    let mut reply = Vec::new();
-    match stream.read_to_end(&mut reply) {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("{error}"),
-    }
-    let reply = String::from_utf8(reply).expect("text");
-    let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
-    (head.to_owned(), body.to_owned())
-}
-
-fn get(broker: &Broker, path: &str) -> String {
-    let address = broker.http.expect("HTTP is served");
-    let (head, body) = ask(address, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
-    body
-}
 
 /// Samples by name and labels as they are written.
 fn samples(text: &str) -> BTreeMap<String, f64> {
@@ -120,8 +97,8 @@ fn what_the_stages_say_agrees_with_what_was_sent_and_with_itself() {
     let broker = Broker::start(dir.path(), &arguments);
     load(&broker);
 
-    let samples = samples(&get(&broker, "/metrics"));
-    let log = histograms(&get(&broker, "/stages.hlog"));
+    let samples = samples(&broker.get("/metrics"));
+    let log = histograms(&broker.get("/stages.hlog"));
     for (timed, api, count) in [(Timed::Produce, "Produce", PRODUCES), (Timed::Fetch, "Fetch", FETCHES)] {
         let name = timed.name();
         assert_eq!(sum(&samples, "corelog_requests_total", &format!("api=\"{api}\"")), count as f64);
@@ -202,7 +179,7 @@ fn bad_http_is_refused_in_good_order_and_slow_clients_hold_nobody_up() {
     let dir = directory();
     let broker = Broker::start(dir.path(), &["--cores", "1", "--http-listen", "127.0.0.1:0"]);
     let address = broker.http.expect("HTTP is served");
-    assert!(get(&broker, "/").contains("/stages.hlog"));
+    assert!(broker.get("/").contains("/stages.hlog"));
     let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(100_000));
     for (request, status) in [
         ("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", "404"),

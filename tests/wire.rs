@@ -78,6 +78,10 @@ macro_rules! every_message {
             IncrementalAlterConfigsResponse,
             [responses]
         );
+        $check!(get_telemetry_subscriptions::GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsRequest, []);
+        $check!(get_telemetry_subscriptions::GetTelemetrySubscriptionsResponse, GetTelemetrySubscriptionsResponse, []);
+        $check!(push_telemetry::PushTelemetryRequest, PushTelemetryRequest, []);
+        $check!(push_telemetry::PushTelemetryResponse, PushTelemetryResponse, []);
         $check!(list_config_resources::ListConfigResourcesRequest, ListConfigResourcesRequest, []);
         $check!(list_config_resources::ListConfigResourcesResponse, ListConfigResourcesResponse, [config_resources]);
         $check!(describe_log_dirs::DescribeLogDirsRequest, DescribeLogDirsRequest, []);
@@ -569,7 +573,7 @@ fn same_words(message: &impl Debug) -> String {
         // Of a version that we do not have.
         .replace(", enable_2_pc: false, keep_prepared_txn: false", "")
         .replace(", ongoing_txn_producer_id: -1, ongoing_txn_producer_epoch: -1", "");
-    for (open, close) in [("TopicId(", ")"), ("Records([", "])")] {
+    for (open, close) in [("TopicId(", ")"), ("ClientInstanceId(", ")"), ("Records([", "])")] {
         while let Some(start) = words.find(open) {
             let end = start + words[start..].find(close).expect("it closes");
             words.replace_range(end..end + close.len(), "");

@@ -1,4 +1,4 @@
-//! `corelog config`: the settings of topics, brokers and groups.
+//! `corelog config`: the settings of topics, brokers, groups and subscriptions to the metrics of clients.
 //!
 //! *Owns*: the subcommand and its tables. *Never*: checks a value (the broker does). *Runs on*: the main thread.
 
@@ -69,7 +69,8 @@ fn set_command() -> Command {
         .arg(switch("dry-run", "Only ask whether it could be done"))
         .after_help(format!(
             "{CHANGED_JSON}\n\nExamples:\n  corelog config set --topic orders retention.ms=3600000 cleanup.policy=compact\n  \
-             corelog config set --broker all log.retention.ms=86400000 --dry-run"
+             corelog config set --broker all log.retention.ms=86400000 --dry-run\n  \
+             corelog config set --client-metrics all metrics='*' interval.ms=10000"
         ))
 }
 
@@ -92,7 +93,8 @@ fn of_resource(verb: &'static str) -> Command {
                 .value_parser(parse_broker),
         )
         .arg(arg("group", "NAME", "Of this group").value_parser(value_parser!(String)))
-        .group(ArgGroup::new("resource").args(["topic", "broker", "group"]).required(true))
+        .arg(arg("client-metrics", "NAME", "Of this subscription to what clients measure"))
+        .group(ArgGroup::new("resource").args(["topic", "broker", "group", "client-metrics"]).required(true))
 }
 
 /// `None`: all brokers.
@@ -111,7 +113,10 @@ fn resource(matches: &ArgMatches) -> Resource {
     if let Some(name) = matches.get_one::<String>("group") {
         return Resource::Group(name.clone());
     }
-    match matches.get_one::<Option<i32>>("broker").expect("clap asks for one of the three") {
+    if let Some(name) = matches.get_one::<String>("client-metrics") {
+        return Resource::ClientMetrics(name.clone());
+    }
+    match matches.get_one::<Option<i32>>("broker").expect("clap asks for one of the four") {
         Some(id) => Resource::Broker(*id),
         None => Resource::Brokers,
     }

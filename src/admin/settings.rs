@@ -31,6 +31,8 @@ pub enum Resource {
     /// What all brokers have that have nothing of their own.
     Brokers,
     Group(String),
+    /// A subscription to what clients measure.
+    ClientMetrics(String),
 }
 
 impl Resource {
@@ -39,13 +41,14 @@ impl Resource {
         match self {
             Resource::Topic(_) => 2,
             Resource::Broker(_) | Resource::Brokers => 4,
+            Resource::ClientMetrics(_) => 16,
             Resource::Group(_) => 32,
         }
     }
 
     pub fn name(&self) -> String {
         match self {
-            Resource::Topic(name) | Resource::Group(name) => name.clone(),
+            Resource::Topic(name) | Resource::Group(name) | Resource::ClientMetrics(name) => name.clone(),
             Resource::Broker(id) => id.to_string(),
             Resource::Brokers => String::new(),
         }
@@ -58,6 +61,7 @@ impl Resource {
             Resource::Broker(id) => format!("broker {id}"),
             Resource::Brokers => "all brokers".to_owned(),
             Resource::Group(name) => format!("group {name}"),
+            Resource::ClientMetrics(name) => format!("client metrics {name}"),
         }
     }
 
@@ -65,7 +69,7 @@ impl Resource {
     pub fn asked(&self) -> To<'static> {
         match self {
             Resource::Broker(id) => To::Node(*id),
-            Resource::Topic(_) | Resource::Brokers | Resource::Group(_) => To::Any,
+            Resource::Topic(_) | Resource::Brokers | Resource::Group(_) | Resource::ClientMetrics(_) => To::Any,
         }
     }
 }

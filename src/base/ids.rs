@@ -95,26 +95,14 @@ impl TopicId {
     /// All zeros: "no id" on the wire.
     pub const ZERO: TopicId = TopicId([0; 16]);
 
-    /// A random id in the form of a version 4 UUID (RFC 9562).
     pub fn random(rng: &mut super::rng::Rng) -> TopicId {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&rng.next_u64().to_be_bytes());
-        bytes[8..].copy_from_slice(&rng.next_u64().to_be_bytes());
-        bytes[6] = (bytes[6] & 0x0f) | 0x40;
-        bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        TopicId(bytes)
+        TopicId(random_uuid(rng))
     }
 }
 
 impl fmt::Display for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, byte) in self.0.iter().enumerate() {
-            if matches!(i, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        write_uuid(self.0, f)
     }
 }
 
@@ -122,6 +110,74 @@ impl fmt::Debug for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TopicId({self})")
     }
+}
+
+/// One run of a client, from its first question for telemetry subscriptions to its end (KIP-714).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct ClientInstanceId(pub [u8; 16]);
+
+impl ClientInstanceId {
+    /// "No id" on the wire.
+    pub const ZERO: ClientInstanceId = ClientInstanceId([0; 16]);
+
+    pub fn random(rng: &mut super::rng::Rng) -> ClientInstanceId {
+        ClientInstanceId(random_uuid(rng))
+    }
+
+    /// No client has it (`Uuid.RESERVED`).
+    pub fn is_reserved(self) -> bool {
+        u128::from_be_bytes(self.0) <= 1
+    }
+}
+
+/// As Kafka's tools and clients write it.
+impl fmt::Display for ClientInstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&short_uuid(self.0))
+    }
+}
+
+impl fmt::Debug for ClientInstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientInstanceId(")?;
+        write_uuid(self.0, f)?;
+        f.write_str(")")
+    }
+}
+
+/// In hexadecimal digits, as RFC 9562 has it.
+fn write_uuid(bytes: [u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (i, byte) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            f.write_str("-")?;
+        }
+        write!(f, "{byte:02x}")?;
+    }
+    Ok(())
+}
+
+/// The form of a version 4 UUID (RFC 9562).
+fn random_uuid(rng: &mut super::rng::Rng) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&rng.next_u64().to_be_bytes());
+    bytes[8..].copy_from_slice(&rng.next_u64().to_be_bytes());
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    bytes
+}
+
+/// 128 bits in 22 characters, as Kafka writes its ids (base64 for URLs, RFC 4648 §5).
+pub fn short_uuid(bytes: [u8; 16]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits = u128::from_be_bytes(bytes);
+    // 22 digits hold 132 bits: the last one has the lowest 2 of the id and 4 zeros.
+    (0..22)
+        .map(|digit| {
+            let shift = 122 - 6 * digit;
+            let value = if shift >= 0 { bits >> shift } else { bits << -shift };
+            char::from(DIGITS[(value & 63) as usize])
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -139,5 +195,12 @@ mod tests {
         assert_eq!(text.len(), 36);
         assert_eq!(&text[14..15], "4");
         assert!(matches!(&text[19..20], "8" | "9" | "a" | "b"));
+    }
+
+    #[test]
+    fn short_ids_are_base64() {
+        assert_eq!(short_uuid([0; 16]), "A".repeat(22));
+        assert_eq!(short_uuid([0xff; 16]), format!("{}w", "_".repeat(21)));
+        assert_eq!(short_uuid(std::array::from_fn(|i| i as u8)), "AAECAwQFBgcICQoLDA0ODw");
     }
 }

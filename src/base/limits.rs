@@ -152,6 +152,27 @@ pub const THROTTLE_MS_MAX: u64 = 15_000;
 /// How often cores tell each other what clients with quotas have used.
 pub const QUOTA_SHARE_MS: u64 = 50;
 
+/// Clients whose telemetry one core knows (Kafka: 16,384 of a broker); the longest silent is forgotten first.
+pub const TELEMETRY_CLIENTS_MAX: usize = 4096;
+
+/// How long a client may be silent before it is forgotten; three push intervals, if that is longer (Kafka:
+/// `ClientMetricsManager.DEFAULT_CACHE_EXPIRY_MS`).
+pub const TELEMETRY_SILENCE_MS: u64 = 60_000;
+
+/// Memory for the values that one client has pushed last, and for those of all clients of one core.
+pub const TELEMETRY_CLIENT_BYTES_MAX: usize = 1 << 20;
+pub const TELEMETRY_BYTES_MAX: usize = 32 << 20;
+
+/// Labels of one pushed value, and their longest names and values.
+pub const TELEMETRY_LABELS_MAX: usize = 16;
+pub const TELEMETRY_TEXT_BYTES_MAX: usize = 255;
+
+/// What a compressed push may expand to, per byte of `telemetry.max.bytes`.
+pub const TELEMETRY_EXPANSION_MAX: usize = 8;
+
+/// Longest name and version of a client's software that is remembered.
+pub const SOFTWARE_BYTES_MAX: usize = 64;
+
 /// Producers of one core that one DescribeProducers reply tells of.
 pub const PRODUCERS_DESCRIBED_MAX: usize = 100_000;
 

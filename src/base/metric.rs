@@ -69,6 +69,10 @@ metrics! {
     ThrottleMs "throttle_milliseconds" Counter;
     /// Connections that were closed without being served because their address made more than its quota.
     ThrottledConnections "throttled_connections" Counter;
+    /// Clients that have asked which of their metrics are wanted, and are not silent since.
+    TelemetryClients "telemetry_clients" Gauge;
+    /// Values pushed by clients that are not shown: they are no plain numbers, or too many or too long.
+    TelemetryLeftOut "telemetry_values_left_out" Counter;
     /// Partitions looked at for fetches. Those of a fetch session that have nothing new are not.
     PartitionsRead "fetch_partitions_read" Counter;
     /// Bytes read from clients.

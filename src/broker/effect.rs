@@ -24,8 +24,8 @@ pub enum ListenerKind {
 /// Something happened. Handed to `Shard::step` with the time, one after the other.
 #[derive(Debug)]
 pub enum Input {
-    /// A client connected, from the address `host`. `conn` was never used before on this core.
-    Opened { conn: ConnId, listener: ListenerKind, host: String },
+    /// A client connected, from this address and port. `conn` was never used before on this core.
+    Opened { conn: ConnId, listener: ListenerKind, host: String, port: u16 },
     /// A whole request frame, without its length prefix, whose memory `Shard::admit` granted.
     Frame { conn: ConnId, frame: Bytes, arrival: Arrival },
     /// The connection is gone, by whichever side. Nothing is sent on it any more.

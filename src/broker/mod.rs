@@ -27,3 +27,4 @@ mod settings;
 pub mod shard;
 pub mod shutdown;
 pub mod survey;
+pub mod telemetry;

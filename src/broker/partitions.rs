@@ -20,7 +20,7 @@ use crate::broker::control::Control;
 use crate::broker::effect::{DiskToken, Effect, Effects};
 use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition, WatchEntry};
 use crate::broker::shard::{DeadlineKey, Shard, Todo};
-use crate::config::TopicSettings;
+use crate::config::{ConfigResource, TopicSettings};
 use crate::journal::journal::JournalOp;
 use crate::journal::replay::ReplayOp;
 use crate::log::cache::TailCache;
@@ -247,6 +247,11 @@ impl Shard {
         }
         if records.iter().any(|record| matches!(record, MetaRecord::ConfigChanged { .. })) {
             self.refresh_settings(now, effects);
+        }
+        for record in records {
+            if let MetaRecord::ConfigChanged { resource: ConfigResource::ClientMetrics(name), settings } = record {
+                self.telemetry.on_subscription(name, settings);
+            }
         }
         if records.iter().any(|record| matches!(record, MetaRecord::QuotaChanged { .. })) {
             self.forget_quota_use(effects);

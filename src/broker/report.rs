@@ -4,10 +4,12 @@
 //! every core; a report goes to whoever asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::base::metric::Metrics;
 use crate::base::stage_counts::Snapshot;
 use crate::broker::api::APIS;
+use crate::broker::telemetry::ClientMetrics;
 
 /// One core since its start.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -15,6 +17,8 @@ pub struct Report {
     pub stages: Snapshot,
     pub metrics: Metrics,
     pub requests: RequestCounts,
+    /// What clients have pushed last.
+    pub clients: Vec<Arc<ClientMetrics>>,
 }
 
 /// Requests by API, and the errors in their replies.

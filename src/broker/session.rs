@@ -25,6 +25,9 @@ use crate::broker::effect::{Admission, Effect, Effects, ListenerKind};
 use crate::broker::sending::Sending;
 use crate::wire::text::Text;
 
+/// Kafka's words for software that does not say what it is.
+const UNKNOWN_SOFTWARE: &str = "unknown";
+
 /// Where a reply goes: the connection and the number of the request on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplyTo {
@@ -55,8 +58,10 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Session {
     listener: ListenerKind,
-    /// The client's address.
-    host: String,
+    /// The client's address and port.
+    peer: (String, u16),
+    /// Name and version of the client's software, if it has said them.
+    software: Option<Box<(String, String)>>,
     /// Number of the request in the first slot.
     first: u64,
     slots: VecDeque<Slot>,
@@ -127,10 +132,11 @@ impl Sessions {
         }
     }
 
-    pub fn on_opened(&mut self, conn: ConnId, listener: ListenerKind, host: String) {
+    pub fn on_opened(&mut self, conn: ConnId, listener: ListenerKind, peer: (String, u16)) {
         let session = Session {
             listener,
-            host,
+            peer,
+            software: None,
             first: 0,
             slots: VecDeque::new(),
             promised_bytes: 0,
@@ -200,7 +206,28 @@ impl Sessions {
 
     /// The client's address; empty when it is gone.
     pub fn host(&self, conn: ConnId) -> &str {
-        self.by_conn.get(&conn).map_or("", |session| &session.host)
+        self.by_conn.get(&conn).map_or("", |session| &session.peer.0)
+    }
+
+    /// The client's port; 0 when it is gone.
+    pub fn port(&self, conn: ConnId) -> u16 {
+        self.by_conn.get(&conn).map_or(0, |session| session.peer.1)
+    }
+
+    /// Name and version of the client's software, as far as it has said them (KIP-511).
+    pub fn software(&self, conn: ConnId) -> (&str, &str) {
+        let software = self.by_conn.get(&conn).and_then(|session| session.software.as_deref());
+        software.map_or((UNKNOWN_SOFTWARE, UNKNOWN_SOFTWARE), |(name, version)| (name, version))
+    }
+
+    /// Remembers what the client says its software is, if both are names as Kafka takes them.
+    pub fn set_software(&mut self, conn: ConnId, name: &str, version: &str) {
+        if is_software(name)
+            && is_software(version)
+            && let Some(session) = self.by_conn.get_mut(&conn)
+        {
+            session.software = Some(Box::new((name.to_owned(), version.to_owned())));
+        }
     }
 
     /// Notes which job works on a request, so that it can be dropped when the connection closes.
@@ -431,6 +458,15 @@ impl Session {
     }
 }
 
+/// Letters, digits, dots and hyphens, these not at the ends (`ApiVersionsRequest.SOFTWARE_NAME_VERSION_PATTERN`).
+fn is_software(text: &str) -> bool {
+    let inside = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    text.len() <= limits::SOFTWARE_BYTES_MAX
+        && ends.iter().all(|end| end.is_some_and(|byte| byte.is_ascii_alphanumeric()))
+        && text.bytes().all(inside)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,7 +476,7 @@ mod tests {
 
     fn sessions(request_bytes_max: usize) -> Sessions {
         let mut sessions = Sessions::new(request_bytes_max, 1000);
-        sessions.on_opened(CONN, ListenerKind::Shared, String::new());
+        sessions.on_opened(CONN, ListenerKind::Shared, (String::new(), 0));
         sessions
     }
 
@@ -543,7 +579,7 @@ mod tests {
     fn when_output_is_full_only_those_who_have_read_theirs_are_read() {
         const OTHER: ConnId = ConnId(2);
         let mut sessions = sessions(10);
-        sessions.on_opened(OTHER, ListenerKind::Shared, String::new());
+        sessions.on_opened(OTHER, ListenerKind::Shared, (String::new(), 0));
         let mut effects = Effects::default();
         let a = request(&mut sessions, 1);
         sessions.fill(a, frame("ten bytes."), None, &mut effects);
@@ -561,7 +597,7 @@ mod tests {
         let mut sessions = sessions(100);
         let conns = [ConnId(1), ConnId(2), ConnId(3)];
         for conn in &conns[1..] {
-            sessions.on_opened(*conn, ListenerKind::Shared, String::new());
+            sessions.on_opened(*conn, ListenerKind::Shared, (String::new(), 0));
         }
         for conn in &conns[..2] {
             assert_eq!(sessions.admit(*conn, 1), Admission::Read);

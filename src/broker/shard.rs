@@ -35,6 +35,7 @@ use crate::broker::reads::Reads;
 use crate::broker::report::{Report, RequestCounts};
 use crate::broker::session::{Reply, Sessions};
 use crate::broker::shutdown::Life;
+use crate::broker::telemetry::Telemetry;
 use crate::config::{Address, Settings};
 use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::cache::TailCache;
@@ -85,6 +86,7 @@ pub struct Shard {
     pub(in crate::broker) producer_ids: api::init_producer_id::ProducerIds,
     pub(in crate::broker) deadlines: Deadlines<DeadlineKey>,
     pub(in crate::broker) quotas: Quotas,
+    pub(in crate::broker) telemetry: Telemetry,
     /// Core 0 alone decides on metadata.
     pub(in crate::broker) control: Option<Control>,
     /// Why the data directory takes no more writes.
@@ -118,6 +120,8 @@ pub enum DeadlineKey {
     Unmute(ConnId),
     /// The other cores are to know what clients with quotas have used here.
     QuotaShare,
+    /// Clients whose telemetry is known may have gone.
+    Telemetry,
 }
 
 /// Consequences inside one step, handled in order instead of by recursion.
@@ -180,6 +184,7 @@ impl Shard {
             producer_ids: api::init_producer_id::ProducerIds::default(),
             deadlines: Deadlines::default(),
             quotas: Quotas::default(),
+            telemetry: Telemetry::default(),
             control: None,
             offline: None,
             todo: VecDeque::new(),
@@ -208,8 +213,8 @@ impl Shard {
         effects.watch.start_step(now.mono);
         self.quotas.start_step(now.mono);
         match input {
-            Input::Opened { conn, listener, host } => {
-                self.sessions.on_opened(conn, listener, host);
+            Input::Opened { conn, listener, host, port } => {
+                self.sessions.on_opened(conn, listener, (host, port));
                 self.charge_connection(conn);
             }
             Input::Frame { conn, frame, arrival } => self.on_frame(conn, frame, arrival, now, effects),
@@ -243,6 +248,7 @@ impl Shard {
         let mut metrics = self.metrics;
         for (metric, value) in [
             (Metric::QuotaClients, self.quotas.len()),
+            (Metric::TelemetryClients, self.telemetry.clients()),
             (Metric::MutedConnections, self.sessions.muted()),
             (Metric::Connections, self.sessions.connections()),
             (Metric::Partitions, self.partitions.len()),
@@ -268,7 +274,8 @@ impl Shard {
         ] {
             metrics.set(metric, value);
         }
-        Report { stages: self.sessions.stages(), metrics, requests: self.counts.clone() }
+        let clients = self.telemetry.pushed().cloned().collect();
+        Report { stages: self.sessions.stages(), metrics, requests: self.counts.clone(), clients }
     }
 
     pub(in crate::broker) fn core(&self) -> CoreId {
@@ -441,6 +448,7 @@ impl Shard {
                 DeadlineKey::MetaRetry => Control::on_retry(self, now, effects),
                 DeadlineKey::Unmute(conn) => self.sessions.unmute(conn, effects),
                 DeadlineKey::QuotaShare => self.share_quota_use(effects),
+                DeadlineKey::Telemetry => self.forget_silent_clients(now),
                 DeadlineKey::Stop => self.on_stop_deadline(now, effects),
             }
         }

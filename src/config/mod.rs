@@ -18,7 +18,7 @@ mod table;
 mod topic;
 mod values;
 
-pub use client_metrics::{ClientAttribute, MetricsSubscription, describe_client_metrics};
+pub use client_metrics::{ClientAttribute, INTERVAL_MS_DEFAULT, MetricsSubscription, describe_client_metrics};
 pub use describe::{
     ConfigSource, Described, Layers, Synonym, describe_broker, describe_cluster_default, describe_group, describe_topic,
 };

@@ -77,6 +77,8 @@ settings! {
         /// How often what the stages of requests took is written to `metrics` in the data directory, as HdrHistogram
         /// logs. 0 for never.
         metrics_interval_ms: u64 = 10_000 => long("metrics.interval.ms", Unit::Ms).within(0, 86_400_000);
+        /// Most bytes of metrics, compressed, that a client may push at a time (KIP-714).
+        telemetry_max_bytes: u32 = 1 << 20 => int("telemetry.max.bytes", Unit::Bytes).within(1, 16 << 20).dynamic();
     }
     "Topics" {
         /// Partitions of a topic whose creator does not say.

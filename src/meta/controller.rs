@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::image::{Image, Topic};
 use super::record::MetaRecord;
-use crate::base::ids::{BrokerId, TopicId};
+use crate::base::ids::{BrokerId, TopicId, short_uuid};
 use crate::base::limits::{
     META_TOPICS_BYTES_MAX, PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, SETTING_BYTES_MAX,
     TOPIC_NAME_BYTES_MAX,
@@ -67,7 +67,7 @@ pub fn plan_cluster(image: &Image, settings: &Settings, rng: &mut Rng) -> Result
                 format!("cluster.id must be at most {TOPIC_NAME_BYTES_MAX} of a-z, A-Z, 0-9, `.`, `_` and `-`"),
             );
         }
-        let cluster_id = if wanted.is_empty() { short_id(TopicId::random(rng)) } else { wanted.clone() };
+        let cluster_id = if wanted.is_empty() { short_uuid(TopicId::random(rng).0) } else { wanted.clone() };
         return Ok(vec![MetaRecord::ClusterCreated { cluster_id }]);
     }
     if !wanted.is_empty() && wanted != known {
@@ -279,20 +279,6 @@ fn check_partitions(image: &Image, of_topic: i32, added: i32) -> Result<(), Meta
     Ok(())
 }
 
-/// 128 random bits in 22 characters, as Kafka writes cluster ids (base64 for URLs, RFC 4648 §5).
-fn short_id(id: TopicId) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let bits = u128::from_be_bytes(id.0);
-    // 22 digits hold 132 bits: the last one has the lowest 2 of the id and 4 zeros.
-    (0..22)
-        .map(|digit| {
-            let shift = 122 - 6 * digit;
-            let value = if shift >= 0 { bits >> shift } else { bits << -shift };
-            char::from(DIGITS[(value & 63) as usize])
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -458,13 +444,5 @@ mod tests {
         assert_eq!(plan(&created, with("")), Ok(Vec::new()));
         assert_eq!(plan(&created, with(cluster_id)), Ok(Vec::new()));
         check(plan(&created, with("other")), Err((ErrorCode::InconsistentClusterId, "change one of the two")));
-    }
-
-    #[test]
-    fn short_ids_are_base64() {
-        assert_eq!(short_id(TopicId([0; 16])), "A".repeat(22));
-        assert_eq!(short_id(TopicId([0xff; 16])), format!("{}w", "_".repeat(21)));
-        let id: [u8; 16] = std::array::from_fn(|i| i as u8);
-        assert_eq!(short_id(TopicId(id)), "AAECAwQFBgcICQoLDA0ODw");
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! *Owns*: how those tables look from outside. *Never*: counts. *Runs on*: the executors' helper threads.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -13,12 +14,15 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::base::ids::ClientInstanceId;
 use crate::base::metric::{METRICS, MetricKind, MetricRow};
 use crate::base::stage::{STAGES, Timed};
 use crate::base::stage_counts::Snapshot;
 use crate::broker::api::APIS;
 use crate::broker::report::Report;
+use crate::broker::telemetry::{ClientDescription, ClientMetrics};
 use crate::wire::errors::ErrorCode;
+use crate::wire::otlp::Series;
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -59,6 +63,7 @@ impl Collector for Reports {
         }
         self.requests(&mut encoder)?;
         self.errors(&mut encoder)?;
+        self.clients(&mut encoder)?;
         self.stages(&mut encoder)
     }
 }
@@ -109,6 +114,30 @@ impl Reports {
         Ok(())
     }
 
+    /// What each client has pushed last, to whichever core. Names and labels are the clients' own, so the names are
+    /// values of a label here: they can neither clash with the broker's nor be what no name can be.
+    fn clients(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut latest: BTreeMap<ClientInstanceId, &ClientMetrics> = BTreeMap::new();
+        for pushed in self.0.iter().flat_map(|report| &report.clients) {
+            let known = latest.entry(pushed.client.instance).or_insert(pushed);
+            if known.pushed_at < pushed.pushed_at {
+                *known = pushed;
+            }
+        }
+        if latest.is_empty() {
+            return Ok(());
+        }
+        let doc = "What clients have measured, as they pushed it last (KIP-714)";
+        let mut family = encoder.encode_descriptor("client_metric", doc, None, MetricType::Gauge)?;
+        for pushed in latest.values() {
+            for (series, value) in &pushed.measured.values {
+                let labels = client_labels(&pushed.client, series);
+                ConstGauge::new(value.get()).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// All cores together.
     fn stages(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let doc = "Time of requests in each stage; stage=total is all of it, stage=unaccounted what no stage claims";
@@ -132,6 +161,37 @@ impl Reports {
 /// The library puts the full stop.
 fn help(doc: &str) -> &str {
     doc.trim_end_matches('.')
+}
+
+/// Who measured what. A label that the client brings gives way to one of the same name before it.
+fn client_labels(client: &ClientDescription, series: &Series) -> Vec<(String, String)> {
+    let mut labels = vec![
+        ("client_instance_id".to_owned(), client.instance.to_string()),
+        ("client_id".to_owned(), client.client_id.clone()),
+        ("client_software_name".to_owned(), client.software_name.clone()),
+        ("client_software_version".to_owned(), client.software_version.clone()),
+        ("client_source_address".to_owned(), client.address.clone()),
+        ("metric".to_owned(), series.metric.clone()),
+    ];
+    for (name, value) in &series.labels {
+        let name = label_name(name);
+        if labels.iter().all(|(other, _)| *other != name) {
+            labels.push((name, value.clone()));
+        }
+    }
+    labels
+}
+
+/// With underscores for what the name of a label cannot have.
+fn label_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let name: String = name.chars().map(plain).collect();
+    let name = name.trim_start_matches('_');
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("label_{name}")
+    } else {
+        name.into()
+    }
 }
 
 fn api_name(key: i16) -> &'static str {

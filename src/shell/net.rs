@@ -161,7 +161,8 @@ impl Net {
         });
         self.reactor.add_connection(connection.clone());
         let host = peer.map_or(String::new(), |peer| peer.ip().to_canonical().to_string());
-        self.reactor.on(Input::Opened { conn: id, listener: kind, host });
+        let port = peer.map_or(0, |peer| peer.port());
+        self.reactor.on(Input::Opened { conn: id, listener: kind, host, port });
         glommio::spawn_local(serve(self.clone(), connection)).detach();
     }
 

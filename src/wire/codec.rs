@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::reader::{DecodeError, Fault, Reader};
 use super::text::Text;
 use super::writer::Writer;
-use crate::base::ids::TopicId;
+use crate::base::ids::{ClientInstanceId, TopicId};
 use crate::base::rng::Rng;
 
 /// A request or a reply, generated from its table in `messages`.
@@ -216,6 +216,7 @@ numbers! {
     i32, i32, 4, |rng| rng.next_u64() as i32;
     i64, i64, 8, |rng| rng.next_u64() as i64;
     TopicId, topic_id, 16, |rng| TopicId::random(rng);
+    ClientInstanceId, client_instance_id, 16, |rng| ClientInstanceId::random(rng);
     u16, u16, 2, |rng| rng.next_u64() as u16;
 }
 

@@ -11,6 +11,8 @@ pub mod consumer_protocol;
 pub mod errors;
 pub mod frame;
 pub mod messages;
+pub mod otlp;
+pub mod protobuf;
 pub mod reader;
 pub mod record;
 pub mod records;

@@ -10,7 +10,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::text::Text;
-use crate::base::ids::TopicId;
+use crate::base::ids::{ClientInstanceId, TopicId};
 use crate::base::limits::{DECODED_BYTES_BASE, DECODED_BYTES_PER_FRAME_BYTE};
 
 /// A frame and how far it has been read. Slices it hands out keep the frame's memory alive.
@@ -87,6 +87,11 @@ impl Reader {
     #[inline]
     pub fn topic_id(&mut self) -> Result<TopicId, DecodeError> {
         self.array().map(TopicId)
+    }
+
+    #[inline]
+    pub fn client_instance_id(&mut self) -> Result<ClientInstanceId, DecodeError> {
+        self.array().map(ClientInstanceId)
     }
 
     /// An unsigned varint of at most 32 bits, seven to a byte, the lowest first.

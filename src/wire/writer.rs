@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::text::Text;
-use crate::base::ids::TopicId;
+use crate::base::ids::{ClientInstanceId, TopicId};
 
 /// Bytes up to this are copied into the buffer: an entry of a vectored send costs more than the copy.
 const COPIED_BYTES_MAX: usize = 512;
@@ -112,6 +112,11 @@ impl Writer {
 
     #[inline]
     pub fn topic_id(&mut self, value: TopicId) {
+        self.buffer.extend_from_slice(&value.0);
+    }
+
+    #[inline]
+    pub fn client_instance_id(&mut self, value: ClientInstanceId) {
         self.buffer.extend_from_slice(&value.0);
     }
 

@@ -1,7 +1,7 @@
 //! The real binary as a process of its own, for tests over TCP.
 #![allow(dead_code)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -96,6 +96,14 @@ impl Broker {
         stream
     }
 
+    /// A page that is served over HTTP.
+    pub fn get(&self, path: &str) -> String {
+        let address = self.http.expect("HTTP is served");
+        let (head, body) = ask(address, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+        body
+    }
+
     pub fn id(&self) -> u32 {
         self.process.id()
     }
@@ -155,6 +163,22 @@ pub fn command(dir: &Path, listen: &str, arguments: &[&str]) -> Command {
     command.args(["serve", "--listen", listen, "--data-dir"]).arg(dir).args(arguments);
     command.stderr(Stdio::piped()).env_remove("RUST_LOG");
     command
+}
+
+/// A reply over HTTP: the status line and headers, and the body.
+pub fn ask(address: SocketAddr, request: &[u8]) -> (String, String) {
+    let mut stream = TcpStream::connect(address).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(request).expect("write");
+    let mut reply = Vec::new();
+    match stream.read_to_end(&mut reply) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("{error}"),
+    }
+    let reply = String::from_utf8(reply).expect("text");
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
+    (head.to_owned(), body.to_owned())
 }
 
 /// The broker does not start and says all of this.

@@ -585,7 +585,7 @@ impl World {
         self.links[client] = Some(link);
         let conn = self.net.get_mut(link).expect("just made").conn;
         self.trace.note(self.now, "connect", &[client as u64, u64::from(core), link], &[]);
-        self.input(core, Input::Opened { conn, listener: ListenerKind::Shared, host: String::new() });
+        self.input(core, Input::Opened { conn, listener: ListenerKind::Shared, host: String::new(), port: 0 });
         self.schedule(delay, Event::Connected { client, link });
     }
 

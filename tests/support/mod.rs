@@ -283,7 +283,7 @@ impl World {
     pub fn connect(&mut self, core: u16, listener: ListenerKind) -> Client {
         self.next_conn += 1;
         let client = Client { core, conn: ConnId(self.next_conn) };
-        self.step(core, Input::Opened { conn: client.conn, listener, host: "10.0.0.1".into() });
+        self.step(core, Input::Opened { conn: client.conn, listener, host: "10.0.0.1".into(), port: 40_000 });
         client
     }
 

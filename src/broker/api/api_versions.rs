@@ -14,7 +14,8 @@ use crate::wire::messages::api_versions::{
 
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let asker = request.asker;
-    let Some(_) = api::decode::<ApiVersionsRequest>(shard, &mut request, "ApiVersions", effects) else { return };
+    let Some(asked) = api::decode::<ApiVersionsRequest>(shard, &mut request, "ApiVersions", effects) else { return };
+    shard.sessions.set_software(asker.to.conn, &asked.client_software_name, &asked.client_software_version);
     let mut reply = answer(ErrorCode::None);
     for feature in features::features() {
         reply.supported_features.push(SupportedFeatureKey {

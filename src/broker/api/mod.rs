@@ -37,6 +37,7 @@ pub mod offset_fetch;
 pub mod produce;
 pub mod questions;
 pub mod reassignments;
+pub mod telemetry;
 
 use crate::base::slab::Key;
 use crate::base::time::Now;
@@ -112,6 +113,8 @@ apis! {
     61 DescribeProducers 0..=0 => describe_producers::handle,
     68 ConsumerGroupHeartbeat 0..=1 => group_membership::handle_consumer_heartbeat,
     69 ConsumerGroupDescribe 0..=1 => describe_groups::handle_consumer,
+    71 GetTelemetrySubscriptions 0..=0 => telemetry::handle_get,
+    72 PushTelemetry 0..=0 => telemetry::handle_push,
     74 ListConfigResources 0..=1 => list_config_resources::handle,
     75 DescribeTopicPartitions 0..=0 => describe_topic_partitions::handle,
 }
@@ -155,6 +158,8 @@ pub mod key {
     pub const DESCRIBE_PRODUCERS: i16 = 61;
     pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
     pub const CONSUMER_GROUP_DESCRIBE: i16 = 69;
+    pub const GET_TELEMETRY_SUBSCRIPTIONS: i16 = 71;
+    pub const PUSH_TELEMETRY: i16 = 72;
     pub const LIST_CONFIG_RESOURCES: i16 = 74;
     pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
 }

@@ -30,6 +30,7 @@ pub mod describe_topic_partitions;
 pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
+pub mod get_telemetry_subscriptions;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
@@ -45,6 +46,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod push_telemetry;
 pub mod sync_group;
 pub mod update_features;
 
@@ -87,6 +89,8 @@ pub const APIS: &[Api] = &[
     describe_producers::API,
     consumer_group_heartbeat::API,
     consumer_group_describe::API,
+    get_telemetry_subscriptions::API,
+    push_telemetry::API,
     list_config_resources::API,
     describe_topic_partitions::API,
 ];
