@@ -84,30 +84,29 @@ impl Meter {
 
     /// A batch of records, with when each was due, was acknowledged.
     pub fn on_acked(&mut self, due_ns: &[u64], at_ns: u64, value_bytes: u64) {
-        let mut rest = due_ns;
-        while let Some(&first) = rest.first() {
-            let Some(slot) = self.slot(first) else {
-                rest = &rest[1..];
+        let all = due_ns.len();
+        // Each interval has the bytes of its part of the batch, and together they have all of them.
+        let bytes =
+            |from: usize, to: usize| value_bytes * to as u64 / all as u64 - value_bytes * from as u64 / all as u64;
+        let mut at = 0;
+        while at < all {
+            let first = due_ns[at];
+            if self.slot(first).is_none() {
+                at += 1;
                 continue;
-            };
-            slot.produce.record(at_ns.saturating_sub(first));
-            slot.counts.acked += 1;
-            rest = &rest[1..];
+            }
             // Most of a batch is of one interval.
             let (from, to) = (self.last_from_ns, self.last_to_ns);
-            let same = rest.iter().take_while(|due| (from..to).contains(*due)).count();
+            let same = due_ns[at..].iter().take_while(|due| (from..to).contains(*due)).count();
+            let end = at + same.max(1);
             let slot = &mut self.slots[self.last];
-            for due in &rest[..same] {
+            for due in &due_ns[at..end] {
                 slot.produce.record(at_ns.saturating_sub(*due));
             }
-            slot.counts.acked += same as u64;
-            rest = &rest[same..];
-        }
-        if let Some(&first) = due_ns.first()
-            && let Some(slot) = self.slot(first)
-        {
-            slot.counts.acked_bytes += value_bytes;
-            slot.counts.sent_bytes += value_bytes;
+            slot.counts.acked += (end - at) as u64;
+            slot.counts.acked_bytes += bytes(at, end);
+            slot.counts.sent_bytes += bytes(at, end);
+            at = end;
         }
         self.totals.acked += due_ns.len() as u64;
         self.totals.acked_bytes += value_bytes;
@@ -217,6 +216,8 @@ mod tests {
             .map(|slot| (slot.index, slot.counts.sent, slot.counts.acked, slot.counts.errors, slot.produce.count()))
             .collect();
         assert_eq!(rows, [(0, 1, 2, 0, 2), (1, 0, 1, 1, 2), (2, 0, 1, 0, 1)]);
+        let bytes: Vec<u64> = slots.iter().map(|slot| slot.counts.acked_bytes).collect();
+        assert_eq!(bytes, [200, 100, 100], "of 600 bytes in six records, two were due before and after");
         assert_eq!((slots[1].counts.retries, slots[2].e2e.count(), slots[0].lateness.count()), (2, 1, 1));
         assert_eq!((slots[1].counts.received, slots[2].counts.received, totals.received), (1, 0, 2));
         assert_eq!((totals.sent, totals.acked, totals.errors, totals.sent_bytes), (2, 6, 1, 700));
