@@ -352,6 +352,8 @@ fn facts(run: &Capsule, notes: &mut Vec<String>) -> BTreeMap<String, String> {
     let broker = &run.result.broker;
     facts.insert("broker.count".to_owned(), broker.brokers.len().to_string());
     facts.insert("broker.api_versions".to_owned(), broker.api_versions.join(", "));
+    let told = [("broker.software", broker.software.clone()), ("broker.features", broker.features.join(", "))];
+    facts.extend(told.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.to_owned(), value)));
     let settings = broker.configs.iter().filter(|(name, _)| !FREE_SETTINGS.contains(&name.as_str()));
     facts.extend(settings.map(|(name, value)| (format!("broker.{name}"), value.clone())));
     facts

@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::bench::environment::NOT_READABLE;
 use crate::bench::producer::Node;
 use crate::bench::result::BrokerFacts;
 use crate::bench::topics::Topics;
@@ -273,6 +274,8 @@ impl Control {
             format!("{name} {}–{}", row.min_version, row.max_version)
         });
         let api_versions = versions.collect();
+        let features = self.versions().finalized_features.iter();
+        let features = features.map(|row| format!("{} {}", row.name.as_str(), row.max_version_level)).collect();
         let brokers = cluster.brokers.iter().map(|(node, address)| format!("{node}@{}", address.name)).collect();
         let mut configs = Vec::new();
         if let Some(node) = cluster.brokers.keys().next() {
@@ -289,7 +292,8 @@ impl Control {
             }
         }
         configs.sort();
-        BrokerFacts { cluster_id: cluster.id.clone(), brokers, api_versions, configs }
+        let (cluster_id, software) = (cluster.id.clone(), NOT_READABLE.to_owned());
+        BrokerFacts { cluster_id, brokers, software, api_versions, features, configs }
     }
 
     fn error(&self, message: &str) -> BenchError {

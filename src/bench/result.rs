@@ -171,8 +171,14 @@ pub struct BrokerFacts {
     pub cluster_id: String,
     /// `id@host:port` each.
     pub brokers: Vec<String>,
-    /// From ApiVersions (KIP-511 has no name of the broker's software): the ranges it serves, `name lowest–highest`.
+    /// Name and version, of a broker that tells (a Corelog one where its stages can be read): Kafka's protocol has no
+    /// place for it. Otherwise `not readable`.
+    pub software: String,
+    /// From ApiVersions: the ranges it serves, `name lowest–highest`.
     pub api_versions: Vec<String>,
+    /// From there too: the levels of features that the cluster has agreed on, `metadata.version 25`, which tell
+    /// versions of Kafka apart.
+    pub features: Vec<String>,
     /// DescribeConfigs of the broker: name and value, sorted by name. Empty when it does not answer that.
     pub configs: Vec<(String, String)>,
 }

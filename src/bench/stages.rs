@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::bench::control::BenchError;
+use crate::bench::environment::NOT_READABLE;
 use crate::bench::hlog::{self, Entry, Log};
 use crate::bench::packed::{Packed, Sum};
 use crate::bench::result::RunResult;
@@ -74,11 +75,20 @@ fn writes(address: &StagesAddress) -> Result<Writes, BenchError> {
 
 /// Puts the broker's stages over the time of the run into its result.
 fn pull(address: &StagesAddress, result: &mut RunResult) {
-    let pulled = ask(address, PATH).and_then(|text| of_run(&text, address, result));
+    let pulled = ask(address, PATH).and_then(|text| Ok((software(&text), of_run(&text, address, result)?)));
     match pulled {
-        Ok(text) => result.stages_hlog = Some(text),
+        Ok((software, text)) => {
+            result.broker.software = software.unwrap_or_else(|| NOT_READABLE.to_owned());
+            result.stages_hlog = Some(text);
+        }
         Err(error) => result.complaints.push((error.to_string(), 1)),
     }
+}
+
+/// Who logged: `corelog 0.1.0`.
+fn software(text: &str) -> Option<String> {
+    let who = text.lines().find_map(|line| line.strip_prefix("#[Logged by "))?;
+    Some(who.split([':', ',', ']']).next()?.trim().to_owned())
 }
 
 /// How long Produce requests took inside the broker, from the first byte to the last.
@@ -234,6 +244,8 @@ mod tests {
         check(&[(50, 100)], &[0]);
         let error = of_run(&log(&[(0, 10), (200, 10)]), &address, &result()).expect_err("none of it");
         assert!(error.to_string().contains("none of its intervals lies in the run"), "{error}");
+        assert_eq!(software("#[a]\n#[Logged by corelog 1.2.3: what stages took]\n"), Some("corelog 1.2.3".to_owned()));
+        assert_eq!(software(&log(&[(0, 10)])), None);
         let error = of_run("no log", &address, &result()).expect_err("none");
         assert!(error.to_string().starts_with("http://h:1/stages.hlog, line 1: "), "{error}");
     }

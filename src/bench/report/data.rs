@@ -296,6 +296,8 @@ fn broker(result: &RunResult) -> Rows {
     let rows = [
         ("cluster id", broker.cluster_id.clone()),
         ("brokers", broker.brokers.join(", ")),
+        ("software", broker.software.clone()),
+        ("features", broker.features.join(", ")),
         ("APIs", broker.api_versions.join(", ")),
     ];
     rows.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.to_owned(), value)).collect()
