@@ -1,14 +1,14 @@
 //! The commit loop: how fast one core can commit, at one size after the other.
 //!
 //! Bare, a commit is one direct write to the next place of a ring, a file whose space was written before, and one
-//! fdatasync, or one write that is durable when it ends (O_DSYNC); the next begins when that is done. That is the most
-//! that any journal on this device can do, and the write alone is what durability is compared with. The broker's
-//! journal makes the same commits out of entries, over the same space in a file of its own, and always has something
-//! waiting.
+//! fdatasync, or one write that is durable when it ends (O_DSYNC); the next begins when that is done, or there are two
+//! at a time. That is the most that any journal on this device can do, and the write alone is what durability is
+//! compared with. The broker's journal makes the same commits out of entries, over the same space in a file of its own,
+//! and always has something waiting.
 //!
 //! *Owns*: two files, removed at the end. *Never*: looks at what it writes. *Runs on*: one core.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -20,11 +20,12 @@ use corelog::base::disk::{BLOCK_BYTES, DiskResult, FileId};
 use corelog::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use corelog::base::time::{self, Now};
 use corelog::journal::format::{COMMIT_HEAD_BYTES, DIR, ENTRY_HEAD_BYTES, Identity};
-use corelog::journal::journal::{COMMITS_IN_FLIGHT, Entry, Journal, JournalEvent, JournalOp, JournalOut};
+use corelog::journal::journal::{Entry, Journal, JournalEvent, JournalOp, JournalOut};
 use corelog::shell::disk::Disk;
 use corelog::shell::executor::{self, Signal};
 use glommio::io::{DmaFile, OpenOptions};
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
 /// The longest latency told apart.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
@@ -50,24 +51,40 @@ struct Arguments {
     /// Every size's loops run so often, forwards and backwards in turn.
     #[arg(long, default_value_t = 4)]
     repeats: usize,
+    /// Write every run of every loop to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
 }
 
 /// A kind of loop.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 enum Kind {
     Write,
     WriteAndSync,
     DurableWrite,
+    TwoWrites,
+    TwoWritesAndSyncs,
     Journal,
 }
 
-const KINDS: [Kind; 4] = [Kind::Write, Kind::WriteAndSync, Kind::DurableWrite, Kind::Journal];
+const KINDS: [Kind; 6] =
+    [Kind::Write, Kind::WriteAndSync, Kind::DurableWrite, Kind::TwoWrites, Kind::TwoWritesAndSyncs, Kind::Journal];
 
 /// What a loop has done.
+#[derive(Serialize)]
 struct Speed {
     commits_per_s: f64,
     p50_us: f64,
     p99_us: f64,
+}
+
+/// A loop at one size.
+#[derive(Serialize)]
+struct Row {
+    bytes: usize,
+    #[serde(rename = "loop")]
+    kind: Kind,
+    speeds: Vec<Speed>,
 }
 
 fn main() {
@@ -87,7 +104,8 @@ async fn run(arguments: Arguments) {
     let durable = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DSYNC).dma_open(&path).await;
     let durable = durable.expect("open the file once more");
     let mut core = Core::open(disk, &arguments).await;
-    println!("{:>10} {:>14} {:>12} {:>10} {:>10} {:>10}", "bytes", "loop", "commits/s", "MB/s", "p50 us", "p99 us");
+    println!("{:>10} {:>18} {:>12} {:>10} {:>10} {:>10}", "bytes", "loop", "commits/s", "MB/s", "p50 us", "p99 us");
+    let mut rows = Vec::new();
     for size in &arguments.sizes {
         let mut speeds = KINDS.map(|_| Vec::new());
         for repeat in 0..arguments.repeats {
@@ -101,20 +119,12 @@ async fn run(arguments: Arguments) {
                 speeds[place].push(speed);
             }
         }
-        for (kind, speeds) in KINDS.iter().zip(&speeds) {
-            let median = |of: fn(&Speed) -> f64| median(speeds.iter().map(of).collect());
-            let commits = median(|speed| speed.commits_per_s);
-            println!(
-                "{size:>10} {:>14} {commits:>12.0} {:>10.1} {:>10.0} {:>10.0}",
-                format!("{kind:?}"),
-                commits * *size as f64 / 1e6,
-                median(|speed| speed.p50_us),
-                median(|speed| speed.p99_us),
-            );
-        }
-        let [_, bare, _, journal] = &speeds;
-        let ratios = bare.iter().zip(journal).map(|(bare, journal)| journal.commits_per_s / bare.commits_per_s);
-        println!("{size:>10} {:>14} {:>12.2}", "Journal / bare", median(ratios.collect()));
+        print(*size, &speeds);
+        rows.extend(KINDS.iter().zip(speeds).map(|(kind, speeds)| Row { bytes: *size, kind: *kind, speeds }));
+    }
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&rows).expect("rows are plain");
+        std::fs::write(path, text + "\n").expect("write the file");
     }
     file.close().await.expect("close the file");
     durable.close().await.expect("close the file");
@@ -136,27 +146,53 @@ async fn prewritten(path: &Path, bytes: u64) -> DmaFile {
     file
 }
 
+/// What the loops of one size have done: medians, and what the journal's are of the bare ones'.
+fn print(size: usize, speeds: &[Vec<Speed>; KINDS.len()]) {
+    for (kind, speeds) in KINDS.iter().zip(speeds) {
+        let median = |of: fn(&Speed) -> f64| median(speeds.iter().map(of).collect());
+        let commits = median(|speed| speed.commits_per_s);
+        println!(
+            "{size:>10} {:>18} {commits:>12.0} {:>10.1} {:>10.0} {:>10.0}",
+            format!("{kind:?}"),
+            commits * size as f64 / 1e6,
+            median(|speed| speed.p50_us),
+            median(|speed| speed.p99_us),
+        );
+    }
+    let [_, one, _, _, two, journal] = speeds;
+    for (bare, name) in [(one, "Journal / one"), (two, "Journal / two")] {
+        let ratios = bare.iter().zip(journal).map(|(bare, journal)| journal.commits_per_s / bare.commits_per_s);
+        println!("{size:>10} {name:>18} {:>12.2}", median(ratios.collect()));
+    }
+}
+
 /// Commits for a while.
 async fn commit(file: &DmaFile, arguments: &Arguments, size: usize, kind: Kind) -> Speed {
-    let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_NS, 3).expect("the bounds are fine");
+    let latencies = RefCell::new(Histogram::<u64>::new_with_max(LATENCY_MAX_NS, 3).expect("the bounds are fine"));
     let (start, time) = (Instant::now(), Duration::from_secs_f64(arguments.seconds));
-    let (mut position, mut last) = (0, start);
-    while last - start < time {
-        if position + size as u64 > arguments.ring_mib << 20 {
-            position = 0;
+    let next = Cell::new(0);
+    let lane = async || {
+        let mut last = start;
+        while last - start < time {
+            let position = if next.get() + size as u64 > arguments.ring_mib << 20 { 0 } else { next.get() };
+            next.set(position + size as u64);
+            let mut buffer = file.alloc_dma_buffer(size);
+            buffer.as_bytes_mut().fill(position as u8);
+            file.write_at(buffer, position).await.expect("write");
+            if matches!(kind, Kind::WriteAndSync | Kind::TwoWritesAndSyncs) {
+                file.fdatasync().await.expect("sync");
+            }
+            let now = Instant::now();
+            latencies.borrow_mut().saturating_record((now - last).as_nanos() as u64);
+            last = now;
         }
-        let mut buffer = file.alloc_dma_buffer(size);
-        buffer.as_bytes_mut().fill(latencies.len() as u8);
-        file.write_at(buffer, position).await.expect("write");
-        if kind == Kind::WriteAndSync {
-            file.fdatasync().await.expect("sync");
-        }
-        position += size as u64;
-        let now = Instant::now();
-        latencies.saturating_record((now - last).as_nanos() as u64);
-        last = now;
+    };
+    if matches!(kind, Kind::TwoWrites | Kind::TwoWritesAndSyncs) {
+        futures_lite::future::zip(lane(), lane()).await;
+    } else {
+        lane().await;
     }
-    speed(&latencies, last - start)
+    speed(&latencies.borrow(), start.elapsed())
 }
 
 /// A journal, and what stands around it on a core of the broker.
@@ -194,7 +230,7 @@ impl Core {
         let (start, duration) = (Instant::now(), Duration::from_secs_f64(arguments.seconds));
         // The last entry of each commit, in flight or waiting.
         let mut ends = VecDeque::new();
-        for _ in 0..COMMITS_IN_FLIGHT + 1 {
+        while self.journal.gauges().waiting_bytes == 0 {
             ends.push_back(self.append(arguments.entry_bytes, size));
             self.pump();
         }

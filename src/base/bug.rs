@@ -35,6 +35,8 @@ pub enum Bug {
     FlushBeforeSync,
     /// The journal writes over what is not needed before a header says so.
     ReuseJournalSpace,
+    /// A commit counts as safe while one before it is on its way.
+    CommitOutOfOrder,
     /// A log that lacks what the journal knew of does not write that down.
     ForgetMustReach,
     /// A group is told that its offsets are committed before they are safe.
@@ -57,6 +59,7 @@ impl Bug {
         Bug::ForgetJournalEntry,
         Bug::FlushBeforeSync,
         Bug::ReuseJournalSpace,
+        Bug::CommitOutOfOrder,
         Bug::ForgetMustReach,
         Bug::AnswerGroupsEarly,
     ];

@@ -33,6 +33,12 @@ const HEADER_MAGIC: [u8; 4] = *b"CLJH";
 const COMMIT_MAGIC: [u8; 4] = *b"CLJC";
 /// What a commit's checksum covers begins here.
 const COMMIT_SUMMED_FROM: usize = 8;
+/// A commit's count of entries has the lower bits of its field, [`CommitHead::unsure`] those above.
+const UNSURE_SHIFT: u32 = 24;
+const ENTRIES_MASK: u32 = (1 << UNSURE_SHIFT) - 1;
+const _: () = assert!(JOURNAL_COMMIT_BYTES_MAX / ENTRY_HEAD_BYTES <= ENTRIES_MASK as usize);
+/// Of what no reader looks at.
+const RESERVED: u8 = 1;
 /// Where a segment may be told to be written. Far beyond what a segment can be.
 const POSITION_MAX: u64 = 1 << 40;
 
@@ -108,8 +114,6 @@ pub struct Header {
     pub tail: Tail,
     /// The sequence behind the last commit, when the journal was closed and there are no others.
     pub end: Option<u64>,
-    /// How many commits may be on their way at the same time: so many may be missing at the end without damage.
-    pub in_flight: u8,
 }
 
 /// Why a block is no header.
@@ -143,7 +147,7 @@ impl Header {
         bytes.extend_from_slice(&self.identity.node.to_le_bytes());
         bytes.extend_from_slice(&self.identity.core.0.to_le_bytes());
         bytes.extend_from_slice(&self.identity.cores.to_le_bytes());
-        bytes.push(self.in_flight);
+        bytes.push(RESERVED);
         bytes.push(cluster.len() as u8);
         bytes.extend_from_slice(cluster);
         bytes.resize(BLOCK_BYTES - 4, 0);
@@ -179,10 +183,10 @@ impl Header {
         let end = Some(fields.u64()?).filter(|end| *end > 0);
         let node = fields.i32()?;
         let (core, cores) = (CoreId(fields.u16()?), fields.u16()?);
-        let [in_flight, cluster_bytes] = fields.take()?;
+        let [_, cluster_bytes] = fields.take()?;
         let cluster = fields.0.get(..usize::from(cluster_bytes))?;
         let cluster = std::str::from_utf8(cluster).ok()?.to_owned();
-        Some(Header { identity: Identity { cluster, node, core, cores }, run, count, ring_bytes, tail, end, in_flight })
+        Some(Header { identity: Identity { cluster, node, core, cores }, run, count, ring_bytes, tail, end })
     }
 
     fn holds_together(&self) -> bool {
@@ -195,7 +199,6 @@ impl Header {
             && self.tail.position < self.ring_bytes
             && (1..u64::MAX / 2).contains(&self.tail.sequence)
             && self.end.is_none_or(|end| end >= self.tail.sequence && end < u64::MAX / 2)
-            && self.in_flight > 0
             && self.identity.core.0 < self.identity.cores
             && self.identity.cluster.len() <= CLUSTER_ID_BYTES_MAX
     }
@@ -297,8 +300,8 @@ impl CommitWriter {
         self.entries += 1;
     }
 
-    /// What is to be written, padding left out.
-    pub(super) fn finish(mut self, run: Run, sequence: u64) -> Vec<Bytes> {
+    /// What is to be written, padding left out. So many commits right before it are on their way.
+    pub(super) fn finish(mut self, run: Run, sequence: u64, unsure: u8) -> Vec<Bytes> {
         let bytes = self.heads.len() + self.payload_bytes;
         assert!(self.entries > 0 && bytes <= JOURNAL_COMMIT_BYTES_MAX);
         let heads = &mut self.heads;
@@ -307,7 +310,7 @@ impl CommitWriter {
         heads[16..24].copy_from_slice(&run.key.to_le_bytes());
         heads[24..32].copy_from_slice(&sequence.to_le_bytes());
         heads[32..36].copy_from_slice(&(bytes as u32).to_le_bytes());
-        heads[36..40].copy_from_slice(&self.entries.to_le_bytes());
+        heads[36..40].copy_from_slice(&(self.entries | u32::from(unsure) << UNSURE_SHIFT).to_le_bytes());
         let payload = self.data[1..].iter().map(|slice| &slice[..]);
         let sum = crc32_of(std::iter::once(&heads[COMMIT_SUMMED_FROM..]).chain(payload));
         heads[4..8].copy_from_slice(&sum.to_le_bytes());
@@ -324,6 +327,8 @@ pub struct CommitHead {
     /// Of the whole commit, padding left out.
     pub bytes: usize,
     pub entries: usize,
+    /// Of the commits before it, all but so many were durable when it was begun.
+    pub unsure: u8,
     sum: u32,
 }
 
@@ -339,11 +344,12 @@ impl CommitHead {
         let run = Run { generation: fields.u64()?, key: fields.u64()? };
         let sequence = fields.u64()?;
         let bytes = usize::try_from(fields.u32()?).ok()?;
-        let entries = usize::try_from(fields.u32()?).ok()?;
+        let counts = fields.u32()?;
+        let (unsure, entries) = ((counts >> UNSURE_SHIFT) as u8, (counts & ENTRIES_MASK) as usize);
         let fits = entries > 0
             && bytes <= JOURNAL_COMMIT_BYTES_MAX
             && entries <= bytes.saturating_sub(COMMIT_HEAD_BYTES) / ENTRY_HEAD_BYTES;
-        fits.then_some(CommitHead { run, sequence, bytes, entries, sum })
+        fits.then_some(CommitHead { run, sequence, bytes, entries, unsure, sum })
     }
 
     /// What it takes of the ring.
@@ -431,7 +437,6 @@ mod tests {
             ring_bytes: 1 << 20,
             tail: Tail { position: 8192, sequence: 77 },
             end: Some(80),
-            in_flight: 2,
         }
     }
 
@@ -452,7 +457,7 @@ mod tests {
         let mut writer = CommitWriter::new(2, 3);
         writer.push(&entry(10, 5), [Bytes::from_static(b"ab"), Bytes::from_static(b"cde")]);
         writer.push(&entry(15, 3), [Bytes::from_static(b"fgh")]);
-        writer.finish(header().run, 78).concat()
+        writer.finish(header().run, 78, 3).concat()
     }
 
     #[test]
@@ -495,7 +500,6 @@ mod tests {
         check(|header| header.tail.sequence = u64::MAX);
         check(|header| header.tail.sequence = 0);
         check(|header| header.end = Some(76));
-        check(|header| header.in_flight = 0);
         check(|header| header.identity.cores = 1);
         check(|header| header.end = Some(u64::MAX));
         check(|header| header.count = u64::MAX);
@@ -506,7 +510,7 @@ mod tests {
     fn a_commit_reads_back_and_every_flipped_bit_and_every_cut_is_noticed() {
         let whole = commit();
         let Commit { head, entries } = read_commit(&whole).expect("it is whole");
-        assert_eq!((head.run, head.sequence, head.bytes), (header().run, 78, whole.len()));
+        assert_eq!((head.run, head.sequence, head.unsure, head.bytes), (header().run, 78, 3, whole.len()));
         let payloads: Vec<&[u8]> = entries.iter().map(|(_, range)| &whole[range.clone()]).collect();
         assert_eq!(payloads, [&b"abcde"[..], b"fgh"]);
         assert_eq!(entries.iter().map(|(entry, _)| *entry).collect::<Vec<_>>(), [entry(10, 5), entry(15, 3)]);

@@ -27,8 +27,12 @@ use crate::base::limits::{
 };
 use crate::base::time::{Instant, Now};
 
-/// Commits that are written at the same time.
-pub const COMMITS_IN_FLIGHT: u8 = 1;
+/// Commits that are written at the same time: a device does two in little more than the time of one.
+const COMMITS_IN_FLIGHT: usize = 2;
+
+/// Beside one that is on its way, the next is begun only when as much waits as this part of the largest commit: little
+/// is better gathered until the device is free, since a commit of all of it costs one write and one sync.
+const BESIDE_PART: u64 = 16;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -184,8 +188,6 @@ pub struct Journal {
     /// Another one is wanted whatever there is to release.
     header_is_due: bool,
     waiting: VecDeque<Entry>,
-    /// Commits that may be in flight.
-    in_flight: u8,
     flights: VecDeque<Flight>,
     /// Of flights that ended, to be used again.
     spare: Vec<Vec<Committing>>,
@@ -266,7 +268,6 @@ impl Journal {
             header: None,
             header_is_due: false,
             waiting: VecDeque::new(),
-            in_flight: COMMITS_IN_FLIGHT,
             flights: VecDeque::new(),
             spare: Vec::new(),
             owners: Vec::new(),
@@ -319,7 +320,7 @@ impl Journal {
             return;
         }
         self.grow(out);
-        while self.flights.len() < usize::from(self.in_flight) && !self.waiting.is_empty() {
+        while self.may_begin() {
             if !self.commit(now, out) {
                 self.wait_for_space(now, out);
                 break;
@@ -393,13 +394,6 @@ impl Journal {
 
     pub fn gauges(&self) -> Gauges {
         Gauges { ring_bytes: self.ring.bytes(), used_bytes: self.ring.used(), ..self.gauges }
-    }
-
-    /// Before the first answer of the disk.
-    #[cfg(test)]
-    pub(super) fn set_in_flight(&mut self, in_flight: u8) {
-        assert!(self.state == State::Opening && in_flight > 0);
-        self.in_flight = in_flight;
     }
 
     /// Before the first answer of the disk.
@@ -513,7 +507,6 @@ impl Journal {
             ring_bytes: self.growth.say(),
             tail: release.tail,
             end: (self.state == State::Leaving).then_some(self.ring.next_sequence()),
-            in_flight: self.in_flight,
         };
         self.header = Some(release);
         self.header_is_due = false;
@@ -535,6 +528,13 @@ impl Journal {
 
     fn commit_bytes_max(&self) -> u64 {
         (self.ring.bytes() / 4 / BLOCK * BLOCK).min(JOURNAL_COMMIT_BYTES_MAX as u64)
+    }
+
+    fn may_begin(&self) -> bool {
+        match self.flights.len() {
+            0 => !self.waiting.is_empty(),
+            beside => beside < COMMITS_IN_FLIGHT && self.gauges.waiting_bytes * BESIDE_PART >= self.commit_bytes_max(),
+        }
     }
 
     /// Takes what waits, as much as fits. `false` when there is no space for the first entry.
@@ -561,7 +561,7 @@ impl Journal {
             self.on_committing(&entry, place.sequence);
             writer.push(&entry.head(), entry.slices);
         }
-        let data = writer.finish(self.run, place.sequence);
+        let data = writer.finish(self.run, place.sequence, self.flights.len() as u8);
         self.gauges.commits += 1;
         self.gauges.entries += count as u64;
         self.gauges.written_bytes += padded;
@@ -592,14 +592,15 @@ impl Journal {
         let flight = self.flight(sequence);
         assert!(!flight.written);
         flight.written = true;
+        if bug::on(Bug::CommitOutOfOrder) {
+            flight.tell(now, out);
+        }
         let (bytes, ns) = (flight.bytes, now.mono.since_ns(flight.began));
         self.learned.on_commit(bytes, ns);
+        // A replay ends where a commit is missing: one is as durable as those before it.
         while self.flights.front().is_some_and(|flight| flight.written) {
             let Some(mut flight) = self.flights.pop_front() else { break };
-            let times = CommitTimes { began: flight.began, safe: now.mono };
-            let known =
-                |entry: Committing| entry.owner.map(|owner| JournalEvent::Committed { owner, next: entry.next, times });
-            out.events.extend(flight.entries.drain(..).filter_map(known));
+            flight.tell(now, out);
             self.spare.push(flight.entries);
             self.ring.settle(flight.sequence);
         }
@@ -770,6 +771,16 @@ impl Journal {
             true => JournalEvent::OpenFailed { message },
             false => JournalEvent::Failed { message },
         });
+    }
+}
+
+impl Flight {
+    /// Its entries are durable.
+    fn tell(&mut self, now: Now, out: &mut JournalOut) {
+        let times = CommitTimes { began: self.began, safe: now.mono };
+        let known =
+            |entry: Committing| entry.owner.map(|owner| JournalEvent::Committed { owner, next: entry.next, times });
+        out.events.extend(self.entries.drain(..).filter_map(known));
     }
 }
 

@@ -13,7 +13,6 @@ use crate::base::testdisk::Crash;
 /// What happens at random before a crash.
 struct Weather {
     partitions: u32,
-    in_flight: u8,
     /// The ring begins with so much.
     piece_bytes: u64,
     operations: u64,
@@ -24,7 +23,7 @@ struct Weather {
 
 impl Weather {
     const USUAL: Weather =
-        Weather { partitions: 1, in_flight: 1, piece_bytes: RING_BYTES, operations: 100, len_max: &[200], flushes: 10 };
+        Weather { partitions: 1, piece_bytes: RING_BYTES, operations: 100, len_max: &[200], flushes: 10 };
 
     fn storm(&self, world: &mut World) {
         let len_max = self.len_max[world.below(self.len_max.len() as u64) as usize];
@@ -57,7 +56,7 @@ impl Weather {
     fn check(&self, seeds: u64) -> u64 {
         let mut waits = 0;
         for seed in 0..seeds {
-            let mut world = World::with(seed, self.partitions, self.in_flight, self.piece_bytes);
+            let mut world = World::with(seed, self.partitions, self.piece_bytes);
             for round in 0..4 {
                 let context = format!("seed {seed} round {round}");
                 self.storm(&mut world);
@@ -93,7 +92,7 @@ fn what_was_committed_survives_when_the_ring_is_full_most_of_the_time() {
 #[test]
 fn what_was_committed_survives_with_two_commits_in_flight() {
     let len_max = &[200, 20_000, 200_000];
-    let weather = Weather { partitions: 4, in_flight: 2, operations: 150, len_max, flushes: 3, ..Weather::USUAL };
+    let weather = Weather { partitions: 4, piece_bytes: RING_BYTES, operations: 150, len_max, flushes: 3 };
     weather.check(20);
 }
 
@@ -102,7 +101,7 @@ fn what_was_committed_survives_while_the_ring_grows() {
     for (piece_bytes, len_max, flushes) in
         [(32 << 10, &[200, 6_000][..], 5), (16 << 10, &[60_000], 10), (16 << 10, &[3_000, 30_000], 8)]
     {
-        Weather { partitions: 3, piece_bytes, operations: 120, len_max, flushes, ..Weather::USUAL }.check(40);
+        Weather { partitions: 3, piece_bytes, operations: 120, len_max, flushes }.check(40);
     }
 }
 
@@ -180,6 +179,33 @@ fn a_torn_last_commit_is_no_damage_and_one_before_a_whole_one_is() {
     assert_eq!((report.commits, report.bytes), (3, 10_000));
     assert_eq!(report.damages[1].path, dir(0).join(segment_name(Offset(0))));
     check(0, &["8192 commit 1 is damaged, the next whole one is 2", "is missing"], 20_000);
+}
+
+#[test]
+fn what_was_in_flight_beside_a_whole_commit_may_be_torn_and_what_was_durable_before_it_may_not() {
+    let check = |bad: usize, more: bool, damaged: bool, reached: i64| {
+        let mut world = World::new(1, 3);
+        world.commit(0, 30_000);
+        for _ in 0..2 {
+            world.append(0, 30_000);
+            world.rig.pump();
+        }
+        assert_eq!(world.rig.journal.gauges().commits, 3);
+        world.rig.run();
+        world.listen();
+        if more {
+            world.commit(0, 30_000);
+        }
+        world.rig.disk.crash(Crash::Power);
+        let at = commits(&mut world)[bad];
+        ring(&mut world.rig.disk)[at] ^= 1;
+        let report = replayed(&mut world);
+        assert_eq!((report.damages.is_empty(), reach(&report, 0)), (!damaged, Some(reached)), "{bad} {more}");
+    };
+    check(1, false, false, 30_000);
+    check(1, true, true, 120_000);
+    check(2, true, true, 120_000);
+    check(2, false, false, 60_000);
 }
 
 #[test]

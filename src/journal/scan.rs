@@ -1,8 +1,8 @@
 //! Reads the commits of a journal that are still needed, in order, and tells a torn end from damage in the middle.
 //!
 //! A crash leaves the last commits torn: they were never reported as durable, and the ring ends before them. But a
-//! commit is begun only when all but the last few before it (`Header::in_flight`) are durable: when one further on is
-//! whole, what is missing before it was durable once, and was damaged since. So where the chain breaks the rest of
+//! commit says how many of those before it may not have been durable when it was begun (`CommitHead::unsure`): when it
+//! is whole, what is missing before those was durable once, and was damaged since. So where the chain breaks the rest of
 //! the ring is searched.
 //!
 //! *Owns*: the way through the ring. *Never*: reads more than one lap, or takes a commit of another run. *Runs on*:
@@ -22,7 +22,6 @@ pub struct Scan {
     ring_bytes: u64,
     /// The sequence behind the last commit, if that is known.
     end: Option<u64>,
-    in_flight: u64,
     /// Where in the ring to look next. Invariant: below `ring_bytes`.
     at: u64,
     /// How far that is behind the tail, in the order of the ring.
@@ -90,7 +89,6 @@ impl Scan {
             run: header.run,
             ring_bytes: header.ring_bytes,
             end: header.end,
-            in_flight: u64::from(header.in_flight),
             at: header.tail.position,
             passed: 0,
             expect: header.tail.sequence,
@@ -195,7 +193,7 @@ impl Scan {
         };
         let found = self.look(self.at, is_later)?.map(|(commit, _)| commit.head);
         let here = found.map(|head| (self.at, self.passed, head.sequence));
-        let proof = found.is_some_and(|head| head.sequence >= self.expect + self.in_flight);
+        let proof = found.is_some_and(|head| head.sequence > self.expect + u64::from(head.unsure));
         let first = search.in_doubt.or(here);
         if let Some((at, passed, sequence)) = first.filter(|_| search.certain || proof) {
             let damaged = Scanned::Damaged {

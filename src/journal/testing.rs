@@ -75,14 +75,13 @@ impl Rig {
 
     /// Begins to open what the disk holds.
     pub(super) fn start(disk: TestDisk<Tag>, key: u64) -> Rig {
-        Rig::start_with(disk, key, 1, RING_BYTES)
+        Rig::start_with(disk, key, RING_BYTES)
     }
 
-    /// With so many commits in flight at a time, and a ring that grows by so many bytes.
-    pub(super) fn start_with(disk: TestDisk<Tag>, key: u64, in_flight: u8, piece_bytes: u64) -> Rig {
+    /// With a ring that grows by so many bytes.
+    pub(super) fn start_with(disk: TestDisk<Tag>, key: u64, piece_bytes: u64) -> Rig {
         let mut out = JournalOut::default();
         let mut journal = Journal::new(identity(), RING_BYTES, key, FileId::new(u32::MAX, 1));
-        journal.set_in_flight(in_flight);
         journal.set_piece_bytes(piece_bytes);
         journal.open(&mut out);
         let now = Now { mono: Instant(1), wall_ms: 1 };

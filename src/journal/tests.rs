@@ -37,7 +37,7 @@ fn a_missing_file_is_made_and_used_again() {
 #[test]
 fn the_ring_grows_beside_commits_and_at_the_next_start_from_where_it_was() {
     const PIECE_BYTES: u64 = 64 << 10;
-    let mut rig = Rig::start_with(TestDisk::new(1), 1, 1, PIECE_BYTES);
+    let mut rig = Rig::start_with(TestDisk::new(1), 1, PIECE_BYTES);
     while rig.made == 0 {
         rig.step();
     }
@@ -56,7 +56,7 @@ fn the_ring_grows_beside_commits_and_at_the_next_start_from_where_it_was() {
     rig.run();
     let grown = header(&mut rig.disk).ring_bytes;
     assert!(grown > PIECE_BYTES && grown < RING_BYTES, "{grown}");
-    let mut rig = Rig::start_with(rig.disk, 2, 1, PIECE_BYTES);
+    let mut rig = Rig::start_with(rig.disk, 2, PIECE_BYTES);
     rig.run();
     assert_eq!((header(&mut rig.disk).ring_bytes, rig.journal.gauges().ring_bytes), (RING_BYTES, RING_BYTES));
     assert_eq!(rig.journal.gauges().prewritten_bytes, RING_BYTES - grown);
@@ -64,7 +64,7 @@ fn the_ring_grows_beside_commits_and_at_the_next_start_from_where_it_was() {
 
 #[test]
 fn a_ring_that_finds_no_space_to_grow_stays_as_it_is() {
-    let mut rig = Rig::start_with(TestDisk::new(1), 1, 1, RING_BYTES / 2);
+    let mut rig = Rig::start_with(TestDisk::new(1), 1, RING_BYTES / 2);
     while rig.made == 0 {
         rig.step();
     }
@@ -125,6 +125,22 @@ fn what_waits_of_all_owners_is_one_commit() {
     assert_eq!((entries[3].0.base, entries[3].0.next), (Offset(12), Offset(13)));
     let payload = &file[RING_START as usize..][entries[3].1.clone()];
     assert_eq!(payload, entry(1, 12, 1, 30).slices.concat());
+}
+
+#[test]
+fn beside_a_commit_the_next_is_begun_when_much_waits_and_counts_when_both_are_durable() {
+    for seed in 0..20 {
+        let mut rig = Rig::new(seed);
+        for (owner, len, commits) in [(0, 100, 1), (1, 100, 1), (2, 20_000, 2), (3, 20_000, 2)] {
+            rig.journal.append(entry(owner, 0, 1, len));
+            rig.pump();
+            assert_eq!(rig.journal.gauges().commits, commits, "after {len} bytes");
+        }
+        rig.run();
+        assert_eq!(rig.committed(), [(0, 1), (1, 1), (2, 1), (3, 1)], "seed {seed}");
+        let second = &rig.disk.bytes(&path())[RING_START as usize + BLOCK_BYTES..];
+        assert_eq!(read_commit(second).map(|commit| commit.head.unsure), Some(1));
+    }
 }
 
 #[test]

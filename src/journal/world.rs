@@ -41,7 +41,6 @@ pub(super) struct World {
     pub(super) rng: Rng,
     files: u32,
     keys: u64,
-    in_flight: u8,
     piece_bytes: u64,
     /// Who was asked to flush and has not done it.
     wanted: Vec<u32>,
@@ -74,16 +73,16 @@ impl Segment {
 
 impl World {
     pub(super) fn new(seed: u64, partitions: u32) -> World {
-        let mut world = World::with(seed, partitions, 1, RING_BYTES);
+        let mut world = World::with(seed, partitions, RING_BYTES);
         world.rig.run();
         world
     }
 
-    /// With so many commits in flight at a time, and a ring that begins with so many bytes.
-    pub(super) fn with(seed: u64, partitions: u32, in_flight: u8, piece_bytes: u64) -> World {
+    /// With a ring that begins with so many bytes.
+    pub(super) fn with(seed: u64, partitions: u32, piece_bytes: u64) -> World {
         let partitions = (0..partitions).map(|_| Partition::default()).collect();
-        let rig = Rig::start_with(TestDisk::new(seed), 1, in_flight, piece_bytes);
-        World { rig, partitions, rng: Rng::new(!seed), files: 0, keys: 1, in_flight, piece_bytes, wanted: Vec::new() }
+        let rig = Rig::start_with(TestDisk::new(seed), 1, piece_bytes);
+        World { rig, partitions, rng: Rng::new(!seed), files: 0, keys: 1, piece_bytes, wanted: Vec::new() }
     }
 
     pub(super) fn below(&mut self, bound: u64) -> u64 {
@@ -218,7 +217,7 @@ impl World {
         self.keys += 1;
         let disk = std::mem::replace(&mut self.rig.disk, TestDisk::new(0));
         self.wanted.clear();
-        self.rig = Rig::start_with(disk, self.keys, self.in_flight, self.piece_bytes);
+        self.rig = Rig::start_with(disk, self.keys, self.piece_bytes);
     }
 
     /// Goes on after a replay as logs would that keep no more than they must; the journal is opened again.

@@ -26,6 +26,7 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         Bug::ReuseOffset | Bug::StoreDuplicates => (Kind::Net, None),
         // Those in which a journal is damaged and the broker was killed.
         Bug::ForgetMustReach => return rot::plan(6 * seed + 5),
+        Bug::CommitOutOfOrder => return much_at_once(seed),
         // Those in which groups commit.
         Bug::AnswerGroupsEarly => return Plan::draw_of(Kind::Storm, 5 * seed + 3),
     };
@@ -33,6 +34,18 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
     for topic in &mut plan.topics {
         topic.promise = promise.unwrap_or(topic.promise);
     }
+    plan
+}
+
+/// A world with a slow disk, in which so much waits for the journal that commits are made side by side.
+fn much_at_once(seed: u64) -> Plan {
+    let mut plan = Plan::draw_of(Kind::Storm, seed);
+    plan.topics.iter_mut().for_each(|topic| topic.promise = Promise::Synced);
+    for producer in &mut plan.producers {
+        (producer.pause_ms, producer.records_max, producer.record_bytes_max) = (1, 12, 5000);
+        producer.batch_bytes = None;
+    }
+    plan.disk_us = 3_000;
     plan
 }
 
