@@ -9,12 +9,17 @@ The broker runs on processor 0, the raw generator on processor 1: it sends one b
 many connections as there are producers. A round is A B C C B A, each run with a fresh broker on an empty directory;
 ratios are taken within a round, and their medians and spreads are told. Only ratios of one invocation say anything.
 
-    cargo build --release --bin corelog --example generator
+    cargo build --release --bin corelog --example generator --example commits
     perf/durability.py --rounds 4 --json perf/results/NAME.json
     perf/durability.py --only '256x*' --rounds 1 --json perf/results/NAME.json --add
 
 A cell is PARTITIONSxPRODUCERSxRECORD; `single` is one producer with one request in flight. Without --all only some of
-them are measured. With --paced 0.6 the load is open loop, at that share of what the slowest mode takes, which is looked
+them are measured. All of them take long: with --slice 90 a call ends after so many seconds, and the same call again goes
+on where FILE ends, until every cell has its rounds:
+
+    until perf/durability.py --all --rounds 2 --slice 90 --json FILE; do sleep 60; done
+
+With --bare the bare loops of perf/commits.rs run first, on the same disk. With --paced 0.6 the load is open loop, at that share of what the slowest mode takes, which is looked
 for first: then latencies mean something. A run writes up to some GB, which are deleted after it.
 """
 
@@ -26,6 +31,8 @@ import pathlib
 import shutil
 import statistics
 import subprocess
+import sys
+import time
 
 from run import ROOT, Bench, derive, host, say, spread
 
@@ -122,6 +129,58 @@ def run_round(bench, cell, load, sides, paced):
     return results
 
 
+def bare(bench):
+    """What the device does without a broker: the loops of perf/commits.rs."""
+    path = bench.fresh() / "commits.json"
+    path.parent.mkdir()
+    command = [bench.bin / "examples" / "commits", "--dir", path.parent, "--json", path, "--seconds", "0.25"]
+    print(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {"date": host(bench.work)["date"], "loops": json.loads(path.read_text())}
+
+
+def begin_record(bench, sides):
+    """What is in the file that is added to, or a new record."""
+    options = bench.options
+    # Where things lie on this machine is nobody's business, and what a call adds is no part of how it is measured.
+    places = ("target_dir", "work_dir", "json", "port", "add", "slice", "bare")
+    arguments = {name: value for name, value in vars(options).items() if name not in places}
+    record = {"host": host(bench.work), "arguments": arguments, "flags": sides, "cells": {}}
+    path = pathlib.Path(options.json) if options.json else None
+    if path and path.exists() and (options.add or options.slice):
+        now, record = record, json.loads(path.read_text())
+        if options.slice and record["arguments"] != arguments:
+            raise SystemExit(f"{path} was begun with other arguments: {record['arguments']}")
+        record.setdefault("added", []).append({name: now["host"][name] for name in ("date", "commit", "load_before")})
+    return record
+
+
+def missing(options, cells, chosen):
+    """The rounds that the record has not."""
+    has = {name: len(cells[name]["rounds"]) if name in cells else 0 for name in chosen}
+    return [(turn, name) for turn in range(options.rounds) for name in chosen if has[name] <= turn]
+
+
+def measure(bench, record, chosen, sides):
+    """Adds rounds to the record; how many are missing then."""
+    options, cells = bench.options, record["cells"]
+    all_rounds = [(turn, name) for turn in range(options.rounds) for name in chosen]
+    began, longest = time.monotonic(), 0
+    for turn, name in missing(options, cells, chosen) if options.slice else all_rounds:
+        at = time.monotonic()
+        if options.slice and at - began + longest > options.slice:
+            break
+        say(f"round {turn + 1} of {options.rounds}, {name}")
+        cell = cells.setdefault(name, {"load": chosen[name], "rounds": []})
+        results = run_round(bench, name, chosen[name], sides, options.paced)
+        longest = max(longest, time.monotonic() - at)
+        most = max(result["other_cpu_percent"] for side in results.values() for result in side)
+        if most > options.other_max:
+            say(f"{name}: thrown away, something else used {most:.0f} % of a processor")
+        else:
+            cell["rounds"].append(results)
+    return len(missing(options, cells, chosen)) if options.slice else 0
+
+
 def of_round(results, mode, key):
     return statistics.mean(result[key] for result in results[mode])
 
@@ -181,6 +240,8 @@ def main():
     parser.add_argument("--broker-flag", action="append", default=[], help="one more word of `corelog serve`")
     parser.add_argument("--json", metavar="FILE", help="write host, arguments and every run to FILE")
     parser.add_argument("--add", action="store_true", help="to what is in FILE")
+    parser.add_argument("--slice", type=float, default=0, metavar="SECONDS", help="measure for so long, see above")
+    parser.add_argument("--bare", action="store_true", help="the bare loops of the device first")
     options = parser.parse_args()
     loads = cells()
     patterns = options.only or (["*"] if options.all else QUICK if options.quick else USUAL)
@@ -197,31 +258,22 @@ def main():
     sides = modes(bench.bin / "corelog")
     if options.modes:
         sides = {mode: flags for mode, flags in sides.items() if mode in options.modes.split(",")}
-    # Where things lie on this machine is nobody's business.
-    places = ("target_dir", "work_dir", "json", "port", "add")
-    arguments = {name: value for name, value in vars(options).items() if name not in places}
-    record = {"host": host(bench.work), "arguments": arguments, "flags": sides, "cells": {}}
+    record = begin_record(bench, sides)
     path = pathlib.Path(options.json) if options.json else None
-    if options.add and path and path.exists():
-        record = json.loads(path.read_text())
-        record["host"]["added"] = host(bench.work)["date"]
+    left = 0
     try:
-        for turn in range(options.rounds):
-            for name, load in chosen.items():
-                say(f"round {turn + 1} of {options.rounds}, {name}")
-                cell = record["cells"].setdefault(name, {"load": load, "rounds": []})
-                results = run_round(bench, name, load, sides, options.paced)
-                most = max(result["other_cpu_percent"] for side in results.values() for result in side)
-                if most > options.other_max:
-                    say(f"{name}: thrown away, something else used {most:.0f} % of a processor")
-                else:
-                    cell["rounds"].append(results)
+        if options.bare:
+            record.setdefault("bare", []).append(bare(bench))
+        left = measure(bench, record, chosen, sides)
     finally:
         shutil.rmtree(bench.work, ignore_errors=True)
         record["cells"] = {name: cell for name, cell in record["cells"].items() if cell["rounds"]}
         if path and record["cells"]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(record, indent=1) + "\n")
+    if left:
+        say(f"{left} rounds are left: the same call again goes on")
+        sys.exit(1)
     print(", ".join(f"{name} {value}" for name, value in record["host"].items()))
     for name, cell in record["cells"].items():
         table(name, cell["load"], cell["rounds"])

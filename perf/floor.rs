@@ -28,6 +28,9 @@ use corelog::shell::socket;
 use corelog::wire::messages::heartbeat;
 use glommio::net::TcpStream;
 
+/// What is written before anything is measured.
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+
 #[derive(Parser, Clone)]
 struct Arguments {
     #[arg(long, default_value = "127.0.0.1:9191")]
@@ -41,6 +44,9 @@ struct Arguments {
     /// Each partition's file, preallocated and written over and over.
     #[arg(long, default_value_t = 256)]
     file_mib: u64,
+    /// Answers when a write is durable, into space that was written before.
+    #[arg(long)]
+    durable: bool,
 }
 
 struct Floor {
@@ -93,8 +99,18 @@ async fn run(arguments: Arguments) {
     for index in 0..arguments.partitions {
         let file = FileId::new(index, 0);
         let path = PathBuf::from(format!("partition-{index}"));
-        disk.run(DiskOp::Open { file, path, create: true }).await.expect("open a file");
+        let open = match arguments.durable {
+            true => DiskOp::OpenDurable { file, path },
+            false => DiskOp::Open { file, path, create: true },
+        };
+        disk.run(open).await.expect("open a file");
         disk.run(DiskOp::Allocate { file, len: file_bytes }).await.expect("preallocate a file");
+        if arguments.durable {
+            for position in (0..file_bytes).step_by(ZEROS.len()) {
+                let data = vec![Bytes::from_static(&ZEROS)];
+                disk.run(DiskOp::Write { file, position, data }).await.expect("write a file");
+            }
+        }
         partitions.push(Partition {
             file,
             position: Cell::new(0),

@@ -3,8 +3,9 @@
 
 The servers run on processor 0 and the generator on processor 1. Each scenario runs the two sides in the order ABBA
 again and again, every run with a fresh server on an empty directory, and ends in the ratio of the medians. Only
-ratios of one invocation say anything: the figures themselves belong to the machine. The floor does not sync, so the
-broker acknowledges what is written (durability=write), which is not its default; perf/durability.py compares both.
+ratios of one invocation say anything: the figures themselves belong to the machine. But for one scenario the floor does
+not sync, so the broker acknowledges what is written (durability=write), which is not its default; perf/durability.py
+compares both.
 
     cargo build --release --bin corelog --example floor --example generator
     perf/run.py --repeats 4 --json perf/results/NAME.json large small
@@ -14,6 +15,7 @@ Scenarios:
   recycled     the same, but the floor writes over small files again and again: what recycled space could bring
   small        one record of 1 KB a request, 64 partitions, 64 requests in flight: broker against floor
   single       one record, one request in flight: broker against floor
+  durable      the same, and both answer when it is durable (durability=sync)
   fetch-tail   what was just written is read again and again: broker against a plain loop of vectored sends
   fetch-cold   producers at a fixed rate, alone and while others read what no cache holds: broker against itself
 
@@ -43,7 +45,9 @@ PRODUCE = {
     "recycled": dict(partitions=16, batch_bytes=256 << 10, record_bytes=1000, in_flight=8, file_mib=64),
     "small": dict(partitions=64, batch_bytes=1, record_bytes=1000, in_flight=64, file_mib=64),
     "single": dict(partitions=1, batch_bytes=1, record_bytes=1000, in_flight=1, file_mib=64),
+    "durable": dict(partitions=1, batch_bytes=1, record_bytes=1000, in_flight=1, file_mib=64),
 }
+DURABLE = "durable"
 
 TAIL = dict(partitions=16, batch_bytes=256 << 10, in_flight=4)
 TAIL_BYTES = 64 * MIB
@@ -107,10 +111,10 @@ class Bench:
         os.sync()
         return self.work / "data"
 
-    def floor(self, partitions, file_mib):
+    def floor(self, partitions, file_mib, flags=()):
         port, data = self.options.port, self.fresh()
         command = [self.bin / "examples" / "floor", "--listen", f"127.0.0.1:{port}", "--dir", data,
-                   "--partitions", str(partitions), "--file-mib", str(file_mib), "--cpu", str(SERVER_CPU)]
+                   "--partitions", str(partitions), "--file-mib", str(file_mib), "--cpu", str(SERVER_CPU), *flags]
         return Server("floor", command, self.work / "log").wait(port)
 
     def broker(self, binary=None, flags=None):
@@ -160,10 +164,12 @@ class Bench:
 def produce(bench, name, side):
     load = dict(PRODUCE[name])
     file_mib = load.pop("file_mib")
+    durable = name == DURABLE
     if side == "floor":
-        server = bench.floor(load["partitions"], file_mib)
+        server = bench.floor(load["partitions"], file_mib, ["--durable"] if durable else [])
     else:
-        server = bench.broker(bench.options.against if side == OTHER else None)
+        binary = bench.options.against if side == OTHER else None
+        server = bench.broker(binary, ["--durability", "sync"] if durable else None)
     with server:
         return bench.generate("produce", server, raw_sink=side == "floor", **load)
 
