@@ -21,6 +21,11 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 const TRY_WRITES: u32 = 8;
 const TRY_SLOWNESS_MAX: f64 = 2.0;
 
+/// After a slow try the next one waits so many times as long as that took, up to a bound. Everybody waits for a try,
+/// and where a busy processor keeps the kernel's thread from it that is for 0.4 s (tuning.md).
+const TRY_PAUSE: u32 = 1000;
+const TRY_EVERY_MAX: Duration = Duration::from_secs(60);
+
 /// The weight of the newest time in the mean of the way taken, and of one tried in its own.
 const TAKEN_WEIGHT: f64 = 1.0 / 8.0;
 const TRIED_WEIGHT: f64 = 1.0 / 4.0;
@@ -36,21 +41,22 @@ pub struct Ways {
     taken: Way,
     /// Nanoseconds per byte, those of a write's fixed part included; of [`Way::DurableWrite`] first.
     means: [Option<f64>; 2],
-    tried: Option<Instant>,
+    /// When the way not taken is tried next.
+    try_at: Option<Instant>,
     tries_left: u32,
 }
 
 impl Default for Ways {
     fn default() -> Self {
-        Ways { taken: Way::WriteAndSync, means: [None; 2], tried: None, tries_left: 0 }
+        Ways { taken: Way::WriteAndSync, means: [None; 2], try_at: None, tries_left: 0 }
     }
 }
 
 impl Ways {
     /// The way for a write at `now`; to be told how long it took.
     pub fn pick(&mut self, now: Instant) -> Way {
-        if self.tried.is_none_or(|tried| now >= tried + TRY_EVERY) {
-            self.tried = Some(now);
+        if self.try_at.is_none_or(|at| now >= at) {
+            self.try_at = Some(now + TRY_EVERY);
             self.tries_left = TRY_WRITES;
         }
         if self.tries_left == 0 {
@@ -68,6 +74,8 @@ impl Ways {
         let taken = self.means[self.taken as usize].unwrap_or(f64::INFINITY);
         if way != self.taken && cost > taken * TRY_SLOWNESS_MAX {
             self.tries_left = 0;
+            let pause = (took * TRY_PAUSE).min(TRY_EVERY_MAX);
+            self.try_at = self.try_at.map(|at| at + pause.saturating_sub(TRY_EVERY));
         }
         let other = self.taken.other();
         if let (Some(taken), Some(tried)) = (self.means[self.taken as usize], self.means[other as usize])
@@ -115,6 +123,10 @@ mod tests {
         assert!(slow <= 12, "one slow write is enough to turn away: {slow}");
         let [quick, _] = write(&mut ways, &mut now, 20, [100, 200]);
         assert!(quick > 10_000, "it is taken again after a few good tries: {quick}");
+        let [stalled, _] = write(&mut ways, &mut now, 300, [400_000, 200]);
+        assert!(stalled <= 6, "it is tried the more seldom the longer everybody waits for a try: {stalled}");
+        let [quick, _] = write(&mut ways, &mut now, 120, [100, 200]);
+        assert!(quick > 40_000, "and taken again nevertheless: {quick}");
         let before = write(&mut ways, &mut now, 10, [100, 110]);
         assert!(before[1] <= 10 * TRY_WRITES, "a little is no reason to change: {before:?}");
     }
