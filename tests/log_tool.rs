@@ -197,6 +197,15 @@ fn committed(dir: &Path) {
     broker.kill();
 }
 
+/// The same, and then the seventh commit is damaged.
+fn damaged(dir: &Path) {
+    committed(dir);
+    let dump = tool(&["dump", "--json"], &journal(dir));
+    let lines = String::from_utf8_lossy(&dump.stdout).into_owned();
+    let seventh: Value = serde_json::from_str(lines.lines().nth(7).expect("a line")).expect("JSON");
+    flip(&journal(dir), seventh["position"].as_u64().expect("a number") + 150);
+}
+
 fn journal(dir: &Path) -> PathBuf {
     dir.join("journal").join("0.journal")
 }
@@ -233,11 +242,7 @@ fn what_is_in_the_journal_alone_belongs_to_its_partition() {
 #[test]
 fn a_damaged_journal_is_said_and_put_aside_and_what_it_lacks_is_cut() {
     let dir = directory();
-    committed(dir.path());
-    let dump = tool(&["dump", "--json"], &journal(dir.path()));
-    let lines = String::from_utf8_lossy(&dump.stdout).into_owned();
-    let seventh: Value = serde_json::from_str(lines.lines().nth(7).expect("a line")).expect("JSON");
-    flip(&journal(dir.path()), seventh["position"].as_u64().expect("a number") + 150);
+    damaged(dir.path());
 
     let output = tool(&["dump"], &journal(dir.path()));
     assert!(text(&output).contains("commit 7 is damaged, the next whole one is 8"), "{}", text(&output));
@@ -268,11 +273,7 @@ fn a_damaged_journal_is_said_and_put_aside_and_what_it_lacks_is_cut() {
 #[test]
 fn a_damaged_journal_that_a_broker_put_aside_keeps_asking_until_it_was_repaired() {
     let dir = directory();
-    committed(dir.path());
-    let dump = tool(&["dump", "--json"], &journal(dir.path()));
-    let lines = String::from_utf8_lossy(&dump.stdout).into_owned();
-    let seventh: Value = serde_json::from_str(lines.lines().nth(7).expect("a line")).expect("JSON");
-    flip(&journal(dir.path()), seventh["position"].as_u64().expect("a number") + 150);
+    damaged(dir.path());
     for _ in 0..2 {
         let broker = Broker::start(dir.path(), &["--cores", "1", "--durability", "sync"]);
         let row = Client::connect(&broker).produce(TOPIC, 0, raw::batch(b"not now"));

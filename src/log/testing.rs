@@ -229,6 +229,17 @@ impl Rig {
         true
     }
 
+    /// Makes so many steps. False when it would not, because the disk has done so many operations in all.
+    pub(super) fn step_within(&mut self, steps: u64, operations: u64) -> bool {
+        for _ in 0..steps {
+            if self.disk.done >= operations {
+                return false;
+            }
+            self.step();
+        }
+        true
+    }
+
     pub(super) fn run(&mut self) {
         while self.step() {}
     }
@@ -294,6 +305,14 @@ impl Rig {
         assert_eq!(self.events.pop(), Some(LogEvent::Closed));
         assert_eq!(self.disk.open_files(), 0);
         assert!(self.journal.live.iter().all(|piece| piece.next <= self.journal.flushed));
+    }
+
+    /// Closes the log. False when that ended early, because the disk has done so many operations in all.
+    pub(super) fn close_within(&mut self, operations: u64) -> bool {
+        self.log.close(&mut self.cache, self.now, &mut self.out);
+        self.send();
+        while self.disk.done < operations && self.step() {}
+        self.disk.done < operations
     }
 
     /// The same after a crash.

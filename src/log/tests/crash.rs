@@ -25,17 +25,11 @@ fn crash_at(seed: u64, settings: &TopicSettings, how: Crash, operations: u64) ->
             let size = if rng.below(10) == 0 { 9000 } else { rng.below(3000) };
             rig.append_in(&batch_of(5, 0, sequence, size as usize), LeaderEpoch(epoch)).unwrap();
             sequence += 1;
-            for _ in 0..rng.below(5) {
-                if rig.disk.done >= operations {
-                    break 'work;
-                }
-                rig.step();
+            if !rig.step_within(rng.below(5), operations) {
+                break 'work;
             }
         }
-        rig.log.close(&mut rig.cache, rig.now, &mut rig.out);
-        rig.send();
-        while rig.disk.done < operations && rig.step() {}
-        if rig.disk.done >= operations {
+        if !rig.close_within(operations) {
             break 'work;
         }
         safe = safe_of(&rig, safe);

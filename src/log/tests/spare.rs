@@ -190,17 +190,11 @@ fn crash_at(seed: u64, settings: &TopicSettings, how: Crash, operations: u64) ->
                 let safe = rig.log.safe_end();
                 rig.move_start(safe);
             }
-            for _ in 0..rng.below(7) {
-                if rig.disk.done >= operations {
-                    break 'work;
-                }
-                rig.step();
+            if !rig.step_within(rng.below(7), operations) {
+                break 'work;
             }
         }
-        rig.log.close(&mut rig.cache, rig.now, &mut rig.out);
-        rig.send();
-        while rig.disk.done < operations && rig.step() {}
-        if rig.disk.done >= operations {
+        if !rig.close_within(operations) {
             break 'work;
         }
         rig = rig.reopen();
