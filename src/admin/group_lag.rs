@@ -58,7 +58,6 @@ pub fn run(asked: &mut Asked<'_>) -> Result<Said, Failure> {
     }
     asked.waiting = None;
     let interval: Duration = *asked.matches.get_one("interval").expect("it has a default");
-    let lines = std::env::var("LINES").ok().and_then(|text| text.parse().ok()).unwrap_or(LINES);
     let mut before: Option<Round> = None;
     loop {
         let text = match Round::take(&mut asked.client, &patterns) {
@@ -69,7 +68,8 @@ pub fn run(asked: &mut Asked<'_>) -> Result<Said, Failure> {
             }
             Err(failure) => format!("{}\n", asked.paint.bad(&failure.text())),
         };
-        printed::print(view(&text, lines, interval).as_bytes()).map_err(Failure::NotDone)?;
+        printed::print(view(&text, printed::lines().unwrap_or(LINES), interval).as_bytes())
+            .map_err(Failure::NotDone)?;
         thread::sleep(interval);
     }
 }

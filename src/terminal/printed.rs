@@ -1,9 +1,12 @@
 //! What a tool prints, and how it ends.
 //!
-//! *Owns*: how printing may fail, the exit code of an error. *Never*: decides what is said. *Runs on*: the main thread.
+//! *Owns*: how printing may fail, how much is seen at a time, the exit code of an error. *Never*: decides what is said.
+//! *Runs on*: the main thread.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
+
+use terminal_size::{Height, terminal_size_of};
 
 /// Prints all of it. Whoever reads may stop early, as `head` does; that anything else went wrong, such as a full disk,
 /// is told.
@@ -26,6 +29,11 @@ pub fn ended(done: Result<(), String>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Lines that the terminal shows at a time, if standard output is one that says.
+pub fn lines() -> Option<usize> {
+    terminal_size_of(io::stdout()).map(|(_, Height(lines))| lines.into())
 }
 
 /// Whether colours are wanted: on a terminal whose user does not forbid them.
