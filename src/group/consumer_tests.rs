@@ -213,7 +213,7 @@ impl World {
     }
 
     fn check(&self) {
-        if let Some(group) = self.scene.coordinator.consumer("g") {
+        if let Some(group) = self.scene.rig.coordinator.consumer("g") {
             check_owners(group);
             // Whoever the coordinator gave up may not have noticed yet.
             let readers = self.clients.iter().filter(|client| group.members.contains_key(&client.id));
@@ -226,9 +226,9 @@ impl World {
     }
 
     fn check_restart(&mut self) {
-        let before = recorded(self.scene.coordinator.consumer("g"));
+        let before = recorded(self.scene.rig.coordinator.consumer("g"));
         self.scene.restart();
-        assert_eq!(recorded(self.scene.coordinator.consumer("g")), before);
+        assert_eq!(recorded(self.scene.rig.coordinator.consumer("g")), before);
     }
 
     /// Everybody behaves for a while.
@@ -248,7 +248,7 @@ impl World {
         if self.clients.is_empty() {
             return;
         }
-        let group = self.scene.coordinator.consumer("g").expect("it has members");
+        let group = self.scene.rig.coordinator.consumer("g").expect("it has members");
         assert_eq!(group.state(), ConsumerGroupState::Stable);
         assert_eq!(group.members.len(), self.clients.len());
         let mut read = Assignment::default();

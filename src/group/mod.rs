@@ -34,6 +34,8 @@ mod topics_hash;
 #[cfg(test)]
 mod consumer_tests;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod transcript;

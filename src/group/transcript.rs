@@ -6,18 +6,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::ask::{Answer, Ask, Caller, ListFilter, Ticket};
+use super::ask::{Answer, Ask, ListFilter};
 use super::assignment::Assignment;
 use super::consumer_member::MemberState;
 use super::consumer_record::ConsumerRecord;
-use super::coordinator::{Context, Coordinator, GroupOut};
+use super::coordinator::GroupOut;
 use super::embedded;
 use super::records::{self, GroupRecord, StoredRecord};
+use super::testing::Rig;
 use super::topics::{KnownTopic, Topics};
-use crate::base::ids::{CoreId, TopicId};
-use crate::base::rng::Rng;
-use crate::base::slab::Slab;
-use crate::base::time::{Instant, Now};
+use crate::base::ids::TopicId;
 use crate::config::{GroupSettings, NOTHING_SET, Notation, Origin, Settings};
 use crate::wire::consumer_protocol::{self, ConsumerProtocolAssignment, ConsumerProtocolSubscription};
 use crate::wire::errors::ErrorCode;
@@ -50,14 +48,10 @@ pub(in crate::group) fn check(expect: &str) {
     assert!(found == expect, "the transcript is now:\n{found}");
 }
 
-/// A coordinator, its log, and the topics there are.
+/// A coordinator, and the topics there are.
 pub(in crate::group) struct Scene {
-    pub coordinator: Coordinator,
-    pub log: Vec<GroupRecord>,
+    pub rig: Rig,
     pub topics: TopicMap,
-    pub settings: Settings,
-    pub now: Now,
-    rng: Rng,
     /// The ids that the coordinator made for members of the classic protocol.
     ids: BTreeMap<String, String>,
 }
@@ -109,16 +103,8 @@ impl Topics for TopicMap {
 
 impl Scene {
     pub fn new() -> Scene {
-        let mut scene = Scene {
-            coordinator: Coordinator::default(),
-            log: Vec::new(),
-            topics: TopicMap::default(),
-            settings: Settings::default(),
-            now: Now { mono: Instant(0), wall_ms: 1_000_000 },
-            rng: Rng::new(1),
-            ids: BTreeMap::new(),
-        };
-        scene.call(|coordinator, context| coordinator.on_loaded(context));
+        let mut scene = Scene { rig: Rig::new(Settings::default()), topics: TopicMap::default(), ids: BTreeMap::new() };
+        scene.restart();
         scene
     }
 
@@ -128,50 +114,22 @@ impl Scene {
     }
 
     fn ask_as(&mut self, client: &str, ask: Ask, version: i16) -> GroupOut {
-        let mut jobs = Slab::default();
-        let ticket = Ticket { core: CoreId(0), job: jobs.insert(()), at: 0 };
-        let caller = Caller { version, client_id: client.into(), client_host: "/host".into() };
-        self.call(|coordinator, context| coordinator.on_ask(ticket, ask, &caller, context))
+        self.rig.ask(&self.topics, 0, client, version, ask)
     }
 
     /// Lets time pass, with all that is due meanwhile.
     pub fn wait(&mut self, ms: u64) -> GroupOut {
-        let end = self.now.mono.after_ms(ms);
         let mut all = GroupOut::default();
-        loop {
-            let next = self.coordinator.next_deadline().filter(|next| *next <= end).unwrap_or(end);
-            self.now.wall_ms += (next.since_ns(self.now.mono) / 1_000_000) as i64;
-            self.now.mono = self.now.mono.max(next);
-            let out = self.call(|coordinator, context| coordinator.on_timeout(context));
+        for out in self.rig.wait(&self.topics, ms) {
             all.records.extend(out.records);
             all.answers.extend(out.answers);
-            if self.coordinator.next_deadline().is_none_or(|next| next > end) && self.now.mono == end {
-                return all;
-            }
         }
+        all
     }
 
     /// A coordinator that reads the log from its beginning.
     pub fn restart(&mut self) -> GroupOut {
-        self.coordinator = Coordinator::default();
-        for record in &self.log {
-            self.coordinator.on_record(&record.key, record.value.as_ref()).expect("our own record");
-        }
-        self.call(|coordinator, context| coordinator.on_loaded(context))
-    }
-
-    fn call(&mut self, call: impl FnOnce(&mut Coordinator, &mut Context<'_>)) -> GroupOut {
-        let mut out = GroupOut::default();
-        let mut context = Context {
-            settings: &self.settings,
-            topics: &self.topics,
-            now: self.now,
-            rng: &mut self.rng,
-            out: &mut out,
-        };
-        call(&mut self.coordinator, &mut context);
-        self.log.extend(out.records.iter().cloned());
-        out
+        self.rig.reload(&self.topics)
     }
 
     fn play(&mut self, line: &str, found: &mut String) {
@@ -190,7 +148,7 @@ impl Scene {
                 GroupOut::default()
             }
             ["set", name, value] => {
-                self.settings.set(name, value, Notation::Typed, Origin::Flag).expect("a setting");
+                self.rig.settings.set(name, value, Notation::Typed, Origin::Flag).expect("a setting");
                 GroupOut::default()
             }
             ["wait", seconds] => self.wait(seconds.parse::<u64>().expect("seconds") * 1000),

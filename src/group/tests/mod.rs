@@ -11,14 +11,12 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use super::ask::{Answer, Ask, Caller, ListFilter, Ticket};
+use super::ask::{Answer, Ask, ListFilter};
 use super::coordinator::{Context, Coordinator, GroupOut};
 use super::records::{self, GroupRecord, StoredRecord};
+use super::testing::Rig;
 use super::topics::{KnownTopic, Topics};
-use crate::base::ids::{CoreId, TopicId};
-use crate::base::rng::Rng;
-use crate::base::slab::{Key, Slab};
-use crate::base::time::{Instant, Now};
+use crate::base::ids::TopicId;
 use crate::config::Settings;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::heartbeat::HeartbeatRequest;
@@ -81,18 +79,12 @@ impl Topics for EveryTopic {
 }
 
 struct Stage {
-    coordinator: Coordinator,
-    settings: Settings,
+    rig: Rig,
     topics: EveryTopic,
-    now: Now,
-    rng: Rng,
-    job: Key,
     /// What was asked, by ticket.
     asked: Vec<String>,
     /// Names in the transcript of members' ids, and the other way round.
     ids: BTreeMap<String, String>,
-    /// Everything that was ever written.
-    log: Vec<GroupRecord>,
 }
 
 /// The words of an input after the first, each with the one that follows it.
@@ -111,24 +103,17 @@ impl<'a> Words<'a> {
 
 impl Stage {
     fn new(settings: Settings) -> Stage {
-        Stage {
-            coordinator: Coordinator::default(),
-            settings,
-            topics: EveryTopic::default(),
-            now: Now { mono: Instant(0), wall_ms: 1_000_000 },
-            rng: Rng::new(1),
-            job: Slab::default().insert(()),
-            asked: Vec::new(),
-            ids: BTreeMap::new(),
-            log: Vec::new(),
-        }
+        Stage { rig: Rig::new(settings), topics: EveryTopic::default(), asked: Vec::new(), ids: BTreeMap::new() }
     }
 
     fn play(&mut self, input: &str) -> String {
         let words: Vec<&str> = input.split_whitespace().collect();
         let (verb, words) = (words[0], Words(words[1..].to_vec()));
         match verb {
-            "wait" => return self.wait(words.0[0].parse().expect("milliseconds")),
+            "wait" => {
+                let came = self.rig.wait(&self.topics, words.0[0].parse().expect("milliseconds"));
+                return came.into_iter().map(|out| self.tell(out)).collect();
+            }
             "load" => return self.load(),
             // Without telling anybody.
             "drop" => {
@@ -137,7 +122,11 @@ impl Stage {
             }
             "lose" => {
                 let name = words.0[0].to_owned();
-                return self.call(|coordinator, context| coordinator.on_topics_deleted(&[name], context.out));
+                let lose = |coordinator: &mut Coordinator, context: &mut Context<'_>| {
+                    coordinator.on_topics_deleted(&[name], context.out);
+                };
+                let out = self.rig.call(&self.topics, lose);
+                return self.tell(out);
             }
             _ => {}
         }
@@ -145,9 +134,8 @@ impl Stage {
         let (version, ask) = self.ask(verb, client, &words);
         let at = self.asked.len() as u32;
         self.asked.push(format!("{verb} {client}").trim_end().to_owned());
-        let ticket = Ticket { core: CoreId(0), job: self.job, at };
-        let caller = Caller { version, client_id: client.into(), client_host: "/h".into() };
-        self.call(|coordinator, context| coordinator.on_ask(ticket, ask, &caller, context))
+        let out = self.rig.ask(&self.topics, at, client, version, ask);
+        self.tell(out)
     }
 
     fn ask(&self, verb: &str, client: &str, words: &Words<'_>) -> (i16, Ask) {
@@ -246,47 +234,14 @@ impl Stage {
         rows.collect()
     }
 
-    /// The clock moves from alarm to alarm.
-    fn wait(&mut self, ms: u64) -> String {
-        let end = self.now.mono.after_ms(ms);
-        let mut said = String::new();
-        while let Some(due) = self.coordinator.next_deadline().filter(|due| *due <= end) {
-            self.move_clock(due);
-            said += &self.call(Coordinator::on_timeout);
-        }
-        self.move_clock(end);
-        said
-    }
-
-    fn move_clock(&mut self, to: Instant) {
-        let to = to.max(self.now.mono);
-        self.now.wall_ms += (to.since_ns(self.now.mono) / 1_000_000) as i64;
-        self.now.mono = to;
-    }
-
-    /// Another coordinator takes over, from what was written.
+    /// Another coordinator takes over, and what this one still owed is refused.
     fn load(&mut self) -> String {
-        let mut out = GroupOut::default();
-        self.coordinator.unload(ErrorCode::NotCoordinator, &mut out);
-        let said = self.tell(out);
-        self.coordinator = Coordinator::default();
-        for record in &self.log {
-            self.coordinator.on_record(&record.key, record.value.as_ref()).expect("we wrote it");
-        }
-        said + &self.call(Coordinator::on_loaded)
-    }
-
-    fn call(&mut self, call: impl FnOnce(&mut Coordinator, &mut Context<'_>)) -> String {
-        let mut out = GroupOut::default();
-        let mut context = Context {
-            settings: &self.settings,
-            topics: &self.topics,
-            now: self.now,
-            rng: &mut self.rng,
-            out: &mut out,
+        let unload = |coordinator: &mut Coordinator, context: &mut Context<'_>| {
+            coordinator.unload(ErrorCode::NotCoordinator, context.out);
         };
-        call(&mut self.coordinator, &mut context);
-        self.tell(out)
+        let refused = self.rig.call(&self.topics, unload);
+        let loaded = self.rig.reload(&self.topics);
+        self.tell(refused) + &self.tell(loaded)
     }
 
     fn tell(&mut self, out: GroupOut) -> String {
@@ -303,7 +258,6 @@ impl Stage {
             let told = format!("{}: {}", self.asked[ticket.at as usize], self.answer(answer));
             let _ = writeln!(said, "{}", told.trim_end());
         }
-        self.log.extend(out.records);
         said
     }
 
