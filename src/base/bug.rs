@@ -39,6 +39,14 @@ pub enum Bug {
     CommitOutOfOrder,
     /// A log that lacks what the journal knew of does not write that down.
     ForgetMustReach,
+    /// A compacted segment takes the place of others before it is durable.
+    SwapBeforeSync,
+    /// Keys whose hashes begin alike are one key.
+    ConfuseKeys,
+    /// Tombstones go before their time.
+    DropTombstones,
+    /// A client is told that records are deleted before that is durable.
+    AnswerDeletionsEarly,
     /// A group is told that its offsets are committed before they are safe.
     AnswerGroupsEarly,
 }
@@ -61,6 +69,10 @@ impl Bug {
         Bug::ReuseJournalSpace,
         Bug::CommitOutOfOrder,
         Bug::ForgetMustReach,
+        Bug::SwapBeforeSync,
+        Bug::ConfuseKeys,
+        Bug::DropTombstones,
+        Bug::AnswerDeletionsEarly,
         Bug::AnswerGroupsEarly,
     ];
 }

@@ -4,12 +4,14 @@
 //! copies all segments up to there, group by group, without the records that are superseded; small segments grow
 //! together up to `segment.bytes`. A group is then put in the place of the old ones (`swap`).
 //!
-//! A slice is what one disk operation brings, or a bounded part of it; after each the core is left alone for a while.
+//! A slice is a bounded part of what the disk has brought; after each the core is left alone, the longer the more work
+//! it was.
 //!
 //! *Owns*: the passes, and their pace. *Never*: changes a segment; loses the last record of a key. *Runs on*: the
 //! core that owns the partition.
 
 use crate::base::bounds::Bounds;
+use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskDone, DiskOp, DiskResult};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::siphash::HashKey;
@@ -24,11 +26,14 @@ use super::segment::FileName;
 use super::sift::{Sieve, map_keys};
 use super::swap::Swap;
 
-/// Work of one slice, in bytes that are copied: a fraction of a millisecond.
-const SLICE_BYTES: usize = 96 << 10;
+/// Work of one slice, in bytes that are copied: some 30 microseconds, by which a request may be late.
+const SLICE_WORK: usize = 160 << 10;
 
-/// From the beginning of one slice to that of the next.
-const SLICE_NS: u64 = 400_000;
+/// Giving some memory back is taken for so much work.
+const FORGET_WORK: usize = 128 << 10;
+
+/// From the beginning of one slice to that of the next, for each KiB of its work: a sixth of a core.
+const SLICE_NS_PER_KIB: u64 = 1000;
 
 /// The first pass stops when there is no room for the keys of so many further records, and the second pass does not
 /// read on while so much waits to be written.
@@ -62,6 +67,8 @@ pub(super) struct Cleaning {
     until: Offset,
     /// Up to here keys were entered.
     upto: Offset,
+    /// No more keys are.
+    is_mapped: bool,
     pub(super) stage: Stage,
     pub(super) in_flight: u32,
     rest_until: Instant,
@@ -75,6 +82,8 @@ pub(super) enum Stage {
     Mapping(Feed),
     Copying(Copying),
     Swapping(Swap),
+    /// All is done; the keys' memory is given back.
+    Forgetting,
 }
 
 /// The second pass over some segments in a row.
@@ -140,7 +149,7 @@ impl Cleaning {
     /// The segment must stay as it is.
     pub(super) fn uses(&self, base: Offset) -> bool {
         match &self.stage {
-            Stage::Bounding => false,
+            Stage::Bounding | Stage::Forgetting => false,
             Stage::Mapping(feed) => feed.segment == base,
             Stage::Copying(copying) => copying.group.holds(base),
             Stage::Swapping(swap) => swap.group.holds(base),
@@ -152,8 +161,20 @@ impl Cleaning {
         (self.rest_until > Instant::default()).then_some(self.rest_until)
     }
 
-    fn rest(&mut self, now: Now) {
-        self.rest_until = Instant(now.mono.0.saturating_add(SLICE_NS));
+    /// After so much work. Without any, what is waited for ends the rest.
+    fn rest(&mut self, work: usize, now: Now) {
+        if work == 0 {
+            return;
+        }
+        let rest_ns = (work as u64).saturating_mul(SLICE_NS_PER_KIB) >> 10;
+        self.rest_until = Instant(now.mono.0.saturating_add(rest_ns));
+    }
+
+    fn feed(&mut self) -> Option<&mut Feed> {
+        match &mut self.stage {
+            Stage::Mapping(feed) | Stage::Copying(Copying { feed, .. }) => Some(feed),
+            Stage::Bounding | Stage::Swapping(_) | Stage::Forgetting => None,
+        }
     }
 }
 
@@ -169,6 +190,7 @@ impl Log {
             from,
             until,
             upto: from,
+            is_mapped: false,
             stage: Stage::Bounding,
             in_flight: 0,
             rest_until: Instant::default(),
@@ -227,6 +249,9 @@ impl Log {
     pub(super) fn drive_clean(&mut self, now: Now, out: &mut LogOut) {
         let Some(mut cleaning) = self.cleaning.take() else { return };
         if !matches!(self.life, Life::Open) || self.offline.is_some() || self.clean_failure.is_some() {
+            if matches!(cleaning.stage, Stage::Forgetting) {
+                return finish_clean(&cleaning, out);
+            }
             return self.give_up_clean(cleaning, "the log takes no more writes".to_owned(), out);
         }
         if cleaning.rest_until > now.mono {
@@ -236,16 +261,23 @@ impl Log {
         cleaning.rest_until = Instant::default();
         loop {
             let slice = match &mut cleaning.stage {
-                Stage::Bounding if self.bounding.held.rewritten >= cleaning.until => self.begin_map(&mut cleaning),
+                Stage::Bounding if self.bounding.held.rewritten >= cleaning.until => {
+                    Slice::Next(Box::new(self.begin_map(&mut cleaning, now, out)))
+                }
                 Stage::Bounding => Slice::Wait,
                 Stage::Mapping(_) => self.map_slice(&mut cleaning, now, out),
                 Stage::Copying(_) => self.copy_slice(&mut cleaning, now, out),
                 Stage::Swapping(_) => return self.drive_swap(cleaning, out),
+                Stage::Forgetting if cleaning.keys.let_go() => {
+                    cleaning.rest(FORGET_WORK, now);
+                    Slice::Wait
+                }
+                Stage::Forgetting => Slice::Done,
             };
             match slice {
                 Slice::Wait => break,
                 Slice::Next(stage) => cleaning.stage = *stage,
-                Slice::Done => return self.finish_clean(&cleaning, now, out),
+                Slice::Done => return finish_clean(&cleaning, out),
                 Slice::Failed(message) => return self.give_up_clean(cleaning, message, out),
             }
         }
@@ -256,46 +288,62 @@ impl Log {
         Feed::new(self.segments[at].base, self.segments[at].len, self.segment_end(at))
     }
 
-    fn begin_map(&self, cleaning: &mut Cleaning) -> Slice {
+    fn begin_map(&mut self, cleaning: &mut Cleaning, now: Now, out: &mut LogOut) -> Stage {
         // What was deleted meanwhile has no keys to be remembered.
         cleaning.from = cleaning.from.max(self.start);
         cleaning.upto = cleaning.upto.max(cleaning.from);
         if cleaning.from >= cleaning.until {
-            return Slice::Done;
+            return self.end_copy(cleaning, now, out);
         }
-        Slice::Next(Box::new(Stage::Mapping(self.feed_of(self.segment_of(cleaning.from)))))
+        Stage::Mapping(self.feed_of(self.segment_of(cleaning.from)))
     }
 
     fn map_slice(&mut self, cleaning: &mut Cleaning, now: Now, out: &mut LogOut) -> Slice {
-        let Stage::Mapping(feed) = &mut cleaning.stage else { unreachable!("the caller looked") };
+        self.read_ahead(cleaning, out);
+        let work = match self.map_batches(cleaning) {
+            Ok(work) => work,
+            Err(message) => return Slice::Failed(message),
+        };
+        if cleaning.is_mapped && cleaning.feed().is_some_and(|feed| !feed.is_reading()) {
+            return self.begin_copy(cleaning, now, out);
+        }
+        self.read_ahead(cleaning, out);
+        cleaning.rest(work, now);
+        Slice::Wait
+    }
+
+    /// Enters the keys of a slice, and says how much work it was.
+    fn map_batches(&mut self, cleaning: &mut Cleaning) -> Result<usize, String> {
+        let Cleaning { stage: Stage::Mapping(feed), keys, from, until, upto, is_mapped, .. } = &mut *cleaning else {
+            unreachable!("the caller looked")
+        };
         let mut work = 0;
-        while work < SLICE_BYTES {
+        while work < SLICE_WORK && !*is_mapped {
             match feed.next() {
-                Fed::Batch(header, batch) => match map_keys(&batch, &header, cleaning.from, &mut cleaning.keys) {
+                Fed::Batch(header, batch) => match map_keys(&batch, &header, *from, keys) {
                     Some(taken) => {
                         work += taken;
-                        cleaning.upto = cleaning.upto.max(header.next_offset());
+                        *upto = (*upto).max(header.next_offset());
                     }
                     // What has no room now is left for the next time.
-                    None => return self.begin_copy(cleaning, now, out),
+                    None => *is_mapped = true,
                 },
-                Fed::Read { position, len } => {
-                    let segment = feed.segment;
-                    return self.read_for_clean(cleaning, segment, position, len, out);
-                }
-                Fed::Waiting => return Slice::Wait,
+                Fed::Waiting => break,
                 Fed::End => {
                     let at = self.segment_of(feed.segment) + 1;
-                    if self.segments[at].base >= cleaning.until {
-                        return self.begin_copy(cleaning, now, out);
+                    if self.segments[at].base >= *until {
+                        *is_mapped = true;
+                    } else {
+                        *feed = self.feed_of(at);
                     }
-                    *feed = self.feed_of(at);
                 }
-                Fed::Corrupt { position } => return Slice::Failed(self.corrupt_clean(feed.segment, position)),
+                Fed::Corrupt { position } => {
+                    let segment = feed.segment;
+                    return Err(self.corrupt_clean(segment, position));
+                }
             }
         }
-        cleaning.rest(now);
-        Slice::Wait
+        Ok(work)
     }
 
     fn corrupt_clean(&mut self, segment: Offset, position: u64) -> String {
@@ -304,27 +352,20 @@ impl Log {
         format!("{} is damaged at byte {position}: the log is not compacted any more", path.display())
     }
 
-    fn read_for_clean(
-        &mut self,
-        cleaning: &mut Cleaning,
-        segment: Offset,
-        position: u64,
-        len: usize,
-        out: &mut LogOut,
-    ) -> Slice {
+    /// Has the next part of a segment read, if it is not there yet and not under way.
+    fn read_ahead(&mut self, cleaning: &mut Cleaning, out: &mut LogOut) {
+        let Some(feed) = cleaning.feed() else { return };
+        let segment = feed.segment;
+        let Some((position, len)) = feed.next_read() else { return };
         let at = self.segments.binary_search_by_key(&segment, |segment| segment.base);
         let at = at.expect("a segment stays while it is compacted");
         let Some(file) = self.open_segment(at, out) else {
-            // The feed asks again once the file is open.
-            if let Stage::Mapping(feed) | Stage::Copying(Copying { feed, .. }) = &mut cleaning.stage {
-                feed.take_back_read();
-            }
-            return Slice::Wait;
+            // It is asked for again once the file is open.
+            return feed.take_back_read();
         };
         self.segments[at].reads += 1;
         cleaning.in_flight += 1;
         self.ask(Step::Clean(CleanStep::Read(segment)), DiskOp::Read { file, position, len }, out);
-        Slice::Wait
     }
 
     fn begin_copy(&mut self, cleaning: &mut Cleaning, now: Now, out: &mut LogOut) -> Slice {
@@ -332,16 +373,16 @@ impl Log {
             self.uncleanable = true;
             return Slice::Failed("log.cleaner.dedupe.buffer.size has no room for one batch's keys".to_owned());
         }
-        cleaning.rest(now);
         let first = self.segments.front().map_or(self.end, |segment| segment.base);
-        self.next_group(cleaning, first, out)
+        Slice::Next(Box::new(self.next_group(cleaning, first, now, out)))
     }
 
-    fn next_group(&mut self, cleaning: &mut Cleaning, from: Offset, out: &mut LogOut) -> Slice {
+    /// Begins to copy the segments from this offset on, or ends when none is left.
+    fn next_group(&mut self, cleaning: &mut Cleaning, from: Offset, now: Now, out: &mut LogOut) -> Stage {
         let limit = cleaning.upto.min(cleaning.until);
         let first = self.segments.partition_point(|segment| segment.base < from);
         let Some(segment) = self.segments.get(first).filter(|segment| segment.base < limit) else {
-            return Slice::Done;
+            return self.end_copy(cleaning, now, out);
         };
         let (base, mut bytes, mut last) = (segment.base, segment.len, first);
         while let Some(next) = self.segments.get(last + 1).filter(|next| next.base < limit) {
@@ -361,14 +402,13 @@ impl Log {
         let output = Output::new(file, base, self.settings.index_interval_bytes);
         let feed = self.feed_of(first);
         let epoch = LeaderEpoch(0);
-        Slice::Next(Box::new(Stage::Copying(Copying {
-            group,
-            feed,
-            output,
-            writing: FileStage::Opening,
-            is_copied: false,
-            epoch,
-        })))
+        Stage::Copying(Copying { group, feed, output, writing: FileStage::Opening, is_copied: false, epoch })
+    }
+
+    /// All groups are in place.
+    fn end_copy(&mut self, cleaning: &Cleaning, now: Now, out: &mut LogOut) -> Stage {
+        self.want_bounds(Bounds { cleaned: cleaning.upto, ..Bounds::default() }, now, out);
+        Stage::Forgetting
     }
 
     fn copy_slice(&mut self, cleaning: &mut Cleaning, now: Now, out: &mut LogOut) -> Slice {
@@ -379,11 +419,14 @@ impl Log {
             FileStage::Ready | FileStage::Writing if !copying.is_copied => {}
             _ => return Slice::Wait,
         }
-        if let Some(slice) = self.copy_batches(cleaning, now, out) {
-            return slice;
-        }
+        self.read_ahead(cleaning, out);
+        let work = match self.copy_batches(cleaning, now) {
+            Ok(work) => work,
+            Err(message) => return Slice::Failed(message),
+        };
+        self.read_ahead(cleaning, out);
         self.write_output(cleaning, out);
-        cleaning.rest(now);
+        cleaning.rest(work, now);
         Slice::Wait
     }
 
@@ -395,15 +438,15 @@ impl Log {
         }
     }
 
-    /// Copies a slice; `None` when its work is done or there is too much to be written.
-    fn copy_batches(&mut self, cleaning: &mut Cleaning, now: Now, out: &mut LogOut) -> Option<Slice> {
+    /// Copies a slice, unless too much waits to be written, and says how much work it was.
+    fn copy_batches(&mut self, cleaning: &mut Cleaning, now: Now) -> Result<usize, String> {
         let Cleaning { keys, upto, stage: Stage::Copying(copying), counts, .. } = &mut *cleaning else {
             unreachable!("the caller looked")
         };
         let delete_retention_ms = i64::try_from(self.settings.delete_retention_ms).unwrap_or(i64::MAX);
         let sieve = Sieve { keys, upto: *upto, now_ms: now.wall_ms, delete_retention_ms, producers: &self.producers };
         let mut work = 0;
-        while work < SLICE_BYTES && copying.output.buffered_bytes() < WAITING_BYTES_MAX {
+        while work < SLICE_WORK && copying.output.buffered_bytes() < WAITING_BYTES_MAX {
             match copying.feed.next() {
                 Fed::Batch(header, batch) => {
                     counts.read_bytes += batch.len() as u64;
@@ -414,27 +457,23 @@ impl Log {
                         copying.output.push(kept);
                     }
                 }
-                Fed::Read { position, len } => {
-                    let segment = copying.feed.segment;
-                    return Some(self.read_for_clean(cleaning, segment, position, len, out));
-                }
-                Fed::Waiting => return Some(Slice::Wait),
+                Fed::Waiting => break,
                 Fed::End => {
                     let at = self.segment_of(copying.feed.segment) + 1;
                     if self.segments[at].base >= copying.group.end {
                         copying.output.fill_to(copying.group.end, copying.epoch);
                         copying.is_copied = true;
-                        return None;
+                        break;
                     }
                     copying.feed = self.feed_of(at);
                 }
                 Fed::Corrupt { position } => {
                     let segment = copying.feed.segment;
-                    return Some(Slice::Failed(self.corrupt_clean(segment, position)));
+                    return Err(self.corrupt_clean(segment, position));
                 }
             }
         }
-        None
+        Ok(work)
     }
 
     fn begin_swap(cleaning: &mut Cleaning) -> Slice {
@@ -447,21 +486,9 @@ impl Log {
 
     /// A group is in its place: the next one, or the end.
     pub(super) fn end_group(&mut self, mut cleaning: Box<Cleaning>, end: Offset, now: Now, out: &mut LogOut) {
-        match self.next_group(&mut cleaning, end, out) {
-            Slice::Next(stage) => {
-                cleaning.stage = *stage;
-                self.cleaning = Some(cleaning);
-                self.drive_clean(now, out);
-            }
-            _ => self.finish_clean(&cleaning, now, out),
-        }
-    }
-
-    /// All groups are in place.
-    fn finish_clean(&mut self, cleaning: &Cleaning, now: Now, out: &mut LogOut) {
-        assert!(cleaning.in_flight == 0);
-        self.want_bounds(Bounds { cleaned: cleaning.upto, ..Bounds::default() }, now, out);
-        out.events.push(LogEvent::Cleaned { result: Ok(cleaning.counts) });
+        cleaning.stage = self.next_group(&mut cleaning, end, now, out);
+        self.cleaning = Some(cleaning);
+        self.drive_clean(now, out);
     }
 
     /// Ends a compaction that cannot go on, once nothing of it is in flight. The segments are as they were, or as a
@@ -488,6 +515,11 @@ impl Log {
     }
 }
 
+fn finish_clean(cleaning: &Cleaning, out: &mut LogOut) {
+    assert!(cleaning.in_flight == 0);
+    out.events.push(LogEvent::Cleaned { result: Ok(cleaning.counts) });
+}
+
 impl Copying {
     /// What the file needs next, if nothing of it is in flight.
     fn next_op(&mut self) -> Option<DiskOp> {
@@ -503,6 +535,9 @@ impl Copying {
                     None if self.is_copied => (FileStage::Cutting, DiskOp::Truncate { file, len: self.output.len() }),
                     None => return None,
                 }
+            }
+            FileStage::Cut if bug::on(Bug::SwapBeforeSync) => {
+                (FileStage::Syncing, DiskOp::Truncate { file, len: self.output.len() })
             }
             FileStage::Cut => (FileStage::Syncing, DiskOp::Sync { file }),
             _ => return None,

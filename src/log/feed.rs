@@ -1,5 +1,7 @@
 //! A sealed segment, batch by batch, for compaction: in reads of bounded size, each batch checked.
 //!
+//! The next read is under way while what came with the last one is worked on.
+//!
 //! *Owns*: what was read and not given yet. *Never*: gives a batch that is not as it was stored. *Runs on*: the core
 //! that owns the partition.
 
@@ -21,22 +23,23 @@ pub(super) struct Feed {
     /// Where the segment's offsets end.
     end: Offset,
     len: u64,
-    /// Of the first byte of `have`.
-    position: u64,
     next: Offset,
+    /// Where in the file the next batch begins.
+    position: u64,
+    /// The beginning of a batch that goes on in `have`.
+    begun: BytesMut,
     have: Bytes,
+    /// What was read after that.
+    ahead: Bytes,
+    /// Bytes from the beginning of a batch that are needed to go on.
+    need: usize,
     reading: bool,
 }
 
 #[derive(Debug)]
 pub(super) enum Fed {
     Batch(BatchHeader, Bytes),
-    /// Read this, then [`Feed::on_read`].
-    Read {
-        position: u64,
-        len: usize,
-    },
-    /// A read is under way.
+    /// For the end of a read.
     Waiting,
     End,
     /// What lies at this byte is not the batch that belongs there.
@@ -48,41 +51,83 @@ pub(super) enum Fed {
 impl Feed {
     /// The segment that begins at `segment`, has `len` bytes and ends before the offset `end`.
     pub(super) fn new(segment: Offset, len: u64, end: Offset) -> Feed {
-        Feed { segment, end, len, position: 0, next: segment, have: Bytes::new(), reading: false }
+        Feed {
+            segment,
+            end,
+            len,
+            next: segment,
+            position: 0,
+            begun: BytesMut::new(),
+            have: Bytes::new(),
+            ahead: Bytes::new(),
+            need: 0,
+            reading: false,
+        }
     }
 
-    /// What comes next. A read that is asked for counts as under way.
+    /// What comes next.
     pub(super) fn next(&mut self) -> Fed {
-        if self.reading {
-            return Fed::Waiting;
-        }
         if self.next >= self.end {
-            return Fed::End;
+            return if self.reading { Fed::Waiting } else { Fed::End };
         }
         let corrupt = Fed::Corrupt { position: self.position };
-        match Walk::new(&self.have, self.next).peek() {
-            Walked::Batch { header, end, .. } => {
-                let batch = self.have.split_to(end);
-                if !is_sound(&batch, &header) {
-                    return corrupt;
+        loop {
+            let bytes = if self.begun.is_empty() { &self.have[..] } else { &self.begun[..] };
+            match Walk::new(bytes, self.next).peek() {
+                Walked::Batch { header, end, .. } => {
+                    let batch =
+                        if self.begun.is_empty() { self.have.split_to(end) } else { self.begun.split().freeze() };
+                    assert_eq!(batch.len(), end, "a batch is begun with no more than its bytes");
+                    if !is_sound(&batch, &header) {
+                        return corrupt;
+                    }
+                    self.position += end as u64;
+                    self.next = next_offset(&header);
+                    self.need = 0;
+                    return Fed::Batch(header, batch);
                 }
-                self.position += end as u64;
-                self.next = next_offset(&header);
-                Fed::Batch(header, batch)
-            }
-            Walked::Incomplete { need, .. } => {
-                let from = self.position + self.have.len() as u64;
-                let left = self.len.saturating_sub(from);
-                let missing = need.saturating_sub(self.have.len());
-                if missing as u64 > left {
-                    return corrupt;
+                Walked::Incomplete { need, .. } => {
+                    if need as u64 > self.len.saturating_sub(self.position) {
+                        return corrupt;
+                    }
+                    self.need = need;
+                    if !self.gather() {
+                        return Fed::Waiting;
+                    }
                 }
-                self.reading = true;
-                let len = missing.clamp(READ_BYTES, DISK_READ_BYTES_MAX) as u64;
-                Fed::Read { position: from, len: len.min(left) as usize }
+                Walked::Corrupt => return corrupt,
             }
-            Walked::Corrupt => corrupt,
         }
+    }
+
+    /// Has more of the next batch at hand; false when nothing more was read.
+    fn gather(&mut self) -> bool {
+        if self.have.is_empty() {
+            self.have = std::mem::take(&mut self.ahead);
+            return !self.have.is_empty();
+        }
+        let missing = self.need - self.begun.len();
+        self.begun.reserve(missing);
+        let more = self.have.split_to(missing.min(self.have.len()));
+        self.begun.extend_from_slice(&more);
+        true
+    }
+
+    /// What to read next, position and length, if anything: then a read is under way until [`Feed::on_read`].
+    pub(super) fn next_read(&mut self) -> Option<(u64, usize)> {
+        let from = self.position + (self.begun.len() + self.have.len()) as u64;
+        let left = self.len.saturating_sub(from);
+        if self.reading || !self.ahead.is_empty() || left == 0 {
+            return None;
+        }
+        self.reading = true;
+        let missing = self.need.saturating_sub(self.begun.len() + self.have.len());
+        let len = missing.clamp(READ_BYTES, DISK_READ_BYTES_MAX) as u64;
+        Some((from, len.min(left) as usize))
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading
     }
 
     /// The read that was asked for is not made now.
@@ -93,15 +138,56 @@ impl Feed {
     /// False when the file is shorter than it was.
     pub(super) fn on_read(&mut self, bytes: Bytes) -> bool {
         self.reading = false;
-        let is_more = !bytes.is_empty();
-        if self.have.is_empty() {
-            self.have = bytes;
-        } else {
-            let mut joined = BytesMut::with_capacity(self.have.len() + bytes.len());
-            joined.extend_from_slice(&self.have);
-            joined.extend_from_slice(&bytes);
-            self.have = joined.freeze();
+        self.ahead = bytes;
+        !self.ahead.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::stored;
+
+    /// The batches that come out with reads that end after so many bytes, or sooner.
+    fn feed(bytes: &[u8], batches: i64, read_bytes_max: usize) -> Result<Vec<i64>, u64> {
+        let mut feed = Feed::new(Offset(10), bytes.len() as u64, Offset(10 + 2 * batches));
+        let mut bases = Vec::new();
+        loop {
+            match feed.next() {
+                Fed::Batch(header, batch) => {
+                    assert_eq!(batch.len(), header.size_bytes());
+                    bases.push(header.base_offset);
+                }
+                Fed::Waiting => {
+                    let (position, len) = feed.next_read().expect("there is more to read");
+                    assert!(feed.is_reading() && feed.next_read().is_none(), "one read at a time");
+                    let (from, len) = (position as usize, len.min(read_bytes_max));
+                    assert!(feed.on_read(Bytes::copy_from_slice(&bytes[from..from + len])));
+                }
+                Fed::End => return Ok(bases),
+                Fed::Corrupt { position } => return Err(position),
+            }
         }
-        is_more
+    }
+
+    #[test]
+    fn batches_come_whole_wherever_reads_end() {
+        let bytes = stored(10, 7);
+        for read_bytes_max in 1..bytes.len() + 1 {
+            assert_eq!(feed(&bytes, 7, read_bytes_max), Ok(vec![10, 12, 14, 16, 18, 20, 22]));
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_or_cut_off_is_named() {
+        let whole = stored(10, 3);
+        let each = whole.len() / 3;
+        for read_bytes_max in [5, 100, whole.len()] {
+            let mut bytes = whole.clone();
+            bytes[each + 70] ^= 1;
+            assert_eq!(feed(&bytes, 3, read_bytes_max), Err(each as u64));
+            assert_eq!(feed(&whole[..whole.len() - 1], 3, read_bytes_max), Err(2 * each as u64));
+            assert_eq!(feed(&whole, 4, read_bytes_max), Err(3 * each as u64));
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::base::bug::{self, Bug};
 use crate::base::checksum::{crc32c, crc32c_of};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::wire::batch::{BatchHeader, CHECKSUM_FROM, HEADER_BYTES, LOG_OVERHEAD_BYTES};
@@ -17,16 +18,33 @@ use crate::wire::compression::Compression;
 use crate::wire::record::{Header, Record, write_record};
 use crate::wire::records::BatchRecords;
 
-use super::keys::Keys;
+use super::keys::{KEYS_AT_A_TIME, KeyHash, Keys};
 use super::producer::Producers;
 
 /// Bit of the attributes: the base timestamp is the time after which tombstones go.
 const DELETE_HORIZON_BIT: i16 = 0x40;
 const COMPRESSION_MASK: i16 = 0x07;
 
-/// What a byte costs that is compressed, against one that is copied.
-const COMPRESS_WEIGHT: usize = 16;
-const DECOMPRESS_WEIGHT: usize = 4;
+/// What looking at a record costs, in bytes that are copied; and a byte that is compressed, or decompressed.
+/// `cargo bench --bench compaction` has what these are made of.
+const RECORD_WORK: usize = 400;
+
+fn compress_work(compression: Compression) -> usize {
+    match compression {
+        Compression::None => 0,
+        Compression::Gzip => 120,
+        Compression::Snappy | Compression::Lz4 => 8,
+        Compression::Zstd => 20,
+    }
+}
+
+fn decompress_work(compression: Compression) -> usize {
+    match compression {
+        Compression::None => 0,
+        Compression::Gzip => 20,
+        Compression::Snappy | Compression::Lz4 | Compression::Zstd => 6,
+    }
+}
 
 /// What decides on a record.
 pub(super) struct Sieve<'a> {
@@ -64,6 +82,32 @@ struct Verdict {
     tombstones: bool,
 }
 
+impl Verdict {
+    fn keep(&mut self, Candidate { range, timestamp, is_tombstone, .. }: Candidate) {
+        self.count += 1;
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.tombstones |= is_tombstone;
+        match self.ranges.last_mut().filter(|last| last.end == range.start) {
+            Some(last) => last.end = range.end,
+            None => self.ranges.push(range),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.ranges.iter().map(ExactSizeIterator::len).sum()
+    }
+}
+
+/// A record that is about to be judged.
+struct Candidate {
+    range: Range<usize>,
+    offset: Offset,
+    timestamp: i64,
+    is_tombstone: bool,
+    /// `None` for one without a key.
+    hash: Option<KeyHash>,
+}
+
 /// Enters the keys of a batch's records from `from` on. What cannot be read has none. Gives what it took, or `None`
 /// when there is no room.
 pub(super) fn map_keys(batch: &Bytes, header: &BatchHeader, from: Offset, keys: &mut Keys) -> Option<usize> {
@@ -74,12 +118,23 @@ pub(super) fn map_keys(batch: &Bytes, header: &BatchHeader, from: Offset, keys: 
         return None;
     }
     let Some(records) = open(batch, header) else { return Some(batch.len()) };
+    let mut some = Vec::with_capacity(KEYS_AT_A_TIME);
     for record in records.iter().flatten().filter(|record| record.offset >= from) {
-        if let Some(key) = record.record.key {
-            keys.put(key, record.offset);
+        let Some(key) = record.record.key else { continue };
+        some.push((keys.hash(key), record.offset));
+        if some.len() == KEYS_AT_A_TIME {
+            put_all(&mut some, keys);
         }
     }
+    put_all(&mut some, keys);
     Some(read_work(header, batch.len(), &records))
+}
+
+fn put_all(some: &mut Vec<(KeyHash, Offset)>, keys: &mut Keys) {
+    keys.fetch(some.iter().map(|(hash, _)| *hash));
+    for (hash, offset) in some.drain(..) {
+        keys.put(hash, offset);
+    }
 }
 
 /// All records of a batch, or `None` when one of them cannot be read.
@@ -90,10 +145,9 @@ fn open(batch: &Bytes, header: &BatchHeader) -> Option<BatchRecords> {
 }
 
 fn read_work(header: &BatchHeader, stored: usize, records: &BatchRecords) -> usize {
-    match header.compression() {
-        Some(Compression::None) | None => stored,
-        Some(_) => stored + DECOMPRESS_WEIGHT * records.size_bytes(),
-    }
+    let count = usize::try_from(header.records_count).unwrap_or(0);
+    let decompressing = decompress_work(header.compression().unwrap_or_default()) * records.size_bytes();
+    stored + RECORD_WORK * count + decompressing
 }
 
 impl Sieve<'_> {
@@ -123,8 +177,8 @@ impl Sieve<'_> {
             let parts: Vec<&[u8]> = verdict.ranges.iter().map(|range| &records.bytes()[range.clone()]).collect();
             rebuilt(*header, &verdict, parts.concat())
         };
-        let weight = if header.compression() == Some(Compression::None) { 1 } else { COMPRESS_WEIGHT };
-        Sifted { work: work + weight * kept.records.len(), kept: Some(kept) }
+        let compressing = compress_work(header.compression().unwrap_or_default()) * verdict.bytes();
+        Sifted { work: work + verdict.bytes() + compressing, kept: Some(kept) }
     }
 
     /// `None` when a record cannot be read: then the batch is left alone.
@@ -135,32 +189,42 @@ impl Sieve<'_> {
         let whole = records.bytes().len();
         let mut walk = records.iter();
         let mut start = 0;
-        while let Some(record) = walk.next() {
-            let record = record.ok()?;
-            let end = whole - walk.left_bytes();
-            let range = start..end;
-            start = end;
-            if !self.keeps(&record.record, record.offset, horizon_ms) {
-                continue;
+        let mut some = Vec::with_capacity(KEYS_AT_A_TIME);
+        loop {
+            while some.len() < KEYS_AT_A_TIME
+                && let Some(placed) = walk.next()
+            {
+                let placed = placed.ok()?;
+                let end = whole - walk.left_bytes();
+                some.push(Candidate {
+                    range: start..end,
+                    offset: placed.offset,
+                    timestamp: placed.timestamp,
+                    is_tombstone: placed.record.value.is_none(),
+                    hash: placed.record.key.map(|key| self.keys.hash(key)),
+                });
+                start = end;
             }
-            verdict.count += 1;
-            verdict.max_timestamp = verdict.max_timestamp.max(record.timestamp);
-            verdict.tombstones |= record.record.value.is_none();
-            match verdict.ranges.last_mut().filter(|last| last.end == range.start) {
-                Some(last) => last.end = range.end,
-                None => verdict.ranges.push(range),
+            if some.is_empty() {
+                return Some(verdict);
+            }
+            self.keys.fetch(some.iter().filter_map(|candidate| candidate.hash));
+            for candidate in some.drain(..).filter(|candidate| self.keeps(candidate, horizon_ms)) {
+                verdict.keep(candidate);
             }
         }
-        Some(verdict)
     }
 
-    fn keeps(&self, record: &Record, offset: Offset, horizon_ms: Option<i64>) -> bool {
-        if offset >= self.upto {
+    fn keeps(&self, candidate: &Candidate, horizon_ms: Option<i64>) -> bool {
+        if candidate.offset >= self.upto {
             return true;
         }
-        let Some(key) = record.key else { return false };
-        let is_latest = self.keys.latest(key).is_none_or(|latest| offset >= latest);
-        is_latest && (record.value.is_some() || horizon_ms.is_none_or(|horizon_ms| self.now_ms < horizon_ms))
+        let Some(hash) = candidate.hash else { return false };
+        let is_latest = self.keys.latest(hash).is_none_or(|latest| candidate.offset >= latest);
+        if bug::on(Bug::DropTombstones) && candidate.is_tombstone {
+            return false;
+        }
+        is_latest && (!candidate.is_tombstone || horizon_ms.is_none_or(|horizon_ms| self.now_ms < horizon_ms))
     }
 
     /// A batch without records stays while it tells the last sequence of its producer.
