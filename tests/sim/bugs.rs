@@ -27,6 +27,9 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         // Those in which a journal is damaged and the broker was killed.
         Bug::ForgetMustReach => return rot::plan(6 * seed + 5),
         Bug::CommitOutOfOrder => return much_at_once(seed),
+        Bug::SwapBeforeSync | Bug::ConfuseKeys | Bug::DropTombstones | Bug::AnswerDeletionsEarly => {
+            (Kind::Upkeep, Some(Promise::Synced))
+        }
         // Those in which groups commit.
         Bug::AnswerGroupsEarly => return Plan::draw_of(Kind::Storm, 5 * seed + 3),
     };

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use corelog::base::checksum::crc32c;
 use corelog::base::rng::Rng;
 use corelog::wire::batch::{BatchHeader, CHECKSUM_FROM};
+use corelog::wire::record::Record;
 use corelog::wire::records::BatchRecords;
+
+use crate::plan::Plan;
 
 /// Topic and partition.
 pub type Part = (usize, i32);
@@ -21,8 +24,19 @@ pub struct RecordId {
     pub number: u64,
 }
 
+/// What a record was made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// By its producer's clock.
+    pub timestamp_ms: i64,
+    pub key: Option<u64>,
+    pub is_tombstone: bool,
+}
+
 #[derive(Default)]
 pub struct Model {
+    /// Topics of which of each key the last record stays; a tombstone so many milliseconds.
+    compacted: BTreeMap<usize, i64>,
     parts: BTreeMap<Part, PartModel>,
     streams: u32,
     identities: BTreeSet<i64>,
@@ -34,12 +48,14 @@ pub struct Model {
 
 #[derive(Default)]
 struct PartModel {
-    /// Everything that was ever sent, and when by its producer's clock.
-    sent: BTreeMap<RecordId, i64>,
+    /// Everything that was ever sent.
+    sent: BTreeMap<RecordId, Made>,
     /// What each offset is known to hold, from acks and fetches.
     known: BTreeMap<i64, RecordId>,
     places: BTreeMap<RecordId, i64>,
     acked: BTreeSet<i64>,
+    /// Offsets of the records that were fetched since an audit began.
+    seen: BTreeSet<i64>,
     /// The greatest start anyone was shown.
     start: i64,
     /// The greatest end anyone was shown.
@@ -47,6 +63,13 @@ struct PartModel {
 }
 
 impl Model {
+    pub fn new(plan: &Plan) -> Model {
+        let topics = plan.topics.iter().enumerate();
+        let compacted =
+            topics.filter_map(|(topic, plan)| Some((topic, plan.compacted?.delete_retention_ms as i64))).collect();
+        Model { compacted, ..Model::default() }
+    }
+
     /// Whether these are whole batches as somebody built them, which every client looks at. Only damage excuses others.
     pub fn are_sound(&self, part: Part, bytes: &Bytes) -> bool {
         let mut rest = &bytes[..];
@@ -71,8 +94,8 @@ impl Model {
         assert!(self.identities.insert(id), "producer id {id} is given twice");
     }
 
-    pub fn on_sent(&mut self, part: Part, id: RecordId, timestamp_ms: i64) {
-        self.parts.entry(part).or_default().sent.insert(id, timestamp_ms);
+    pub fn on_sent(&mut self, part: Part, id: RecordId, made: Made) {
+        self.parts.entry(part).or_default().sent.insert(id, made);
     }
 
     pub fn on_acked(&mut self, part: Part, ids: impl Iterator<Item = RecordId>, base: i64) {
@@ -108,7 +131,7 @@ impl Model {
         model.start = model.start.max(start);
     }
 
-    /// Bytes of a Fetch reply for `from`. Returns the offset after the last record.
+    /// Bytes of a Fetch reply for `from`. Returns the offset after the last batch.
     pub fn on_fetched(&mut self, part: Part, from: i64, high_watermark: i64, bytes: Bytes) -> i64 {
         let mut rest = bytes;
         let mut next = None;
@@ -117,9 +140,14 @@ impl Model {
             assert!(header.size_bytes() <= rest.len(), "a fetch has whole batches");
             let batch = rest.split_to(header.size_bytes());
             let expect = next.unwrap_or(header.base_offset);
-            assert_eq!(header.base_offset, expect, "{part:?}: batches follow each other without gap");
-            assert!(next.is_some() || header.base_offset <= from, "{part:?}: what was asked for comes first");
-            next = Some(self.on_batch(part, header.base_offset, &batch));
+            // What is left of a compacted batch may be passed over when it is nothing.
+            let follows = if self.compacted.contains_key(&part.0) {
+                header.base_offset >= expect
+            } else {
+                header.base_offset == expect && (next.is_some() || header.base_offset <= from)
+            };
+            assert!(follows, "{part:?}: a batch at {} where one at {expect} belongs, from {from}", header.base_offset);
+            next = Some(self.on_batch(part, &header, &batch));
         }
         let Some(next) = next else { return from };
         assert!(next > from, "{part:?}: a fetch from {from} ends at {next}");
@@ -127,40 +155,60 @@ impl Model {
         next
     }
 
+    /// An audit begins to read everything.
+    pub fn begin_audit(&mut self) {
+        self.parts.values_mut().for_each(|model| model.seen.clear());
+    }
+
     /// Everything from `start` to `end` was read, and nobody was writing.
-    pub fn on_audit(&mut self, part: Part, start: i64, end: i64, may_have_lost: bool) {
+    pub fn on_audit(&mut self, part: Part, (start, end): (i64, i64), may_have_lost: bool, now_ms: i64) {
+        let delete_retention_ms = self.compacted.get(&part.0).copied();
         let model = self.parts.entry(part).or_default();
         if may_have_lost {
             model.forget_from(end);
         }
         assert!(model.end <= end, "{part:?} ended at {} and now at {end}: it lost what it had shown", model.end);
-        for (expect, (offset, _)) in (start..end).zip(model.known.range(start..)) {
-            assert_eq!(expect, *offset, "{part:?}: offsets are dense");
-        }
         let last = model.known.range(start..).next_back().map_or(start, |(last, _)| last + 1);
         assert!(last <= end, "{part:?}: {last} records were acknowledged or read, and {end} are there");
-        assert_eq!(last, end, "{part:?}: the log ends at {end} and holds {last} records");
+        match delete_retention_ms {
+            Some(delete_retention_ms) => model.check_latest(part, start, now_ms - delete_retention_ms),
+            None => {
+                for (expect, (offset, _)) in (start..end).zip(model.known.range(start..)) {
+                    assert_eq!(expect, *offset, "{part:?}: offsets are dense");
+                }
+                assert_eq!(last, end, "{part:?}: the log ends at {end} and holds {last} records");
+            }
+        }
         model.end = end;
     }
 
-    fn on_batch(&mut self, part: Part, base: i64, batch: &Bytes) -> i64 {
+    fn on_batch(&mut self, part: Part, header: &BatchHeader, batch: &Bytes) -> i64 {
+        let is_compacted = self.compacted.contains_key(&part.0);
         let model = self.parts.entry(part).or_default();
         let records = BatchRecords::open(batch).expect("a batch is what was sent");
-        let mut next = base;
+        let mut next = header.base_offset;
         for record in records.iter() {
             let record = record.expect("a record is what was sent");
-            assert_eq!(record.offset.0, next, "{part:?}: offsets are dense");
-            let id = read_value(record.record.value.unwrap_or_default())
-                .unwrap_or_else(|| panic!("{part:?}: the record at {next} is not one that was sent"));
-            let Some(sent_ms) = model.sent.get(&id) else {
-                panic!("{part:?}: the record at {next} ({id:?}) was sent elsewhere")
+            let offset = record.offset.0;
+            let follows = if is_compacted { offset >= next } else { offset == next };
+            assert!(follows, "{part:?}: a record at {offset} where one at {next} belongs");
+            let id = read_id(&record.record)
+                .unwrap_or_else(|| panic!("{part:?}: the record at {offset} is not one that was sent"));
+            let Some(made) = model.sent.get(&id) else {
+                panic!("{part:?}: the record at {offset} ({id:?}) was sent elsewhere")
             };
-            assert_eq!(record.timestamp, *sent_ms, "{part:?}: the record at {next} has its producer's timestamp");
-            model.place(part, next, id, "fetched");
-            next += 1;
+            let time = made.timestamp_ms;
+            assert_eq!(record.timestamp, time, "{part:?}: the record at {offset} has its producer's timestamp");
+            let key = made.key.map(|key| format!("key {key}").into_bytes());
+            assert_eq!(record.record.key, key.as_deref(), "{part:?}: the record at {offset} has its key");
+            model.place(part, offset, id, "fetched");
+            model.seen.insert(offset);
+            next = offset + 1;
             self.fetched += 1;
         }
-        next
+        let end = header.next_offset().0;
+        assert!(is_compacted || next == end, "{part:?}: a batch up to {end} has records up to {next}");
+        end
     }
 }
 
@@ -179,6 +227,21 @@ impl PartModel {
         let ordered = before.is_none_or(|before| before < offset) && after.is_none_or(|after| offset < after);
         assert!(ordered, "{part:?}: {id:?} is {how} at {offset}, not between {before:?} and {after:?}");
         self.known.insert(offset, id);
+    }
+
+    /// Of each key the last record from `start` on was seen, unless it is a tombstone of this time or before.
+    fn check_latest(&self, part: Part, start: i64, gone_ms: i64) {
+        let may_be_gone = |made: &Made| made.is_tombstone && made.timestamp_ms <= gone_ms;
+        let known = self.known.iter().map(|(offset, id)| (self.sent[id].key, (*offset, self.sent[id])));
+        let latest: BTreeMap<_, _> = known.collect();
+        // A tombstone that nobody has heard of again may have been the last.
+        let unheard = self.sent.iter().filter(|(id, made)| may_be_gone(made) && !self.places.contains_key(id));
+        let unheard: BTreeSet<_> = unheard.map(|(_, made)| made.key).collect();
+        for (key, (offset, made)) in latest {
+            let is_there = offset < start || self.seen.contains(&offset);
+            let is_fine = is_there || may_be_gone(&made) || unheard.contains(&key);
+            assert!(is_fine, "{part:?}: the last record of key {key:?}, at {offset}, is gone: {made:?}");
+        }
     }
 
     fn forget_from(&mut self, end: i64) {
@@ -203,6 +266,12 @@ pub fn value(id: RecordId, bytes: usize) -> Vec<u8> {
     value.truncate(body);
     value.extend_from_slice(&crc32c(&value).to_be_bytes());
     value
+}
+
+/// The identity of a record; a tombstone has it in a header.
+fn read_id(record: &Record) -> Option<RecordId> {
+    let value = record.value.or_else(|| record.headers().next().and_then(|(_, value)| value));
+    read_value(value.unwrap_or_default())
 }
 
 pub fn read_value(value: &[u8]) -> Option<RecordId> {

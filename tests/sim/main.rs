@@ -22,6 +22,7 @@ mod run;
 mod said;
 mod scratch;
 mod trace;
+mod trimmer;
 mod workload;
 mod world;
 

@@ -31,6 +31,8 @@ pub enum Kind {
     /// The same, and they are removed soon after. All batches are equally long, so that those of a file that becomes
     /// another segment lie where the new ones will.
     Retention,
+    /// Compacted topics, and records deleted on request: crashes and failures hit those who clear away.
+    Upkeep,
     /// Operations fail, space runs out.
     Disk,
     Net,
@@ -56,7 +58,20 @@ pub struct TopicPlan {
     pub segment_bytes: u64,
     /// Older segments than these bytes need are removed.
     pub retention_bytes: Option<u64>,
+    /// Of each of so many keys the last record stays.
+    pub compacted: Option<Compacted>,
+    /// Somebody deletes its oldest records.
+    pub is_trimmed: bool,
     pub promise: Promise,
+}
+
+/// How a topic is compacted.
+#[derive(Clone, Copy, Debug)]
+pub struct Compacted {
+    pub keys: u64,
+    /// A tombstone stays at least so long.
+    pub delete_retention_ms: u64,
+    pub dirty_percent: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +102,14 @@ pub struct CommitterPlan {
     pub group: String,
     pub targets: Vec<(usize, i32)>,
     /// Longest time between two commits.
+    pub pause_ms: u64,
+}
+
+/// Who deletes records.
+#[derive(Clone, Debug)]
+pub struct TrimmerPlan {
+    pub targets: Vec<(usize, i32)>,
+    /// Longest time between two deletions.
     pub pause_ms: u64,
 }
 
@@ -125,6 +148,7 @@ pub struct Plan {
     pub producers: Vec<ProducerPlan>,
     pub consumers: Vec<ConsumerPlan>,
     pub committers: Vec<CommitterPlan>,
+    pub trimmer: Option<TrimmerPlan>,
     /// Somebody makes and deletes a topic again and again.
     pub scratch: bool,
     /// In the order of time, counted from when the topics were made.
@@ -140,7 +164,9 @@ pub struct Plan {
 
 impl Plan {
     pub fn draw(seed: u64) -> Plan {
-        Plan::draw_of(KINDS[(seed % KINDS.len() as u64) as usize], seed)
+        // What other seeds stand for stays what it was.
+        let kind = if seed % 8 == 3 { Kind::Upkeep } else { KINDS[(seed % KINDS.len() as u64) as usize] };
+        Plan::draw_of(kind, seed)
     }
 
     pub fn draw_of(kind: Kind, seed: u64) -> Plan {
@@ -168,20 +194,24 @@ impl Plan {
             log_retention_check_interval_ms: 1 + rng.below(200),
             ..Settings::default()
         };
+        let settings = if kind == Kind::Upkeep { draw_cleaner(settings, rng) } else { settings };
         settings.check_together().expect("the settings fit each other");
         let (disk_us, net_us, down_ms) = match kind {
             Kind::Storm | Kind::Retention => (20 + rng.below(300), 20 + rng.below(200), 5),
+            Kind::Upkeep => (20 + rng.below(600), 20 + rng.below(200), 10),
             Kind::Rolls => (50 + rng.below(15_000), 20 + rng.below(200), 20),
             _ => (50 + rng.below(2000), 20 + rng.below(1000), 100),
         };
         let scratch = rng.below(3) == 0;
         let committers = draw_committers(&topics, seed);
+        let trimmer = draw_trimmer(&topics, seed);
         Plan {
             seed,
             topics,
             producers,
             consumers,
             committers,
+            trimmer,
             scratch,
             faults,
             load_ns,
@@ -202,6 +232,11 @@ impl Plan {
     pub fn topic_settings(&self, topic: &TopicPlan) -> Vec<(&'static str, String)> {
         let mut settings = vec![("segment.bytes", topic.segment_bytes.to_string())];
         settings.extend(topic.retention_bytes.map(|bytes| ("retention.bytes", bytes.to_string())));
+        if let Some(compacted) = topic.compacted {
+            settings.push(("cleanup.policy", if topic.is_trimmed { "compact,delete" } else { "compact" }.into()));
+            settings.push(("delete.retention.ms", compacted.delete_retention_ms.to_string()));
+            settings.push(("min.cleanable.dirty.ratio", format!("0.{:02}", compacted.dirty_percent)));
+        }
         match topic.promise {
             Promise::Synced => settings.push(("durability", "sync".into())),
             Promise::Flushed => settings.push(("flush.messages", "1".into())),
@@ -221,7 +256,7 @@ impl Plan {
 
     /// Whether what is old in this topic may be gone.
     pub fn may_remove(&self, topic: usize) -> bool {
-        self.topics[topic].retention_bytes.is_some()
+        self.topics[topic].retention_bytes.is_some() || self.topics[topic].is_trimmed
     }
 
     /// Whether what was acknowledged in this topic may be gone after a power loss.
@@ -241,7 +276,7 @@ impl Plan {
 }
 
 fn draw_topic(kind: Kind, number: u64, rng: &mut Rng) -> TopicPlan {
-    let rolls = matches!(kind, Kind::Rolls | Kind::Retention);
+    let rolls = matches!(kind, Kind::Rolls | Kind::Retention | Kind::Upkeep);
     let segments = if rolls { 1 } else { 1 + rng.below(4) };
     let promises = [Promise::Synced, Promise::Synced, Promise::Flushed, Promise::Written];
     TopicPlan {
@@ -250,15 +285,47 @@ fn draw_topic(kind: Kind, number: u64, rng: &mut Rng) -> TopicPlan {
         segment_bytes: (64 << 10) * segments,
         promise: promises[rng.below(4) as usize],
         retention_bytes: (kind == Kind::Retention).then(|| rng.below(128 << 10)),
+        compacted: (kind == Kind::Upkeep && rng.below(4) > 0).then(|| draw_compacted(rng)),
+        is_trimmed: kind == Kind::Upkeep && rng.below(2) == 0,
     }
+}
+
+fn draw_compacted(rng: &mut Rng) -> Compacted {
+    Compacted {
+        keys: [1, 10, 100, 1000][rng.below(4) as usize],
+        delete_retention_ms: [0, 100, 1000, 1 << 30][rng.below(4) as usize],
+        dirty_percent: [0, 0, 30][rng.below(3) as usize],
+    }
+}
+
+/// A core that looks often for what to compact, sometimes with memory for few keys.
+fn draw_cleaner(settings: Settings, rng: &mut Rng) -> Settings {
+    Settings {
+        log_cleaner_backoff_ms: 1 + rng.below(50),
+        log_cleaner_dedupe_buffer_size: [1, 1 << 20][rng.below(2) as usize],
+        ..settings
+    }
+}
+
+/// With randomness of its own, like those who commit.
+fn draw_trimmer(topics: &[TopicPlan], seed: u64) -> Option<TrimmerPlan> {
+    let mut rng = Rng::new(seed ^ 0x7472_696d);
+    let trimmed = topics.iter().enumerate().filter(|(_, topic)| topic.is_trimmed);
+    let targets: Vec<(usize, i32)> =
+        trimmed.flat_map(|(number, topic)| (0..topic.partitions).map(move |partition| (number, partition))).collect();
+    (!targets.is_empty()).then(|| TrimmerPlan { targets, pause_ms: 1 + rng.below(200) })
 }
 
 fn draw_producer(kind: Kind, topics: &[TopicPlan], rng: &mut Rng) -> ProducerPlan {
     let idempotent = rng.below(3) > 0;
-    let large = kind == Kind::Rolls;
-    let fast = matches!(kind, Kind::Storm | Kind::Retention);
+    let large = matches!(kind, Kind::Rolls | Kind::Upkeep);
+    let pause_ms_max = match kind {
+        Kind::Storm | Kind::Retention => 8,
+        Kind::Upkeep => 16,
+        _ => 50,
+    };
     let batch_bytes = match kind {
-        Kind::Rolls => None,
+        Kind::Rolls | Kind::Upkeep => None,
         Kind::Retention => Some(4096),
         _ => (rng.below(4) == 0).then(|| [512, 1024, 4096][rng.below(3) as usize]),
     };
@@ -266,7 +333,7 @@ fn draw_producer(kind: Kind, topics: &[TopicPlan], rng: &mut Rng) -> ProducerPla
         idempotent,
         acks: if idempotent { -1 } else { [-1, 1, 1, 0][rng.below(4) as usize] },
         targets: draw_targets(topics, 3, rng),
-        pause_ms: 1 + rng.below(if fast { 8 } else { 50 }),
+        pause_ms: 1 + rng.below(pause_ms_max),
         records_max: 1 + rng.below(12),
         record_bytes_max: if large { 5000 } else { [20, 200, 2000, 5000][rng.below(4) as usize] },
         batch_bytes,
@@ -306,6 +373,7 @@ fn draw_faults(kind: Kind, load_ns: u64, rng: &mut Rng) -> Vec<(u64, Fault)> {
         Kind::Storm | Kind::Retention => (10 + rng.below(20), rng.below(3), 0),
         Kind::Disk => (rng.below(3), rng.below(2), 1 + rng.below(3)),
         Kind::Net => (rng.below(2), 5 + rng.below(20), 0),
+        Kind::Upkeep => (6 + rng.below(10), rng.below(2), rng.below(2)),
         Kind::Everything => (rng.below(5), rng.below(8), rng.below(3)),
     };
     for _ in 0..ends {

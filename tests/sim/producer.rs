@@ -10,7 +10,7 @@ use corelog::wire::messages::init_producer_id::{InitProducerIdRequest, InitProdu
 use corelog::wire::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelog::wire::records::BatchBuilder;
 
-use crate::check::{Part, RecordId, value};
+use crate::check::{Made, Part, RecordId, value};
 use crate::client::{Context, Wire, decode};
 use crate::plan::{MS, ProducerPlan};
 
@@ -159,8 +159,13 @@ impl Producer {
             let records =
                 if self.plan.batch_bytes.is_some() { 1 } else { 1 + context.rng.below(self.plan.records_max) };
             let timestamp_ms = context.wall_ms;
-            let mut builder = BatchBuilder::new(Compression::None);
             let target = &mut self.targets[target];
+            let compacted = context.plan.topics[target.part.0].compacted;
+            let compression = match compacted {
+                Some(_) if context.rng.below(4) == 0 => Compression::ALL[1 + context.rng.below(4) as usize],
+                _ => Compression::None,
+            };
+            let mut builder = BatchBuilder::new(compression);
             if let Some((id, epoch)) = self.identity {
                 builder = builder.producer(id, epoch, target.next_sequence);
                 target.next_sequence += records as i32;
@@ -169,12 +174,14 @@ impl Producer {
             for _ in 0..records {
                 let id = RecordId { stream: self.stream, number: self.next_number };
                 self.next_number += 1;
-                context.model.on_sent(target.part, id, timestamp_ms);
+                let key = compacted.map(|compacted| context.rng.below(compacted.keys));
+                let is_tombstone = key.is_some() && context.rng.below(5) == 0;
+                context.model.on_sent(target.part, id, Made { timestamp_ms, key, is_tombstone });
                 let bytes = match self.plan.batch_bytes {
                     Some(bytes) => bytes - BATCH_OVERHEAD_BYTES,
                     None => context.rng.below(self.plan.record_bytes_max) as usize,
                 };
-                builder.push(timestamp_ms, None, Some(&value(id, bytes)));
+                push(&mut builder, timestamp_ms, key, is_tombstone, &value(id, bytes));
                 ids.push(id);
             }
             let bytes = builder.build().bytes;
@@ -294,4 +301,11 @@ impl Producer {
             }
         }
     }
+}
+
+/// A tombstone has its value in a header, for the checkers.
+fn push(builder: &mut BatchBuilder, timestamp_ms: i64, key: Option<u64>, is_tombstone: bool, value: &[u8]) {
+    let key = key.map(|key| format!("key {key}").into_bytes());
+    let header: &[(&[u8], Option<&[u8]>)] = if is_tombstone { &[(b"id", Some(value))] } else { &[] };
+    builder.push_with_headers(timestamp_ms, key.as_deref(), (!is_tombstone).then_some(value), header);
 }

@@ -80,9 +80,10 @@ fn check(world: &mut World, concerned: &[Part], told: &mut BTreeMap<Part, i64>) 
     for (part, from) in auditor.left() {
         assert!(concerned.contains(part), "{part:?} cannot be read from {from} on, and nothing of it is damaged");
     }
+    let now_ms = world.wall_ms();
     for (part, (start, end)) in auditor.ends().clone() {
         if end >= world.model.end(part) {
-            world.model.on_audit(part, start, end, false);
+            world.model.on_audit(part, (start, end), false, now_ms);
         } else if told.get(&part).is_none_or(|told| end < *told) {
             assert!(concerned.contains(&part), "{part:?} ends at {end}, and nothing of it is damaged");
             assert!(!world.said.is_empty(), "{part:?} ends at {end} and ended at {}, silently", world.model.end(part));

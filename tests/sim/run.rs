@@ -137,6 +137,7 @@ fn audit(world: &mut World, until: Option<u64>) {
     let parts = world.plan.parts();
     let exclusive = world.may_have_lost || calm;
     world.auditing = exclusive;
+    world.model.begin_audit();
     world.call(AUDITOR, |client, context| auditor(client).start(parts.iter().copied(), context));
     let within = until.map_or(PROGRESS_WITHIN_NS, |until| until.saturating_sub(world.now).max(1));
     let done = world
@@ -148,9 +149,10 @@ fn audit(world: &mut World, until: Option<u64>) {
     }
     let may_have_lost = std::mem::take(&mut world.may_have_lost);
     let ends = auditor(&mut world.clients[AUDITOR]).ends().clone();
-    for (part, (start, end)) in ends {
+    let now_ms = world.wall_ms();
+    for (part, bounds) in ends {
         if exclusive {
-            world.model.on_audit(part, start, end, may_have_lost && world.plan.may_lose(part.0));
+            world.model.on_audit(part, bounds, may_have_lost && world.plan.may_lose(part.0), now_ms);
         }
     }
     world.auditing = false;

@@ -14,6 +14,7 @@ use crate::consumer::{Auditor, Consumer};
 use crate::plan::{MS, Plan};
 use crate::producer::Producer;
 use crate::scratch::Scratch;
+use crate::trimmer::Trimmer;
 
 const CREATE_TOPICS: (i16, i16) = (key::CREATE_TOPICS, 5);
 const AGAIN_NS: u64 = 50 * MS;
@@ -29,6 +30,7 @@ pub enum Client {
     Producer(Producer),
     Consumer(Consumer),
     Committer(Committer),
+    Trimmer(Trimmer),
 }
 
 impl Client {
@@ -40,6 +42,7 @@ impl Client {
         clients.extend(plan.producers.iter().map(|plan| Client::Producer(Producer::new(plan.clone()))));
         clients.extend(plan.consumers.iter().map(|plan| Client::Consumer(Consumer::new(plan.clone()))));
         clients.extend(plan.committers.iter().map(|plan| Client::Committer(Committer::new(plan.clone()))));
+        clients.extend(plan.trimmer.iter().map(|plan| Client::Trimmer(Trimmer::new(plan.clone()))));
         clients
     }
 
@@ -51,6 +54,7 @@ impl Client {
             Client::Producer(client) => client.on_time(context),
             Client::Consumer(client) => client.on_time(context),
             Client::Committer(client) => client.on_time(context),
+            Client::Trimmer(client) => client.on_time(context),
         }
     }
 
@@ -62,6 +66,7 @@ impl Client {
             Client::Producer(client) => client.on_connected(context),
             Client::Consumer(client) => client.on_connected(context),
             Client::Committer(client) => client.on_connected(context),
+            Client::Trimmer(client) => client.on_connected(context),
         }
     }
 
@@ -73,6 +78,7 @@ impl Client {
             Client::Producer(client) => client.on_closed(context),
             Client::Consumer(client) => client.on_closed(context),
             Client::Committer(client) => client.on_closed(context),
+            Client::Trimmer(client) => client.on_closed(context),
         }
     }
 
@@ -84,6 +90,7 @@ impl Client {
             Client::Producer(client) => client.on_bytes(bytes, context),
             Client::Consumer(client) => client.on_bytes(bytes, context),
             Client::Committer(client) => client.on_bytes(bytes, context),
+            Client::Trimmer(client) => client.on_bytes(bytes, context),
         }
     }
 }

@@ -159,7 +159,7 @@ impl World {
             links: vec![None; clients.len()],
             wakes: vec![BTreeSet::new(); clients.len()],
             clients,
-            model: Model::default(),
+            model: Model::new(&plan),
             load: false,
             auditing: false,
             may_have_lost: false,
@@ -267,7 +267,7 @@ impl World {
         }
     }
 
-    fn wall_ms(&self) -> i64 {
+    pub fn wall_ms(&self) -> i64 {
         WALL_MS + (self.now / MS) as i64
     }
 
