@@ -1,4 +1,5 @@
-//! The real binary and librdkafka: a compacted topic keeps the last record of each key, through kills too.
+//! The real binary and librdkafka: a compacted topic keeps the last record of each key, through kills too, and so does
+//! the topic of groups' offsets.
 #![cfg(feature = "shell")]
 
 mod binary;
@@ -10,14 +11,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use binary::{Broker, PATIENCE, directory};
+use corelog::base::rng::Rng;
 use kafka::{Sent, admin, block_on, consumer_with, producer, send, watermarks};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 const TOPIC: &str = "compacted";
+const OFFSETS: &str = "__consumer_offsets";
 const ARGUMENTS: [&str; 6] = ["--cores", "1", "--log-cleaner-backoff-ms", "50", "--tail-cache-bytes", "1MiB"];
 
 fn start(dir: &Path) -> Broker {
@@ -54,18 +57,17 @@ fn fill(broker: &Broker, numbers: std::ops::Range<usize>, settings: &[(&str, &st
 }
 
 /// Offset and value of every record there is, as a consumer gets them.
-fn consume(broker: &Broker) -> Vec<(i64, String)> {
+fn consume(broker: &Broker, topic: &str) -> Vec<(i64, String)> {
     let eof = [("enable.partition.eof", "true"), ("fetch.wait.max.ms", "20")];
     let consumer = consumer_with(&broker.address.to_string(), &eof);
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(TOPIC, 0, Offset::Beginning).expect("a row");
+    list.add_partition_offset(topic, 0, Offset::Beginning).expect("a row");
     consumer.assign(&list).expect("assigned");
     let mut found = Vec::new();
     loop {
         match consumer.poll(PATIENCE).expect("an answer in time") {
             Ok(message) => {
                 let value = String::from_utf8_lossy(message.payload().expect("a value")).into_owned();
-                assert!(value.as_bytes().starts_with(message.key().expect("a key")));
                 found.push((message.offset(), value));
             }
             Err(KafkaError::PartitionEOF(_)) => return found,
@@ -81,10 +83,11 @@ fn latest(count: usize) -> BTreeMap<usize, i64> {
 
 fn check(broker: &Broker, count: usize) -> usize {
     assert_eq!(watermarks(&broker.address.to_string(), TOPIC, 0), (0, count as i64));
-    let found = consume(broker);
+    let found = consume(broker, TOPIC);
     assert!(found.is_sorted_by(|a, b| a.0 < b.0), "offsets ascend");
     for (offset, value) in &found {
-        assert!(value.contains(&format!(" {offset:08} ")), "offset {offset} has {value}");
+        let expect = format!("key {} {offset:08} ", offset * 7 % 100);
+        assert!(value.starts_with(&expect), "offset {offset} has {value}");
     }
     let offsets: Vec<i64> = found.iter().map(|(offset, _)| *offset).collect();
     for (key, offset) in latest(count) {
@@ -136,22 +139,96 @@ fn every_key_keeps_its_last_record() {
     broker.stop();
 }
 
+/// Names of files of the partition that end like this.
+fn files(dir: &Path, partition: &str, end: &str) -> usize {
+    let names = std::fs::read_dir(dir.join(partition)).expect("a directory").flatten();
+    names.filter(|file| file.file_name().to_string_lossy().ends_with(end)).count()
+}
+
+/// Kills the broker while it compacts, if it does so soon: at such a file's sight and a while later.
+fn kill_while_compacting(broker: Broker, dir: &Path, end: &str, later: Duration) {
+    let start = Instant::now();
+    while files(dir, "compacted-0", end) == 0 && start.elapsed() < Duration::from_secs(1) {
+        thread::yield_now();
+    }
+    // The clock chooses the moment: what a test could wait for would always be the same one.
+    thread::sleep(later);
+    broker.kill();
+}
+
 #[test]
 fn a_kill_at_any_time_loses_no_key() {
     let dir = directory();
-    let mut count = 0;
-    for round in 0..6 {
+    let mut rng = Rng::new(u64::from(std::process::id()));
+    let (mut count, mut cut_short) = (0, 0);
+    for round in 0..8 {
         let broker = start(dir.path());
         if round == 0 {
             create_topic(&broker);
+        } else {
+            check(&broker, count);
         }
-        fill(&broker, count..count + 1500, &[("batch.num.messages", "50")]);
-        count += 1500;
-        thread::sleep(Duration::from_millis(37 * round));
-        broker.kill();
+        fill(&broker, count..count + 1000, &[("batch.num.messages", "50")]);
+        count += 1000;
+        let later = Duration::from_micros(rng.below([1, 3000, 50_000][round % 3]));
+        kill_while_compacting(broker, dir.path(), [".cleaned", ".swap"][round % 2], later);
+        cut_short += usize::from(files(dir.path(), "compacted-0", ".cleaned") > 0);
+        cut_short += usize::from(files(dir.path(), "compacted-0", ".swap") > 0);
     }
+    assert!(cut_short > 0, "a compaction is under way at some of the kills");
     let broker = start(dir.path());
     wait_until_small(&broker, count);
+    assert_eq!(files(dir.path(), "compacted-0", ".swap"), 0, "what was cut short is finished");
+    broker.stop();
+    verify(dir.path());
+}
+
+/// Commits the offset for every partition.
+fn commit(broker: &Broker, offsets: std::ops::Range<i64>) {
+    let consumer = consumer_with(&broker.address.to_string(), &[("group.id", "g")]);
+    for offset in offsets {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..COMMITTED_PARTITIONS {
+            list.add_partition_offset("t", partition, Offset::Offset(offset)).expect("a row");
+        }
+        consumer.commit(&list, CommitMode::Sync).expect("committed");
+    }
+}
+
+fn committed(broker: &Broker) -> Vec<Offset> {
+    let consumer = consumer_with(&broker.address.to_string(), &[("group.id", "g")]);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range("t", 0, COMMITTED_PARTITIONS - 1);
+    let list = consumer.committed_offsets(list, PATIENCE).expect("an answer");
+    list.elements().iter().map(|row| row.offset()).collect()
+}
+
+const COMMITTED_PARTITIONS: i32 = 100;
+
+#[test]
+fn the_offsets_of_groups_are_compacted_and_kept() {
+    const COMMITS: i64 = 400;
+    let dir = directory();
+    let arguments = [&ARGUMENTS[..], &["--offsets-topic-num-partitions", "1"], &["--offsets-topic-segment-bytes=1MiB"]];
+    let arguments = arguments.concat();
+    let broker = Broker::start(dir.path(), &arguments);
+    kafka::create_topic(&broker.address.to_string(), "t", COMMITTED_PARTITIONS);
+    commit(&broker, 0..COMMITS);
+    let (_, end) = watermarks(&broker.address.to_string(), OFFSETS, 0);
+    assert!(end >= COMMITS * i64::from(COMMITTED_PARTITIONS));
+    let start = Instant::now();
+    // Those that became small are one, and one is written to.
+    while files(dir.path(), "__consumer_offsets-0", ".log") > 2 {
+        assert!(start.elapsed() < PATIENCE, "it is not compacted");
+        thread::sleep(Duration::from_millis(50));
+    }
+    broker.kill();
+    let broker = Broker::start(dir.path(), &arguments);
+    let left = consume(&broker, OFFSETS).len() as i64;
+    assert!(left >= i64::from(COMMITTED_PARTITIONS) && left < end / 2, "{left} of {end}");
+    assert_eq!(committed(&broker), vec![Offset::Offset(COMMITS - 1); COMMITTED_PARTITIONS as usize]);
+    commit(&broker, COMMITS..COMMITS + 1);
+    assert_eq!(committed(&broker), vec![Offset::Offset(COMMITS); COMMITTED_PARTITIONS as usize]);
     broker.stop();
     verify(dir.path());
 }
