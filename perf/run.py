@@ -18,6 +18,8 @@ Scenarios:
   durable      the same, and both answer when it is durable (durability=sync)
   fetch-tail   what was just written is read again and again: broker against a plain loop of vectored sends
   fetch-cold   producers at a fixed rate, alone and while others read what no cache holds: broker against itself
+  deleted      producers at a fixed rate, alone and while retention deletes the segments of another topic
+  compacted    the same, while another topic is compacted
 
 With --against BINARY another build of the broker takes the floor's place in those that produce: what a change costs.
 """
@@ -32,6 +34,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+import upkeep
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SERVER_CPU, GENERATOR_CPU = 0, 1
@@ -224,6 +228,8 @@ SCENARIOS = {
     **{name: ("broker", "floor", lambda bench, side, name=name: produce(bench, name, side)) for name in PRODUCE},
     "fetch-tail": ("broker", "send-sink", fetch_tail),
     "fetch-cold": ("with readers", "alone", fetch_cold),
+    "deleted": ("deleting", "alone", lambda bench, side: upkeep.deleted(bench, GENERATOR_CPU, side)),
+    "compacted": ("compacting", "alone", lambda bench, side: upkeep.compacted(bench, GENERATOR_CPU, side)),
 }
 
 
@@ -300,6 +306,8 @@ def table(name, results):
         ]:
             if speeds:
                 print(f"  {title:16} {statistics.median(speeds):.1f} MB/s ({spread(speeds):.0f} %)")
+    for title, form, values in upkeep.lines(results[measured]):
+        print(f"  {title:16} {form.format(statistics.median(values))} ({spread(values):.0f} %)")
     errors = {}
     for side in results.values():
         for result in side:
@@ -347,6 +355,11 @@ def main():
     parser.add_argument("--port", type=int, default=19393)
     parser.add_argument("--cold-mib", type=int, default=4096, help="fetch-cold: what is read, above the tail cache")
     parser.add_argument("--live-rate", type=float, default=2000, help="fetch-cold: requests a second of the producers")
+    parser.add_argument("--upkeep-mib", type=int, default=1536, help="deleted, compacted: of the other topic (1536)")
+    parser.add_argument("--upkeep-keys", type=int, default=100_000, help="the same: keys in it (100,000)")
+    parser.add_argument("--upkeep-record-bytes", type=int, default=1000, help="the same: of a value (1000)")
+    parser.add_argument("--upkeep-compression", default="none", help="the same: of its records (none)")
+    parser.add_argument("--upkeep-rate", type=int, default=10_000, help="the same: records a second of the load (10,000)")
     parser.add_argument("--durability", default="write", help="the broker's (write)")
     parser.add_argument("--broker-flag", action="append", default=[], help="one more word of `corelog serve`")
     parser.add_argument("--against", metavar="BINARY", help="another build of the broker, instead of the floor")
