@@ -25,6 +25,7 @@ pub mod inspect;
 mod keys;
 #[allow(clippy::module_inception)]
 pub mod log;
+mod lookalike;
 mod output;
 mod producer;
 pub mod reach;

@@ -745,6 +745,7 @@ impl Recovery {
                 sealing: false,
                 sealed_ms: i64::MAX,
                 first_timestamp: None,
+                lookalike: Offset(0),
             });
             // A file left open was scanned: there is no checkpoint of what it holds.
             writer = Writer::recovered(state.mark.clone(), len, state.first_timestamp, file.is_some());

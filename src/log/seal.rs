@@ -86,6 +86,7 @@ impl Log {
         let first_timestamp = self.writer.first_timestamp();
         let active = self.segments.back_mut().expect("there is a segment to seal");
         active.sealing = true;
+        active.lookalike = self.spare.lookalikes.least();
         active.first_timestamp = first_timestamp;
         let base = active.base;
         let index = active.index.clone().expect("the active segment has its index");

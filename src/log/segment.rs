@@ -47,6 +47,8 @@ pub(super) struct Segment {
     pub(super) sealed_ms: i64,
     /// Of its first batch, where that is known.
     pub(super) first_timestamp: Option<i64>,
+    /// What in it looks like a batch to come has this offset or a later one (`lookalike`); 0 when nobody looked.
+    pub(super) lookalike: Offset,
 }
 
 impl FileIds {
@@ -72,6 +74,7 @@ impl Segment {
             sealing: false,
             sealed_ms: i64::MAX,
             first_timestamp: None,
+            lookalike: Offset(0),
         }
     }
 
@@ -86,6 +89,7 @@ impl Segment {
             sealing: false,
             sealed_ms,
             first_timestamp: None,
+            lookalike: Offset(0),
         }
     }
 

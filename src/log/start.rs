@@ -143,7 +143,7 @@ impl Log {
             self.ask(Step::Tidy, DiskOp::Delete { path: name.path(&self.dir) }, out);
         }
         let end = self.segments.front().map_or(self.end, |next| next.base);
-        self.spare_or_delete(segment.base, end, out);
+        self.spare_or_delete(segment.base, end, segment.lookalike, out);
         out.events.push(LogEvent::Removed { bytes: segment.len });
     }
 

@@ -186,6 +186,7 @@ impl Log {
             sealing: true,
             sealed_ms: old.iter().map(|segment| segment.sealed_ms).max().unwrap_or(i64::MAX),
             first_timestamp: old.first().and_then(|segment| segment.first_timestamp),
+            lookalike: Offset(0),
         };
         self.segments.insert(first, segment);
         if let Some(key) = self.tail {

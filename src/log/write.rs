@@ -22,6 +22,7 @@ use crate::config::Durability;
 use super::cache::TailCache;
 use super::commit::{Commits, Way};
 use super::log::{Life, Log, LogEvent, LogOut, Step, WriteTimes};
+use super::lookalike::Lookalikes;
 use super::segment::Segment;
 
 /// Space reserved first; doubled with each further reservation of a segment, so that a partition with little
@@ -127,6 +128,8 @@ pub(super) struct Writer {
     ahead: Ahead,
     /// The space up to here was written before.
     zeroed: u64,
+    /// Batches from this offset on do not belong into the file, which was another segment's before (`lookalike`).
+    pub(super) horizon: Offset,
     /// The file system cannot reserve: writes extend the file.
     cannot_reserve: bool,
     /// A failed write left bytes beyond what counts: they must go before the next write.
@@ -163,6 +166,7 @@ impl Writer {
             reserving: 0,
             ahead: Ahead::Nothing,
             zeroed: 0,
+            horizon: Offset(i64::MAX),
             cannot_reserve: false,
             must_cut: false,
             first_timestamp,
@@ -287,6 +291,7 @@ impl Writer {
         position + batch.len as u64 > segment_bytes.min(SEGMENT_BYTES_MAX)
             || u64::try_from(age_ms).is_ok_and(|age_ms| age_ms > segment_ms)
             || batch.next.0 - base.0 > SEGMENT_OFFSETS_MAX
+            || batch.next > self.horizon
     }
 
     /// What the file's length should be before a write that ends at `end`; `None` when it is long enough.
@@ -350,6 +355,7 @@ impl Log {
         let Some(first) = self.writer.pending.front().filter(|_| way != Way::Rest) else { return };
         if self.segments.is_empty() {
             self.segments.push_back(Segment::active(first.base, self.settings.index_interval_bytes));
+            self.spare.lookalikes = Lookalikes::default();
         }
         let Some(file) = self.open_segment(self.segments.len() - 1, out) else { return };
         if self.writer.must_cut {
@@ -437,6 +443,7 @@ impl Log {
             }
             if batch.taken == 0 {
                 index.on_batch(batch.base, after.position, after.max_timestamp);
+                self.spare.look(batch, &self.settings);
                 writer.first_timestamp.get_or_insert(batch.max_timestamp);
             }
             if !whole {
@@ -614,6 +621,8 @@ impl Log {
         writer.stage = Stage::Idle;
         writer.written = writer.safe.clone();
         writer.must_cut = true;
+        // What was written and is forgotten would have to be forgotten there.
+        self.spare.lookalikes = Lookalikes::unknown();
         writer.reserve_bytes = RESERVE_BYTES_MIN;
         if let Some(active) = self.segments.back_mut() {
             if active.len == 0 {
@@ -721,6 +730,7 @@ impl Log {
         writer.safe = mark;
         writer.allocated = 0;
         writer.zeroed = 0;
+        writer.horizon = Offset(i64::MAX);
         writer.reserve_bytes = reserve_bytes;
         writer.first_timestamp = None;
         writer.unsynced_messages = 0;

@@ -8,6 +8,9 @@ use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::config::TopicSettings;
+use crate::wire::batch::Batch;
+use crate::wire::compression::Compression;
+use crate::wire::records::BatchBuilder;
 
 use super::super::segment::FileName;
 use super::super::testdisk::Crash;
@@ -77,6 +80,59 @@ fn the_file_of_a_removed_segment_becomes_the_next() {
     assert_eq!(rig.disk.bytes(&path(FileName::Segment(Offset(27)))).len(), 2048);
     fill(&mut rig, 28..40);
     rig.check_holds(Offset(40));
+}
+
+/// A batch whose record holds these bytes, the first of them so far behind the batch's first.
+fn hiding(sequence: i32, hidden: &[u8], at: usize) -> Batch {
+    let build = |before: usize| {
+        let value = [&vec![b'x'; before][..], hidden, &[b'y'; 4000]].concat();
+        let mut builder = BatchBuilder::new(Compression::None).producer(5, 0, sequence);
+        builder.push(1, None, Some(&value));
+        builder.build()
+    };
+    let place = |batch: &Batch| batch.bytes.windows(hidden.len()).position(|window| window == hidden).unwrap();
+    let batch = build(at - (place(&build(at)) - at));
+    assert_eq!(place(&batch), at);
+    batch
+}
+
+#[test]
+fn a_batch_that_a_client_hides_for_the_next_segment_of_the_file_is_never_taken() {
+    // Where it will lie, and the offset that the log will have come to there.
+    const PLACE: usize = 2 * BLOCK_BYTES;
+    const OFFSET: Offset = Offset(23);
+    let stamped = batch_of(66, 0, 0, 100).stamp(OFFSET, LeaderEpoch(0), None);
+    let forged = stamped.slices().collect::<Vec<_>>().concat();
+    for is_hidden in [false, true] {
+        let hidden = if is_hidden { forged.clone() } else { vec![b'z'; forged.len()] };
+        let mut rig = Rig::new(1, synced_by_itself());
+        append(&mut rig, 0, 3000);
+        rig.append_in(&hiding(1, &hidden, PLACE - 3000), LeaderEpoch(0)).unwrap();
+        rig.run();
+        fill(&mut rig, 2..20);
+        let first = segments(&rig)[1];
+        rig.move_start(Offset(first));
+        rig.run();
+        let kept = spares(&rig);
+        rig.move_start(Offset(20));
+        rig.run();
+        fill(&mut rig, 20..22);
+        let base = rig.log.end();
+        while rig.log.segments.back().unwrap().base < base {
+            let sequence = rig.log.end().0 as i32;
+            append(&mut rig, sequence, PLACE);
+            rig.run();
+        }
+        assert_eq!(rig.log.end(), OFFSET, "the log ends where the hidden batch would go on");
+        let mut rig = rig.reopen_at(Crash::Kill);
+        assert_eq!(rig.log.end(), OFFSET);
+        rig.check_holds(OFFSET);
+        assert_eq!(
+            kept,
+            if is_hidden { vec![] } else { vec![first] },
+            "only the file with the hidden batch is given up"
+        );
+    }
 }
 
 #[test]
