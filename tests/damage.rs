@@ -9,9 +9,13 @@ use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
 
-use binary::{Broker, command, directory};
+use binary::{Broker, PATIENCE, command, directory};
+use corelog::base::ids::CoreId;
 use corelog::base::rng::Rng;
+use corelog::journal::noted::{self, Noted};
 use corelog::wire::codec::Message;
 use corelog::wire::compression::Compression;
 use corelog::wire::errors::ErrorCode;
@@ -225,4 +229,118 @@ fn damaged_metadata_is_an_error_at_the_start_or_does_no_harm() {
     }
     eprintln!("{refused} refused, {started} started");
     assert!(started > 0);
+}
+
+/// With a segment that is large enough for everything, so that no snapshot tells of it; and large batches, which go
+/// there directly.
+const ONE_SEGMENT: [&str; 4] = ["--cores", "1", "--journal-bytes", "1048576"];
+const LARGE_BYTES: usize = 200_000;
+
+/// Waits until it is noted that so many records of some partition are durable.
+fn wait_until_noted(dir: &Path, records: i64) {
+    let began = Instant::now();
+    loop {
+        let noted = fs::read(dir.join(noted::path(CoreId(0)))).ok().and_then(|bytes| Noted::from_file(&bytes));
+        let durable = noted.iter().flat_map(|noted| noted.durable.values()).map(|end| end.0).max().unwrap_or(0);
+        if durable >= records {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{durable} of {records} records are noted");
+        std::thread::yield_now();
+    }
+}
+
+fn produce_large(witness: &mut Witness, topic: &'static str, batches: i64) {
+    for number in 0..batches {
+        let row = witness.client.produce(topic, 0, batch(&vec![number as u8; LARGE_BYTES]));
+        assert_eq!(row.error_code, 0, "{:?}", row.error_message);
+    }
+}
+
+fn flip(path: &Path, position: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).expect("open");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, position).expect("read");
+    file.write_all_at(&[byte[0] ^ 4], position).expect("written");
+}
+
+fn tool(arguments: &[&str], dir: &Path) -> String {
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_corelog"));
+    let output = tool.arg("log").args(arguments).arg(dir).output().expect("the binary runs");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn a_flipped_bit_in_what_was_durable_is_no_torn_write() {
+    let dir = directory();
+    let broker = Broker::start_quiet(dir.path(), &ONE_SEGMENT);
+    let mut witness = Witness::new(&broker, "witness", 1);
+    witness.check();
+    witness.client.create_topic(DAMAGED, 1);
+    produce_large(&mut witness, DAMAGED, 10);
+    // By the broker that wrote it, and by the next.
+    wait_until_noted(dir.path(), 10);
+    broker.kill();
+    let segment = dir.path().join("damaged-0/00000000000000000000.log");
+    let at = LARGE_BYTES as u64 * 4;
+    flip(&segment, at);
+    for _ in 0..2 {
+        let process = command(dir.path(), "127.0.0.1:0", &ONE_SEGMENT);
+        let offline = "offline, other partitions go on";
+        let broker = Broker::start_said(process, |line| {
+            line.contains("damaged-0") && line.contains(offline) && line.contains("whole batches up to offset 3 only")
+        });
+        witness.reconnect(&broker);
+        witness.check();
+        assert_ne!(witness.client.produce(DAMAGED, 0, batch(b"not now")).error_code, 0);
+        broker.kill();
+    }
+    let said = tool(&["repair"], dir.path());
+    for part in ["damaged-0", "checksum does not match", "lost: offsets 3 to 9", "Nothing was changed"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // Put right, it is as it was.
+    flip(&segment, at);
+    let broker = Broker::start_quiet(dir.path(), &ONE_SEGMENT);
+    witness.reconnect(&broker);
+    assert_eq!(witness.client.read_all(DAMAGED, 0).len(), 10);
+    produce_large(&mut witness, DAMAGED, 2);
+    wait_until_noted(dir.path(), 12);
+    broker.kill();
+    flip(&segment, at);
+    let said = tool(&["repair", "--yes"], &dir.path().join("damaged-0"));
+    assert!(said.contains("lost: offsets 3 to 11"), "{said}");
+    let broker = Broker::start_quiet(dir.path(), &ONE_SEGMENT);
+    witness.reconnect(&broker);
+    assert_eq!(witness.client.read_all(DAMAGED, 0).len(), 3);
+    assert_eq!(witness.client.produce(DAMAGED, 0, batch(b"goes on")).base_offset, 3);
+    witness.assert_intact();
+    broker.stop();
+    assert!(tool(&["verify"], dir.path()).contains("whole"));
+}
+
+#[test]
+fn what_a_crash_may_have_torn_is_cut_and_said() {
+    let dir = directory();
+    let broker = Broker::start_quiet(dir.path(), &ONE_SEGMENT);
+    let mut witness = Witness::new(&broker, "witness", 1);
+    witness.client.create_topic(DAMAGED, 1);
+    produce_large(&mut witness, DAMAGED, 3);
+    wait_until_noted(dir.path(), 3);
+    broker.kill();
+    // As a write that came to no end leaves it.
+    let segment = dir.path().join("damaged-0/00000000000000000000.log");
+    let torn = batch(&vec![3; LARGE_BYTES])[..LARGE_BYTES / 2].to_vec();
+    let written = fs::read(&segment).expect("read");
+    let end = written.iter().rposition(|byte| *byte != 0).expect("there are batches") as u64 + 1;
+    let file = OpenOptions::new().write(true).open(&segment).expect("open");
+    file.write_all_at(&torn, end).expect("written");
+    let process = command(dir.path(), "127.0.0.1:0", &ONE_SEGMENT);
+    let broker = Broker::start_said(process, |line| {
+        line.contains("is cut at byte") && line.contains("behind the batch before offset 3")
+    });
+    witness.reconnect(&broker);
+    assert_eq!(witness.client.read_all(DAMAGED, 0).len(), 3);
+    assert_eq!(witness.client.produce(DAMAGED, 0, batch(b"goes on")).base_offset, 3);
+    broker.stop();
 }

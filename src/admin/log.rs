@@ -503,7 +503,7 @@ fn write_findings(out: &mut impl Write, survey: &Survey) -> io::Result<()> {
         writeln!(out, "  {what}")?;
     }
     if let Some((from, to)) = survey.missing() {
-        writeln!(out, "  offsets {from} to {} were durable once: a journal has known them", to.0 - 1)?;
+        writeln!(out, "  offsets {from} to {} were durable once: a journal had them, or it was noted", to.0 - 1)?;
     }
     if let Some(doubt) = survey.doubt() {
         writeln!(out, "  may lack batches that were acknowledged, from offset {} on: {doubt}", survey.offsets().1)?;

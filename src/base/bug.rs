@@ -47,6 +47,8 @@ pub enum Bug {
     DropTombstones,
     /// A client is told that records are deleted before that is durable.
     AnswerDeletionsEarly,
+    /// A start does not look at what was noted: which journals there were, and how far logs were durable.
+    ForgetNotes,
     /// A group is told that its offsets are committed before they are safe.
     AnswerGroupsEarly,
 }
@@ -73,6 +75,7 @@ impl Bug {
         Bug::ConfuseKeys,
         Bug::DropTombstones,
         Bug::AnswerDeletionsEarly,
+        Bug::ForgetNotes,
         Bug::AnswerGroupsEarly,
     ];
 }

@@ -25,7 +25,9 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         Bug::FlushBeforeSync | Bug::ReuseJournalSpace => (Kind::Rolls, Some(Promise::Synced)),
         Bug::ReuseOffset | Bug::StoreDuplicates => (Kind::Net, None),
         // Those in which a journal is damaged and the broker was killed.
-        Bug::ForgetMustReach => return rot::plan(6 * seed + 5),
+        Bug::ForgetMustReach => return rot::plan(8 * seed + 5),
+        // Those in which a journal is gone after a crash.
+        Bug::ForgetNotes => return rot::plan(8 * seed + 7),
         Bug::CommitOutOfOrder => return much_at_once(seed),
         Bug::SwapBeforeSync | Bug::ConfuseKeys | Bug::DropTombstones | Bug::AnswerDeletionsEarly => {
             (Kind::Upkeep, Some(Promise::Synced))
@@ -57,7 +59,8 @@ fn seeds_to_find(bug: Bug) -> Option<(u64, String)> {
     bug::set(Some(bug));
     let found = (0..SEEDS_MAX).find_map(|seed| {
         let plan = plan_for(bug, seed);
-        let play = if bug == Bug::ForgetMustReach { run_and_rot } else { run };
+        let rots = matches!(bug, Bug::ForgetMustReach | Bug::ForgetNotes);
+        let play = if rots { run_and_rot } else { run };
         let end = panic::catch_unwind(AssertUnwindSafe(|| play(plan, false)));
         let words = end.err()?;
         let words = words.downcast_ref::<String>().cloned().or(words.downcast_ref::<&str>().map(|&text| text.into()));

@@ -177,6 +177,12 @@ impl SimDisk {
         file.changes.clear();
     }
 
+    /// Somebody removes a file, for good.
+    pub fn lose(&mut self, path: &Path) {
+        self.names.remove(path).expect("it was there");
+        self.settle_names(path.parent().expect("a file is in a directory"));
+    }
+
     /// Ends everything. What was in flight may have happened, in part or not at all.
     pub fn crash(&mut self, how: Crash) {
         for (_, InFlight { core, op, sent_after, .. }) in std::mem::take(&mut self.in_flight) {

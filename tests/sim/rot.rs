@@ -1,8 +1,10 @@
-//! A device that gives back other bytes than it was given: one sector of one file, while the broker is down.
+//! A device that gives back other bytes than it was given: one sector of one file, while the broker is down. Or a
+//! journal that somebody has removed.
 //!
 //! Expected: the broker starts, every other partition is whole, and of the one concerned nothing wrong is ever shown.
-//! What is missing from it is named in the log, at this start and at the next. A damaged file that others can replace
-//! does no harm at all. Of a journal that tells nothing any more the broker may say that it does not start without it.
+//! What is missing from it is named in the log, at this start and at the next; when it was durable at the start before,
+//! the partition is not opened without it. A damaged file that others can replace does no harm at all. Of a journal that
+//! tells nothing any more the broker may say that it does not start without it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ enum Damaged {
     /// An index, a snapshot or a checkpoint.
     Derived,
     Journal,
+    /// The whole file is gone.
+    JournalGone,
 }
 
 pub fn plan(seed: u64) -> Plan {
@@ -44,16 +48,22 @@ pub fn damage(world: &mut World) {
     } else {
         world.crash(Crash::Kill);
     }
-    let what = [Damaged::Segment, Damaged::Derived, Damaged::Journal][(world.plan.seed / 2 % 3) as usize];
+    let kinds = [Damaged::Segment, Damaged::Derived, Damaged::Journal, Damaged::JournalGone];
+    let what = kinds[(world.plan.seed / 2 % 4) as usize];
     let files = world.disk.files(|path| is(what, path));
     let Some((path, len)) = pick(world, &files) else { return };
     let position = world.random_below(len as u64) as usize;
-    world.trace.say(world.now, || format!("{} is damaged at byte {position}", path.display()));
-    world.disk.rot(&path, position);
+    if what == Damaged::JournalGone {
+        world.trace.say(world.now, || format!("{} is gone", path.display()));
+        world.disk.lose(&path);
+    } else {
+        world.trace.say(world.now, || format!("{} is damaged at byte {position}", path.display()));
+        world.disk.rot(&path, position);
+    }
     let concerned: Vec<Part> =
         world.plan.parts().into_iter().filter(|part| touches(world, what, &path, *part)).collect();
     world.model.rotten.extend(&concerned);
-    world.may_refuse = (what == Damaged::Journal).then(|| path.display().to_string());
+    world.may_refuse = path.starts_with("journal").then(|| path.display().to_string());
 
     let mut told = BTreeMap::new();
     look(world, &concerned, &mut told);
@@ -85,6 +95,8 @@ fn check(world: &mut World, concerned: &[Part], told: &mut BTreeMap<Part, i64>) 
         if end >= world.model.end(part) {
             world.model.on_audit(part, (start, end), false, now_ms);
         } else if told.get(&part).is_none_or(|told| end < *told) {
+            let durable = world.durable.get(&part).copied().unwrap_or(0);
+            assert!(end >= durable, "{part:?} ends at {end}, and had {durable} records on stable storage at a start");
             assert!(concerned.contains(&part), "{part:?} ends at {end}, and nothing of it is damaged");
             assert!(!world.said.is_empty(), "{part:?} ends at {end} and ended at {}, silently", world.model.end(part));
             told.insert(part, end);
@@ -103,7 +115,7 @@ fn is(what: Damaged, path: &Path) -> bool {
     match what {
         Damaged::Segment => in_topic && segment,
         Damaged::Derived => in_topic && !segment,
-        Damaged::Journal => path.starts_with("journal"),
+        Damaged::Journal | Damaged::JournalGone => path.starts_with("journal"),
     }
 }
 
@@ -111,6 +123,6 @@ fn touches(world: &World, what: Damaged, path: &Path, (topic, partition): Part) 
     match what {
         Damaged::Segment => path.starts_with(format!("{}-{partition}", world.plan.topics[topic].name)),
         Damaged::Derived => false,
-        Damaged::Journal => true,
+        Damaged::Journal | Damaged::JournalGone => true,
     }
 }

@@ -89,6 +89,7 @@ fn settle(world: &mut World) {
     // Whatever a failed sync left offline is back after a start.
     world.crash(Crash::Kill);
     audit(world, None);
+    world.durable = auditor(&mut world.clients[AUDITOR]).ends().iter().map(|(part, (_, end))| (*part, *end)).collect();
     world.wake_all();
     let idle = world.run_until(PROGRESS_WITHIN_NS, |world| {
         let mut producers = world.clients.iter();

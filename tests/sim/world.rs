@@ -17,7 +17,7 @@ use corelog::broker::message::ShardMessage;
 use corelog::broker::shard::{Listeners, Shard, ShardConfig};
 use corelog::config::Address;
 
-use crate::check::Model;
+use crate::check::{Model, Part};
 use crate::client::{Act, Context};
 use crate::disk::{Crash, DiskFaults, SimDisk};
 use crate::net::{LinkId, Net, Received};
@@ -133,6 +133,8 @@ pub struct World {
     /// A file without which the broker may refuse to start; and whether it did.
     pub may_refuse: Option<String>,
     pub refused: bool,
+    /// Where partitions ended when the broker was started last: it has made all of that durable, and noted it.
+    pub durable: BTreeMap<Part, i64>,
     /// What the broker said since it was started, warnings and worse.
     pub said: Vec<String>,
 }
@@ -170,6 +172,7 @@ impl World {
             steps: 0,
             may_refuse: None,
             refused: false,
+            durable: BTreeMap::new(),
             said: Vec::new(),
             plan,
         };
