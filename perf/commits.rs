@@ -2,20 +2,21 @@
 //!
 //! Bare, a commit is one direct write to the next place of a ring, a file whose space was written before, and one
 //! fdatasync, or one write that is durable when it ends (O_DSYNC); the next begins when that is done, or there are two
-//! at a time. That is the most that any journal on this device can do, and the write alone is what durability is
-//! compared with. The broker's journal makes the same commits out of entries, over the same space in a file of its own,
-//! and always has something waiting.
+//! at a time, or sixteen as with so many segments. That is the most that any journal on this device can do, and the
+//! write alone is what durability is compared with. The broker's journal makes the same commits out of entries, over
+//! the same space in a file of its own, and always has something waiting.
 //!
 //! *Owns*: two files, removed at the end. *Never*: looks at what it writes. *Runs on*: one core.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use corelog::base::disk::{BLOCK_BYTES, DiskResult, FileId};
 use corelog::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use corelog::base::time::{self, Now};
@@ -51,24 +52,52 @@ struct Arguments {
     /// Every size's loops run so often, forwards and backwards in turn.
     #[arg(long, default_value_t = 4)]
     repeats: usize,
+    /// Only this loop, for a profile.
+    #[arg(long)]
+    only: Option<Kind>,
     /// Write every run of every loop to this file.
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
 /// A kind of loop.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ValueEnum)]
 enum Kind {
     Write,
     WriteAndSync,
     DurableWrite,
     TwoWrites,
     TwoWritesAndSyncs,
+    ManyWrites,
+    ManyWritesAndSyncs,
     Journal,
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::Write, Kind::WriteAndSync, Kind::DurableWrite, Kind::TwoWrites, Kind::TwoWritesAndSyncs, Kind::Journal];
+const KINDS: [Kind; 8] = [
+    Kind::Write,
+    Kind::WriteAndSync,
+    Kind::DurableWrite,
+    Kind::TwoWrites,
+    Kind::TwoWritesAndSyncs,
+    Kind::ManyWrites,
+    Kind::ManyWritesAndSyncs,
+    Kind::Journal,
+];
+
+impl Kind {
+    /// Commits at a time, of a bare loop.
+    fn lanes(self) -> usize {
+        match self {
+            Kind::Write | Kind::WriteAndSync | Kind::DurableWrite | Kind::Journal => 1,
+            Kind::TwoWrites | Kind::TwoWritesAndSyncs => 2,
+            Kind::ManyWrites | Kind::ManyWritesAndSyncs => 16,
+        }
+    }
+
+    fn syncs(self) -> bool {
+        matches!(self, Kind::WriteAndSync | Kind::TwoWritesAndSyncs | Kind::ManyWritesAndSyncs)
+    }
+}
 
 /// What a loop has done.
 #[derive(Serialize)]
@@ -111,6 +140,9 @@ async fn run(arguments: Arguments) {
         for repeat in 0..arguments.repeats {
             for turn in 0..KINDS.len() {
                 let place = if repeat % 2 == 0 { turn } else { KINDS.len() - 1 - turn };
+                if arguments.only.is_some_and(|only| only != KINDS[place]) {
+                    continue;
+                }
                 let speed = match KINDS[place] {
                     Kind::Journal => core.commit(&arguments, *size).await,
                     kind @ Kind::DurableWrite => commit(&durable, &arguments, *size, kind).await,
@@ -148,7 +180,7 @@ async fn prewritten(path: &Path, bytes: u64) -> DmaFile {
 
 /// What the loops of one size have done: medians, and what the journal's are of the bare ones'.
 fn print(size: usize, speeds: &[Vec<Speed>; KINDS.len()]) {
-    for (kind, speeds) in KINDS.iter().zip(speeds) {
+    for (kind, speeds) in KINDS.iter().zip(speeds).filter(|(_, speeds)| !speeds.is_empty()) {
         let median = |of: fn(&Speed) -> f64| median(speeds.iter().map(of).collect());
         let commits = median(|speed| speed.commits_per_s);
         println!(
@@ -159,10 +191,13 @@ fn print(size: usize, speeds: &[Vec<Speed>; KINDS.len()]) {
             median(|speed| speed.p99_us),
         );
     }
-    let [_, one, _, _, two, journal] = speeds;
+    let [_, one, _, _, two, _, _, journal] = speeds;
     for (bare, name) in [(one, "Journal / one"), (two, "Journal / two")] {
         let ratios = bare.iter().zip(journal).map(|(bare, journal)| journal.commits_per_s / bare.commits_per_s);
-        println!("{size:>10} {name:>18} {:>12.2}", median(ratios.collect()));
+        let ratios: Vec<f64> = ratios.collect();
+        if !ratios.is_empty() {
+            println!("{size:>10} {name:>18} {:>12.2}", median(ratios));
+        }
     }
 }
 
@@ -179,7 +214,7 @@ async fn commit(file: &DmaFile, arguments: &Arguments, size: usize, kind: Kind) 
             let mut buffer = file.alloc_dma_buffer(size);
             buffer.as_bytes_mut().fill(position as u8);
             file.write_at(buffer, position).await.expect("write");
-            if matches!(kind, Kind::WriteAndSync | Kind::TwoWritesAndSyncs) {
+            if kind.syncs() {
                 file.fdatasync().await.expect("sync");
             }
             let now = Instant::now();
@@ -187,11 +222,14 @@ async fn commit(file: &DmaFile, arguments: &Arguments, size: usize, kind: Kind) 
             last = now;
         }
     };
-    if matches!(kind, Kind::TwoWrites | Kind::TwoWritesAndSyncs) {
-        futures_lite::future::zip(lane(), lane()).await;
-    } else {
-        lane().await;
+    let mut lanes: Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(lane());
+    for _ in 1..kind.lanes() {
+        let more = futures_lite::future::zip(lanes, lane());
+        lanes = Box::pin(async {
+            let ((), ()) = more.await;
+        });
     }
+    lanes.await;
     speed(&latencies.borrow(), start.elapsed())
 }
 
@@ -237,10 +275,14 @@ impl Core {
         let mut last = start;
         while !ends.is_empty() {
             for event in self.step().await {
-                let JournalEvent::Committed { owner, next, times } = event else { panic!("{event:?}") };
-                if ends.front() != Some(&next) {
-                    continue;
-                }
+                let (owner, next, times) = match event {
+                    JournalEvent::Committed { owner, next, times } if ends.front() == Some(&next) => {
+                        (owner, next, times)
+                    }
+                    // The flush is said below, as soon as a commit is whole.
+                    JournalEvent::Committed { .. } | JournalEvent::FlushWanted { .. } => continue,
+                    other => panic!("{other:?}"),
+                };
                 ends.pop_front();
                 last = Instant::now();
                 latencies.saturating_record(times.safe.since_ns(times.began));

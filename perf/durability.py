@@ -109,23 +109,23 @@ def run(bench, flags, load, rate=0):
     return result
 
 
-def run_round(bench, cell, load, sides, paced):
-    """Every mode twice, in the order A B C C B A."""
+def run_round(bench, cell, load, sides, paced, turn):
+    """Every mode twice, in the order A B C C B A; or once, forwards and backwards in turn."""
     options, results = bench.options, {mode: [] for mode in sides}
     rate = 0
     if paced:
         slowest = min(run(bench, flags, load)["requests_per_s"] for flags in sides.values())
         rate = round(paced * slowest)
         say(f"{cell}: {rate} requests/s")
-    for mode in [*sides, *reversed(sides)]:
+    order = [*sides, *reversed(sides)]
+    half = turn % 2 * len(sides)
+    for mode in order[half:half + len(sides)] if options.once else order:
         result = run(bench, sides[mode], load, rate)
         results[mode].append(result)
         say(f"{cell} {mode}: {result['requests_per_s']:.0f} requests/s, p50 {result['p50_us']:.0f} us, "
             f"p99 {result['p99_us']:.0f} us, {result['cpu_us_per_request']:.1f} us a request, "
             f"server {result['server_cpu_percent']:.0f} %, generator {result['generator_cpu_percent']:.0f} %, "
             f"other {result['other_cpu_percent']:.0f} %")
-        if options.quick and all(results.values()):
-            break
     return results
 
 
@@ -133,7 +133,8 @@ def bare(bench):
     """What the device does without a broker: the loops of perf/commits.rs."""
     path = bench.fresh() / "commits.json"
     path.parent.mkdir()
-    command = [bench.bin / "examples" / "commits", "--dir", path.parent, "--json", path, "--seconds", "0.25"]
+    command = [bench.bin / "examples" / "commits", "--dir", path.parent, "--json", path, "--seconds", "0.25",
+               "--repeats", "2"]
     print(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return {"date": host(bench.work)["date"], "loops": json.loads(path.read_text())}
 
@@ -171,7 +172,7 @@ def measure(bench, record, chosen, sides):
             break
         say(f"round {turn + 1} of {options.rounds}, {name}")
         cell = cells.setdefault(name, {"load": chosen[name], "rounds": []})
-        results = run_round(bench, name, chosen[name], sides, options.paced)
+        results = run_round(bench, name, chosen[name], sides, options.paced, turn)
         longest = max(longest, time.monotonic() - at)
         most = max(result["other_cpu_percent"] for side in results.values() for result in side)
         if most > options.other_max:
@@ -228,6 +229,7 @@ def main():
     parser.add_argument("--modes", help="some of sync,write,partition")
     parser.add_argument("--quick", action="store_true", help="one short run of each mode, of two cells")
     parser.add_argument("--rounds", type=int, default=2, help="of six runs each (2)")
+    parser.add_argument("--once", action="store_true", help="each mode once a round: A B C, and C B A in the next")
     parser.add_argument("--paced", type=float, default=0, metavar="SHARE", help="open loop, see above")
     parser.add_argument("--seconds", type=float, default=2, help="measured in each run (2)")
     parser.add_argument("--warmup-seconds", type=float, default=1, help="before that (1)")
@@ -249,7 +251,7 @@ def main():
     if not chosen:
         parser.error(f"no cell matches: {', '.join(loads)}")
     if options.quick:
-        options.rounds, options.seconds, options.warmup_seconds = 1, 1, 0.5
+        options.rounds, options.seconds, options.warmup_seconds, options.once = 1, 1, 0.5, True
     if pathlib.Path(options.work_dir).exists() and any(pathlib.Path(options.work_dir).iterdir()):
         parser.error(f"{options.work_dir} is not empty: this would delete it")
 
