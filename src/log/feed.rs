@@ -14,8 +14,8 @@ use crate::wire::batch::BatchHeader;
 use super::segment::{Walk, Walked, next_offset};
 use super::sift::is_sound;
 
-/// Read at a time: what keeps a device busy for less than a write can wait.
-const READ_BYTES: usize = 256 << 10;
+/// Read at a time. Commits wait for a device that reads: larger reads are less work, and felt more (tuning.md).
+const READ_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct Feed {
