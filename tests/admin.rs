@@ -225,3 +225,22 @@ fn features_are_told_and_stay_as_they_are() {
     assert_eq!(update(2, &[("group.version", 1), ("group.version", 2)]), (refused, vec![]));
     assert_eq!(UpdateFeaturesRequest::API.key, key::UPDATE_FEATURES);
 }
+
+#[test]
+fn partitions_are_described_without_a_list_that_is_null() {
+    use corelog::wire::messages::describe_topic_partitions::{
+        DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicRequest,
+    };
+    let mut world = world(1);
+    let client = world.connect(0, Shared);
+    world.create(client, "a", 2);
+    let topics = vec![TopicRequest { name: "a".into() }];
+    let request = DescribeTopicPartitionsRequest { topics, response_partition_limit: 2000, cursor: None };
+    let reply: DescribeTopicPartitionsResponse = world.call(client, key::DESCRIBE_TOPIC_PARTITIONS, 0, &request);
+    assert_eq!((reply.topics[0].error_code, reply.topics[0].partitions.len()), (0, 2));
+    for row in &reply.topics[0].partitions {
+        assert_eq!((row.leader_id, row.replica_nodes.as_slice()), (7, &[7][..]));
+        // Java's admin client reads both without asking whether they are there.
+        assert_eq!((&row.eligible_leader_replicas, &row.last_known_elr), (&Some(Vec::new()), &Some(Vec::new())));
+    }
+}

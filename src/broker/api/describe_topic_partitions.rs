@@ -70,6 +70,9 @@ fn topic_row(shard: &Shard, asker: Asker, topic: &Topic, start: i32, end: i32) -
                 replica_nodes: vec![leader],
                 isr_nodes: vec![leader],
                 offline_replicas: shard.offline_replicas(leader),
+                // Java's admin client takes no null for a list.
+                eligible_leader_replicas: Some(Vec::new()),
+                last_known_elr: Some(Vec::new()),
                 ..DescribeTopicPartitionsResponsePartition::default()
             }
         })
