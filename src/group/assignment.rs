@@ -48,6 +48,13 @@ impl Assignment {
         self.0.values().map(Vec::len).sum()
     }
 
+    /// Most bytes that it takes in a record, also where parts of it stand in two lists.
+    pub fn record_bytes_max(&self) -> usize {
+        const TOPIC_BYTES: usize = 24;
+        let topic_bytes = |partitions: &Vec<PartitionIndex>| TOPIC_BYTES * partitions.len().min(2);
+        self.0.values().map(|partitions| topic_bytes(partitions) + 4 * partitions.len()).sum()
+    }
+
     pub fn contains(&self, topic: TopicId, partition: PartitionIndex) -> bool {
         self.0.get(&topic).is_some_and(|partitions| partitions.binary_search(&partition).is_ok())
     }

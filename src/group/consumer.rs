@@ -42,6 +42,8 @@ pub struct ConsumerGroup {
     pub(super) topics_version: Option<u64>,
     /// The version of the topics that the patterns were last held against, and when. Not recorded.
     pub(super) patterns_seen: Option<(u64, Instant)>,
+    /// The epoch for which there is no target, because a record cannot hold it. Not recorded.
+    pub(super) refused_epoch: Option<GroupEpoch>,
     /// No deadline of a member is earlier. Not recorded.
     pub(super) alarm: Option<Instant>,
     /// What the coordinator's alarm for the group is set to. Not recorded.

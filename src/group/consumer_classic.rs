@@ -65,6 +65,9 @@ impl ConsumerGroup {
         self.set_deadlines(member_id, |deadlines| {
             (deadlines.session, deadlines.sync, deadlines.join) = (Some(session), Some(sync), None);
         });
+        if self.is_left_out(member_id, !is_same) {
+            return Err(ErrorCode::UnknownServerError);
+        }
         Ok(JoinGroupResponse {
             generation_id: self.members[member_id].epoch().0,
             protocol_type: Some(Text::from_static(PROTOCOL_TYPE)),

@@ -20,7 +20,7 @@ use crate::group::ask::Caller;
 use crate::group::assignment::Assignment;
 use crate::group::consumer::{ConsumerGroup, View};
 use crate::group::consumer_member::{ConsumerMember, CurrentAssignment, MemberMetadata, MemberState};
-use crate::group::consumer_rebalance::after;
+use crate::group::consumer_rebalance::{after, check_resolved, resolve};
 use crate::group::consumer_record::ConsumerRecord;
 use crate::group::coordinator::record_bytes_max;
 use crate::wire::errors::ErrorCode;
@@ -32,8 +32,11 @@ use crate::wire::text::Text;
 /// From this version on a member makes its id itself (KIP-1082).
 const MEMBER_MAKES_ID_VERSION: i16 = 1;
 
+const TARGET_TOO_LARGE: &str = "With this subscription, what some member of the group would have to read is more than a record of \
+     __consumer_offsets can hold: let more members share it, or raise message.max.bytes.";
+
 /// The length before a text.
-const TEXT_HEAD_BYTES_MAX: usize = 5;
+pub(super) const TEXT_HEAD_BYTES_MAX: usize = 5;
 
 /// Why a request was not carried out. The group is as it was before.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -156,7 +159,8 @@ impl ConsumerGroup {
             None => Some(updated(&MemberMetadata::default(), ask, caller)),
         };
         let assigned_before = member.map(|member| member.current.assigned.clone()).unwrap_or_default();
-        let pattern = self.new_pattern(metadata.as_ref())?;
+        let pattern = self.new_pattern(metadata.as_ref(), view)?;
+        let subscription_changed = metadata.is_some();
         self.admit(&seat, member_id, Change { metadata, pattern }, owned.as_ref(), view, records);
         let session_timeout_ms = view.own.consumer_session_timeout_ms;
         let session = view.now.mono.after_ms(u64::from(session_timeout_ms));
@@ -164,6 +168,9 @@ impl ConsumerGroup {
             deadlines.session = Some(session);
             (deadlines.join, deadlines.sync) = (None, None);
         });
+        if self.is_left_out(member_id, subscription_changed) {
+            return Err(Refusal::new(ErrorCode::UnknownServerError, TARGET_TOO_LARGE));
+        }
         Ok(self.answer(ask, member_id, &assigned_before, view))
     }
 
@@ -313,15 +320,17 @@ impl ConsumerGroup {
     }
 
     /// The pattern that somebody begins to subscribe to, if the group does not know what it stands for.
-    fn new_pattern(&self, metadata: Option<&MemberMetadata>) -> Result<Option<Pattern>, Refusal> {
+    fn new_pattern(&self, metadata: Option<&MemberMetadata>, view: &View) -> Result<Option<Pattern>, Refusal> {
         let Some(text) = metadata.map(|metadata| &metadata.pattern) else { return Ok(None) };
         if text.is_empty() || self.patterns.contains_key(text) {
             return Ok(None);
         }
-        Pattern::new(text).map(Some).map_err(|why| {
+        let pattern = Pattern::new(text).map_err(|why| {
             let message = format!("SubscribedTopicRegex `{text}` is not a valid regular expression: {why}.");
             Refusal::new(ErrorCode::InvalidRegularExpression, message)
-        })
+        })?;
+        let checked = check_resolved(&resolve(&pattern, view), view);
+        checked.map_err(|why| Refusal::new(ErrorCode::InvalidRequest, why)).map(|()| Some(pattern))
     }
 
     /// Gives the place of a static member to the same one under another id, with all it had.

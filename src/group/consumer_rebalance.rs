@@ -16,8 +16,10 @@ use crate::config::Assignor;
 use crate::group::assign::{self, Spec, Subscriber};
 use crate::group::assignment::Assignment;
 use crate::group::consumer::{ConsumerGroup, View};
+use crate::group::consumer_heartbeat::TEXT_HEAD_BYTES_MAX;
 use crate::group::consumer_member::{ConsumerMember, MemberState};
 use crate::group::consumer_record::{ConsumerRecord, GroupMetadata, ResolvedPattern};
+use crate::group::coordinator::record_bytes_max;
 use crate::group::reconcile::{self, Goal};
 use crate::group::topics::Topics;
 use crate::group::topics_hash::hash_of;
@@ -36,9 +38,16 @@ impl ConsumerGroup {
                 self.put(ConsumerRecord::PartitionMetadata(None), records);
             }
         }
-        if self.epoch > self.target_epoch {
+        if self.epoch > self.target_epoch && self.refused_epoch != Some(self.epoch) {
             self.put_target(view, records);
         }
+    }
+
+    /// Whether a member has to be told that there is no target with what it wants: a record could not hold it. Others
+    /// keep the targets they have.
+    pub(super) fn is_left_out(&self, member_id: &str, subscription_changed: bool) -> bool {
+        let is_new = !self.targets.contains_key(member_id);
+        self.refused_epoch == Some(self.epoch) && (subscription_changed || is_new)
     }
 
     /// Leads a member a step on, if it has not got to its target.
@@ -132,6 +141,10 @@ impl ConsumerGroup {
             // Another broker may have taken a pattern that we do not: what it resolved stays.
             let Ok(pattern) = Pattern::new(&text) else { continue };
             let resolved = resolve(&pattern, view);
+            if let Err(why) = check_resolved(&resolved, view) {
+                tracing::error!("a pattern of a consumer group stays what it stood for: {why}");
+                continue;
+            }
             if resolved.topics != before.topics {
                 changed = true;
                 self.put(ConsumerRecord::Pattern(text, Some(resolved)), records);
@@ -161,6 +174,17 @@ impl ConsumerGroup {
             let spec = self.spec(view.topics, &none);
             assign::assign(self.assignor(&view.settings.group_consumer_assignors), &spec)
         };
+        let bytes_max = record_bytes_max(view.settings);
+        let largest = assignments.iter().map(Assignment::record_bytes_max).max().unwrap_or(0);
+        if largest > bytes_max {
+            tracing::error!(
+                epoch = self.epoch.0,
+                "a consumer group keeps its old targets: a member's new one would take {largest} bytes in a record, which \
+                 may have {bytes_max}; let more members share the topics, or raise message.max.bytes"
+            );
+            self.refused_epoch = Some(self.epoch);
+            return;
+        }
         let ids: Vec<String> = self.members.keys().cloned().collect();
         for (id, target) in ids.into_iter().zip(assignments) {
             if self.targets.get(&id) != Some(&target) {
@@ -207,7 +231,17 @@ pub(super) fn after(now: Instant, ms: i32) -> Instant {
     now.after_ms(u64::try_from(ms).unwrap_or(0))
 }
 
-fn resolve(pattern: &Pattern, view: &View) -> ResolvedPattern {
+/// Errors: a record cannot hold the names.
+pub(super) fn check_resolved(resolved: &ResolvedPattern, view: &View) -> Result<(), String> {
+    let names = resolved.topics.iter().map(|name| name.len() + TEXT_HEAD_BYTES_MAX).sum::<usize>();
+    let names_max = record_bytes_max(view.settings);
+    if names > names_max {
+        return Err(format!("The names of the topics that it matches take {names} bytes, and may take {names_max}."));
+    }
+    Ok(())
+}
+
+pub(super) fn resolve(pattern: &Pattern, view: &View) -> ResolvedPattern {
     let names = view.topics.names().filter(|name| pattern.matches(name));
     ResolvedPattern {
         topics: names.map(str::to_owned).collect(),

@@ -18,6 +18,7 @@ transcripts! {
     consumer_regex
     consumer_static
     consumer_time
+    consumer_too_large
     consumer_topics
     migration
     migration_refused
