@@ -2,11 +2,13 @@
 #![cfg(feature = "shell")]
 
 mod binary;
+mod command;
 mod kafka;
 
 use std::time::Instant;
 
 use binary::{Broker, PATIENCE, directory};
+use command::{DONE, says};
 use kafka::{Sent, producer, send};
 
 /// The lines of the metrics page that are about one client.
@@ -21,11 +23,9 @@ fn what_librdkafka_measures_is_on_the_metrics_page() {
     let dir = directory();
     let broker = Broker::start(dir.path(), &["--cores", "2", "--http", "127.0.0.1:0"]);
     let bootstrap = broker.address.to_string();
-    let arguments = ["config", "set", "--client-metrics", "all", "--bootstrap", &bootstrap];
     let settings = ["metrics=*", "interval.ms=100", "match=client_id=watched.*"];
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_corelog")).args(arguments).args(settings).output();
-    let output = output.expect("it runs");
-    assert!(output.status.success(), "{output:?}");
+    let set = [&["config", "set", "--client-metrics", "all"], &settings[..]].concat();
+    says(&bootstrap, &set, DONE, &["client metrics all  set"]);
 
     let (producers, acked): (Vec<_>, Vec<_>) = ["watched-1", "watched-\"2\"", "other"]
         .map(|client_id| {

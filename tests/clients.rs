@@ -2,12 +2,14 @@
 #![cfg(feature = "shell")]
 
 mod binary;
+mod command;
 mod kafka;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use binary::{Broker, PATIENCE, directory, free_ports};
+use command::{DONE, says};
 use kafka::{Cutter, Sent, admin, block_on, consume, consumer, producer, send};
 use rdkafka::admin::{AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer;
@@ -271,4 +273,31 @@ fn a_waiting_consumer_gets_a_record_as_soon_as_it_is_written() {
         assert!(waited < PATIENCE / 2);
     }
     broker.stop();
+}
+
+#[test]
+fn a_producer_is_slowed_to_its_quota_and_told_so() {
+    let dir = directory();
+    let broker = Broker::start(dir.path(), &["--cores", "1"]);
+    let at = broker.address.to_string();
+    create(&at, "t", 1, &[]);
+    let set = ["quota", "set", "--client-id", "slow", "producer_byte_rate=200000"];
+    says(&at, &set, DONE, &["client-id slow  set"]);
+    let records = vec![Sent::plain(0, vec![b'v'; 10_000]); 50];
+    for (client_id, is_slow) in [("slow", true), ("free", false)] {
+        // One record a request, one request at a time: what is under way when the quota is used up is not slowed.
+        let one_by_one = [("batch.num.messages", "1"), ("max.in.flight", "1"), ("statistics.interval.ms", "100")];
+        let (producer, acked) = producer(&at, &[&one_by_one[..], &[("client.id", client_id)]].concat());
+        let start = Instant::now();
+        send(&producer, "t", &records);
+        acked.wait_for(records.len());
+        acked.take();
+        // A second's worth is free. The rest takes 1.5 s, but for what follows the last record.
+        assert!(!is_slow || start.elapsed() > Duration::from_millis(1_300), "{:?}", start.elapsed());
+        while is_slow && acked.throttle_ms() == 0 {
+            assert!(start.elapsed() < PATIENCE, "the client is not told");
+            std::thread::yield_now();
+        }
+        assert_eq!(acked.throttle_ms() > 0, is_slow);
+    }
 }

@@ -19,6 +19,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::binary::PATIENCE;
@@ -57,6 +58,7 @@ pub struct Acked {
     values: Option<Arc<Mutex<Vec<Stored>>>>,
     errors: Arc<Mutex<Vec<String>>>,
     count: Arc<AtomicUsize>,
+    throttle_ms: Arc<AtomicUsize>,
 }
 
 impl Acked {
@@ -77,6 +79,11 @@ impl Acked {
         std::mem::take(&mut self.errors.lock().expect("no panic holds it"))
     }
 
+    /// The longest time that a broker has told the producer to wait, where it keeps statistics.
+    pub fn throttle_ms(&self) -> usize {
+        self.throttle_ms.load(Ordering::SeqCst)
+    }
+
     /// Returns when so many records have been acknowledged or have failed since the producer was made.
     pub fn wait_for(&self, count: usize) {
         let start = Instant::now();
@@ -87,7 +94,13 @@ impl Acked {
     }
 }
 
-impl ClientContext for Acked {}
+impl ClientContext for Acked {
+    fn stats(&self, statistics: Statistics) {
+        let throttles = statistics.brokers.values().filter_map(|broker| broker.throttle.as_ref());
+        let longest_ms = throttles.map(|throttle| throttle.max).max().unwrap_or(0);
+        self.throttle_ms.fetch_max(longest_ms.max(0) as usize, Ordering::SeqCst);
+    }
+}
 
 impl ProducerContext for Acked {
     type DeliveryOpaque = ();
