@@ -102,6 +102,14 @@ async function main() {
   const described = await admin.describeConfigs({ resources: [{ type: 2, name: topic }] });
   assert.equal(described.resources[0].errorCode, 0);
   assert.ok(described.resources[0].configEntries.some((entry) => entry.configName === "segment.bytes"));
+  const configEntries = [{ name: "retention.ms", value: "70000" }];
+  await admin.alterConfigs({ validateOnly: false, resources: [{ type: 2, name: topic, configEntries }] });
+  const changed = await admin.describeConfigs({ resources: [{ type: 2, name: topic, configNames: ["retention.ms"] }] });
+  assert.equal(changed.resources[0].configEntries[0].configValue, "70000");
+  await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: "4" }] });
+  const [{ low }] = (await admin.fetchTopicOffsets(topic)).filter((row) => row.partition === 0);
+  assert.equal(low, "4");
+  assert.ok((await admin.describeCluster()).brokers.length > 0);
   await admin.deleteTopics({ topics: [topic] });
   assert.ok(!(await admin.listTopics()).includes(topic));
   await admin.disconnect();

@@ -9,7 +9,7 @@ import threading
 import time
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic, OffsetSpec
 from kafka.errors import TopicAlreadyExistsError
 from kafka.structs import OffsetAndMetadata
 
@@ -146,6 +146,19 @@ def check_group(admin):
     assert GROUP not in [group["group_id"] for group in admin.list_groups()]
 
 
+def check_settings(admin):
+    def retention_ms():
+        [found] = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC)], config_filter="all").values()
+        return found[TOPIC]["retention.ms"]
+
+    default = retention_ms()
+    change = [ConfigResource(ConfigResourceType.TOPIC, TOPIC, {"retention.ms": "70000"})]
+    admin.alter_configs(change)
+    assert "70000" in str(retention_ms()), retention_ms()
+    admin.reset_configs(change)
+    assert retention_ms() == default, retention_ms()
+
+
 def check_admin(admin):
     try:
         admin.create_topics([NewTopic(TOPIC, 1, 1)])
@@ -153,6 +166,26 @@ def check_admin(admin):
     except TopicAlreadyExistsError:
         pass
     assert TOPIC in admin.list_topics()
+    check_settings(admin)
+    admin.create_partitions({TOPIC: NewPartitions(PARTITIONS + 2)})
+    [topic] = admin.describe_topics([TOPIC])
+    assert len(topic["partitions"]) == PARTITIONS + 2, topic
+    [topic] = admin.describe_topic_partitions([TOPIC])["topics"]
+    assert [row["partition_index"] for row in topic["partitions"]] == list(range(PARTITIONS + 2)), topic
+    partition = TopicPartition(TOPIC, 0)
+    assert admin.delete_records({partition: 4})[partition]["low_watermark"] == 4
+    found = admin.list_partition_offsets({partition: OffsetSpec.EARLIEST})[partition]
+    assert found.offset == 4, found
+    logs = [log for broker in admin.describe_log_dirs() for log in broker["log_dirs"]]
+    assert any(topic["name"] == TOPIC for log in logs for topic in log["topics"]), logs
+    assert admin.describe_producers([partition])[partition].active_producers
+    assert admin.describe_metadata_quorum()["topics"]
+    assert admin.list_partition_reassignments() == {}
+    # A group that nobody has been in yet goes back to the beginning.
+    admin.alter_group_offsets(GROUP, {partition: OffsetAndMetadata(7, "", -1)})
+    admin.reset_group_offsets(GROUP, {partition: OffsetSpec.EARLIEST})
+    assert admin.list_group_offsets(GROUP)[GROUP][partition].offset == 4
+    admin.delete_groups([GROUP])
     admin.delete_topics([TOPIC])
     assert TOPIC not in admin.list_topics()
 
