@@ -132,8 +132,28 @@ pub enum Sizes {
     Fixed(u32),
     /// Both ends included.
     Uniform(u32, u32),
-    /// Each as likely as it is often listed.
+    /// Each as likely as it is often listed. In order.
     Listed(Arc<[u32]>),
+}
+
+/// As a workload has it, whatever file a list was read from.
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sizes::Fixed(size) => write!(f, "{size}"),
+            Sizes::Uniform(min, max) => write!(f, "{min}-{max}"),
+            Sizes::Listed(sizes) => {
+                for (place, same) in sizes.chunk_by(|a, b| a == b).enumerate() {
+                    let comma = if place > 0 { "," } else { "" };
+                    match same.len() {
+                        1 => write!(f, "{comma}{}", same[0])?,
+                        times => write!(f, "{comma}{}*{times}", same[0])?,
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Sizes {
@@ -151,9 +171,30 @@ impl Sizes {
                 return Err(PayloadError::SizeLines);
             }
         }
+        Sizes::listed(sizes)
+    }
+
+    /// Reads a list as [`Sizes`] shows it: `100,200*3` is one of 100 bytes for three of 200.
+    pub fn parse_shown(text: &str) -> Result<Sizes, PayloadError> {
+        let mut sizes = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            let (size, times) = part.split_once('*').unwrap_or((part, "1"));
+            let wrong = || PayloadError::SizePart { text: shorten(part) };
+            let size = size.parse::<u32>().ok().filter(|&size| check_size(size as usize).is_ok()).ok_or_else(wrong)?;
+            let times = times.parse::<usize>().ok().filter(|&times| times > 0).ok_or_else(wrong)?;
+            if times > SIZES_LISTED_MAX - sizes.len() {
+                return Err(PayloadError::SizeLines);
+            }
+            sizes.extend(std::iter::repeat_n(size, times));
+        }
+        Sizes::listed(sizes)
+    }
+
+    fn listed(mut sizes: Vec<u32>) -> Result<Sizes, PayloadError> {
         if sizes.is_empty() {
             return Err(PayloadError::NoSizes);
         }
+        sizes.sort_unstable();
         Ok(Sizes::Listed(sizes.into()))
     }
 
@@ -464,6 +505,7 @@ pub enum PayloadError {
     Size { size: usize },
     SizeRange { min: u32, max: u32 },
     SizeLine { line: usize, text: String },
+    SizePart { text: String },
     SizeLines,
     NoSizes,
     Ratio { ratio: f64 },
@@ -480,6 +522,9 @@ impl fmt::Display for PayloadError {
             PayloadError::SizeRange { min, max } => write!(f, "sizes from {min} to {max}: the first is the larger one"),
             PayloadError::SizeLine { line, text } => {
                 write!(f, "line {line}: \"{text}\" is not a number of bytes from {range}")
+            }
+            PayloadError::SizePart { text } => {
+                write!(f, "`{text}` is no size: a number of bytes from {range}, and with *N behind it N of them")
             }
             PayloadError::SizeLines => write!(f, "more than {SIZES_LISTED_MAX} sizes"),
             PayloadError::NoSizes => write!(f, "there is no size in it"),

@@ -107,8 +107,6 @@ pub struct Workload {
     /// Settings that topics are created with.
     pub topic_settings: Vec<(String, String)>,
     pub sizes: Sizes,
-    /// As it was written, since a list is read from a file.
-    pub sizes_text: String,
     pub payload_ratio: f64,
     pub keys: KeySpread,
     pub partitioner: Partitioner,
@@ -159,7 +157,6 @@ impl Default for Workload {
             replication_factor: -1,
             topic_settings: Vec::new(),
             sizes: Sizes::Fixed(100),
-            sizes_text: "100".into(),
             payload_ratio: 1.0,
             keys: KeySpread::None,
             partitioner: Partitioner::Sticky,
@@ -231,8 +228,8 @@ pub const ROWS: &[Row] = rows! {
         |w, text| w.replication_factor = number(text, -1, 100)?, |w| w.replication_factor.to_string();
     "topic-settings" "NAME=VALUE,…" "Settings of a topic that is created",
         |w, text| w.topic_settings = pairs(text)?, |w| show_pairs(&w.topic_settings);
-    "record-size" "BYTES" "Bytes of a value: a number, a range as 100-2000, or @FILE with one size a line",
-        |w, text| { w.sizes = sizes(text)?; w.sizes_text = text.to_owned() }, |w| w.sizes_text.clone();
+    "record-size" "BYTES" "Bytes of a value: a number, a range as 100-2000, a list as 100,2000,2000, or @FILE with one size a line",
+        |w, text| w.sizes = sizes(text)?, |w| w.sizes.to_string();
     "payload-ratio" "X" "How many times smaller a compressor makes the values; 1: it finds nothing",
         |w, text| w.payload_ratio = decimal(text, 1.0, 256.0)?, |w| w.payload_ratio.to_string();
     "keys" "KEYS" "none, uniform:COUNT or zipf:COUNT:EXPONENT",
@@ -632,6 +629,8 @@ fn sizes(text: &str) -> Result<Sizes, String> {
     let found = if let Some(path) = text.strip_prefix('@') {
         let list = fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
         Sizes::parse_list(&list).map_err(|error| format!("{path}: {error}"))?
+    } else if text.contains([',', '*']) {
+        Sizes::parse_shown(text).map_err(|error| error.to_string())?
     } else if let Some((min, max)) = text.split_once('-') {
         let max_bytes = VALUE_BYTES_MAX;
         Sizes::Uniform(bytes(min, 0, max_bytes)? as u32, bytes(max, 0, max_bytes)? as u32)
@@ -703,6 +702,23 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_kept_without_the_file_that_they_came_from() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("sizes.txt"), "# a size a line\n300\n100\n300\n").expect("written");
+        let check = |text: &str, shown: &str| {
+            let mut workload = Workload::default();
+            workload.set_from_toml(text, &dir.path().join("w.toml")).expect(text);
+            assert!(workload.to_toml().contains(&format!("\nrecord-size = {shown}\n")), "{}", workload.to_toml());
+            assert_eq!(read(&workload.to_toml()).expect("its own form"), workload);
+        };
+        check("record-size = 200", "200");
+        check("record-size = \"1KiB\"", "1024");
+        check("record-size = \"100-2000\"", "\"100-2000\"");
+        check("record-size = \"@sizes.txt\"", "\"100,300*2\"");
+        check("record-size = [300, 100, 300]", "\"100,300*2\"");
+    }
+
+    #[test]
     fn topics_are_numbered_or_listed() {
         let check = |text: &str, expect: &[&str], shown: &str| {
             let workload = read(text).expect(text);
@@ -733,6 +749,9 @@ mod tests {
         check("rate = 1\nrate = 2\n", "w.toml: line 2: duplicate key");
         check("record-size = 23", "a record of 23 bytes: it must be 24 to");
         check("record-size = \"@nowhere\"", "nowhere cannot be read");
+        check("record-size = \"100,many\"", "`many` is no size");
+        check("record-size = \"100*0\"", "`100*0` is no size");
+        check("record-size = \"100*99999999\"", "more than");
         check("duration = \"soon\"", "`soon` is no time from 100ms to");
         check("topic = \"a b\"", "`a b` is no name of a topic");
         check("bootstrap = \"localhost\"", "`localhost` is no HOST:PORT");

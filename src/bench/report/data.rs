@@ -286,7 +286,7 @@ fn flatten(name: String, value: &toml::Value, rows: &mut Rows) {
         toml::Value::Array(values) if values.iter().any(toml::Value::is_table) => {
             values.iter().enumerate().for_each(|(at, value)| flatten(format!("{name}[{at}]"), value, rows));
         }
-        toml::Value::String(text) => rows.push((name, text.clone())),
+        toml::Value::String(text) => rows.push((name, shortened(text))),
         other => rows.push((name, other.to_string())),
     }
 }
