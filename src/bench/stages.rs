@@ -153,7 +153,9 @@ fn of_run(text: &str, address: &StagesAddress, result: &RunResult) -> Result<Str
         // What belongs half to the warm-up or the drain belongs to the larger part.
         let belongs = shared > 0 && (2 * shared >= to - from || 2 * shared >= run_to - run_from);
         let start_ns = u64::try_from(from - run_from).unwrap_or(0);
-        belongs.then_some(Entry { start_ns, ..entry })
+        // What began before the run ends where it did, or the next one would begin within it.
+        let before_ns = u64::try_from(run_from - from).unwrap_or(0);
+        belongs.then_some(Entry { start_ns, length_ns: entry.length_ns.saturating_sub(before_ns), ..entry })
     });
     let shifted = Log { started_wall_ms: Some(result.started_wall_ms), entries: shifted.collect(), ..log };
     if shifted.entries.is_empty() {
@@ -240,6 +242,10 @@ mod tests {
         check(&[(90, 10), (100, 5), (105, 5), (110, 5)], &[0, 5]);
         // Borders that are not the run's: the one with the larger part in it, at its beginning.
         check(&[(94, 10), (98, 4), (104, 4), (108, 4), (112, 4)], &[0, 4, 8]);
+        let text = of_run(&log(&[(98, 4), (102, 4)]), &address, &result()).expect("some of it");
+        let ends = hlog::read(text.as_bytes(), "x").expect("a log").entries;
+        let ends: Vec<u64> = ends.iter().map(|entry| (entry.start_ns + entry.length_ns) / SECOND_NS).collect();
+        assert_eq!(ends, [2, 2, 2, 6, 6, 6], "the first begins with the run and ends where it did");
         // One interval around all of it.
         check(&[(50, 100)], &[0]);
         let error = of_run(&log(&[(0, 10), (200, 10)]), &address, &result()).expect_err("none of it");
