@@ -330,6 +330,7 @@ fn a_rebalance_is_told_and_is_no_loss() {
         remove_one(&mut client, protocol, &group);
         let finished = running.join().expect("no panic").expect("it runs");
         let totals = finished.result.totals;
+        assert_eq!(finished.cut_short, None, "{protocol}: {totals:?}");
         assert_eq!(
             (totals.acked, totals.errors, totals.lost, finished.unread),
             (2500, 0, 0, 0),
