@@ -87,6 +87,10 @@ fn capsule(kind: &Kind) -> Capsule {
             acked_bytes: count * 100,
             received: count,
             received_bytes: count * 100,
+            // A tenth of a millisecond for each record, and half of one for each request.
+            wait_us: count * 100,
+            requests: count / 10,
+            request_us: count * 50,
             ..Counts::default()
         };
         result.intervals.push(Interval {

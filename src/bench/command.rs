@@ -19,6 +19,7 @@ use crate::bench::ramp::{self, Ramp, Step};
 use crate::bench::result::{Counts, Interval, RunResult};
 use crate::bench::run::{self, Finished};
 use crate::bench::stages::{self, StagesAddress};
+use crate::bench::summary::Client;
 use crate::bench::versus_command::{self, Target};
 use crate::bench::workload::{GroupProtocol, ROWS, ReadMode, Workload, WorkloadError, parse_time};
 use crate::bench::writes::Writes;
@@ -356,6 +357,9 @@ pub fn summary(workload: &Workload, finished: &Finished) -> String {
         let commits = rate(|counts| counts.commits);
         let _ = writeln!(text, "{}; {commits:.1} commits/s", groups(workload, result));
     }
+    if let Some(line) = split(&valid, result) {
+        let _ = writeln!(text, "{line}");
+    }
     text += &table(&valid, result);
     if totals.acked > 0 {
         let _ = writeln!(text, "write amplification {}", amplification(result.writes));
@@ -412,6 +416,16 @@ fn groups(workload: &Workload, result: &RunResult) -> String {
     };
     let (groups, consumers) = (workload.groups, workload.consumers);
     format!("{groups} groups ({protocol} protocol) of {consumers} consumers in all; {rebalances}{refused}")
+}
+
+/// Where the time of producing went, as means.
+fn split(valid: &[&Interval], result: &RunResult) -> Option<String> {
+    let client = Some(Client::of(valid)).filter(|client| client.requests > 0)?;
+    let (wait, request) = (duration(client.wait_ns as u64), duration(client.request_ns as u64));
+    let broker = stages::produce_total(result).filter(|total| !total.is_empty());
+    let broker =
+        broker.map_or(String::new(), |total| format!(", {} of it in the broker", duration(total.mean_ns() as u64)));
+    Some(format!("means: a record waited {wait} in the client, a request took {request}{broker}"))
 }
 
 /// What the broker wrote for what it took.

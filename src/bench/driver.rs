@@ -208,7 +208,10 @@ impl Driver {
         for source in &mut self.sources {
             while let Some(Finished { batch, at_ns, outcome }) = source.producer.poll_finished() {
                 match outcome {
-                    Outcome::Acked => self.meter.on_acked(&batch.due_ns, at_ns, batch.value_bytes),
+                    Outcome::Acked => {
+                        self.meter.on_acked(&batch.due_ns, at_ns, batch.value_bytes);
+                        self.meter.on_waited(&batch.due_ns, batch.sent_ns);
+                    }
                     Outcome::Failed(why) => {
                         let stream = self.ending.sent.entry(source.producer.stream(batch.partition)).or_default();
                         let first = batch.first_sequence;
@@ -218,6 +221,9 @@ impl Driver {
                     }
                 }
                 source.producer.recycle(batch);
+            }
+            for (sent_ns, at_ns) in source.producer.take_answered() {
+                self.meter.on_answered(sent_ns, at_ns);
             }
             let retries = source.take_retries();
             if retries > 0 {

@@ -113,6 +113,21 @@ impl Meter {
         self.totals.sent_bytes += value_bytes;
     }
 
+    /// The same batch: when its request was sent.
+    pub fn on_waited(&mut self, due_ns: &[u64], sent_ns: u64) {
+        let Some(&first) = due_ns.first() else { return };
+        let wait_ns: u64 = due_ns.iter().map(|due| sent_ns.saturating_sub(*due)).sum();
+        self.count(first, |counts| counts.wait_us += wait_ns / 1000);
+    }
+
+    /// A request was sent and answered.
+    pub fn on_answered(&mut self, sent_ns: u64, at_ns: u64) {
+        self.count(sent_ns, |counts| {
+            counts.requests += 1;
+            counts.request_us += at_ns.saturating_sub(sent_ns) / 1000;
+        });
+    }
+
     /// Records that were never acknowledged: what they had waited by then is the least they took.
     pub fn on_failed(&mut self, due_ns: &[u64], at_ns: u64, value_bytes: u64) {
         for &due in due_ns {
@@ -201,6 +216,8 @@ mod tests {
         // The warm-up, all three intervals, and beyond.
         meter.on_acked(&[999, 1000, 1099, 1100, 1299, 1300], 5_000_000, 600);
         meter.on_failed(&[1100], 6_000_000, 100);
+        meter.on_waited(&[1000, 3000, 2_000_000], 1_003_000);
+        meter.on_answered(1100, 5_001_100);
         meter.on_arrived(&[(999, 1000), (1200, 7_000_000)].map(|(due_ns, at_ns)| Arrival { due_ns, at_ns }));
         let received = Received { records: 1, value_bytes: 100, ..Received::default() };
         meter.on_received(1150, &received);
@@ -218,6 +235,8 @@ mod tests {
         assert_eq!(rows, [(0, 1, 2, 0, 2), (1, 0, 1, 1, 2), (2, 0, 1, 0, 1)]);
         let bytes: Vec<u64> = slots.iter().map(|slot| slot.counts.acked_bytes).collect();
         assert_eq!(bytes, [200, 100, 100], "of 600 bytes in six records, two were due before and after");
+        assert_eq!((slots[0].counts.wait_us, slots[1].counts.wait_us), (2002, 0), "1,002 and 1,000 µs, and none");
+        assert_eq!((slots[1].counts.requests, slots[1].counts.request_us, totals.request_us), (1, 5000, 5000));
         assert_eq!((slots[1].counts.retries, slots[2].e2e.count(), slots[0].lateness.count()), (2, 1, 1));
         assert_eq!((slots[1].counts.received, slots[2].counts.received, totals.received), (1, 0, 2));
         assert_eq!((totals.sent, totals.acked, totals.errors, totals.sent_bytes), (2, 6, 1, 700));

@@ -35,8 +35,9 @@ pub struct PendingBatch {
     pub value_bytes: u64,
     pub opened_ns: u64,
     pub stamp: Option<Stamp>,
-    /// How often it was sent.
+    /// How often it was sent, and when it was last.
     pub attempts: u32,
+    pub sent_ns: u64,
     base_wall_ms: i64,
     max_wall_ms: i64,
     /// Room for the header, then the records. Empty once `wire` is made, unless the records are compressed.
@@ -57,6 +58,7 @@ impl PendingBatch {
         self.opened_ns = opened_ns;
         self.stamp = None;
         self.attempts = 0;
+        self.sent_ns = 0;
         self.base_wall_ms = wall_ms;
         self.max_wall_ms = wall_ms;
         let mut wire = std::mem::take(&mut self.wire);

@@ -98,6 +98,8 @@ pub struct Producer {
     buffered_bytes: usize,
     correlation_id: i32,
     finished: VecDeque<Finished>,
+    /// When requests were sent and answered, since it was last asked.
+    answered: Vec<(u64, u64)>,
     spare: Vec<PendingBatch>,
     wishes: Wishes,
     /// Batches that were sent again.
@@ -183,6 +185,7 @@ impl Producer {
             buffered_bytes: 0,
             correlation_id: 0,
             finished: VecDeque::new(),
+            answered: Vec::new(),
             spare: Vec::new(),
             wishes: Wishes { leaders: false, producer_id: workload.idempotence },
             retries: 0,
@@ -280,6 +283,7 @@ impl Producer {
         for batch in &mut batches {
             let stamp = self.stamp(batch);
             batch.attempts += 1;
+            batch.sent_ns = now_ns;
             self.retries += u64::from(batch.attempts > 1);
             rows.push((batch.partition, batch.wire(stamp)));
         }
@@ -337,7 +341,10 @@ impl Producer {
         if expect != Some(correlation_id) {
             return Err(format!("answered request {correlation_id} when {} was next", expect.unwrap_or(-1)));
         }
-        let batches = lane.in_flight.pop_front().map_or_else(Vec::new, |first| first.batches);
+        let batches = lane.in_flight.pop_front().map_or_else(Vec::new, |first| {
+            self.answered.push((first.sent_ns, now_ns));
+            first.batches
+        });
         let mut rows = BTreeMap::new();
         for topic in reply.responses {
             let Some(number) = self.topics.number(&topic.name) else { continue };
@@ -461,6 +468,11 @@ impl Producer {
     /// A batch that is done with. To be given back with [`Producer::recycle`].
     pub fn poll_finished(&mut self) -> Option<Finished> {
         self.finished.pop_front()
+    }
+
+    /// Requests that were answered since it was last asked: when each was sent, and when its reply came.
+    pub fn take_answered(&mut self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.answered.drain(..)
     }
 
     pub fn recycle(&mut self, batch: PendingBatch) {

@@ -27,6 +27,12 @@ pub struct Counts {
     pub received_bytes: u64,
     /// Records the broker refused for good, or of which nobody knows.
     pub errors: u64,
+    /// Microseconds that acknowledged records waited in the client together, each from when it was due until its
+    /// request was sent.
+    pub wait_us: u64,
+    /// Produce requests that were answered, and microseconds from sending each to its reply.
+    pub requests: u64,
+    pub request_us: u64,
     /// Requests sent again.
     pub retries: u64,
     pub duplicates: u64,
@@ -49,6 +55,9 @@ impl AddAssign for Counts {
         self.received += more.received;
         self.received_bytes += more.received_bytes;
         self.errors += more.errors;
+        self.wait_us += more.wait_us;
+        self.requests += more.requests;
+        self.request_us += more.request_us;
         self.retries += more.retries;
         self.duplicates += more.duplicates;
         self.reordered += more.reordered;

@@ -41,6 +41,7 @@ pub struct Summary {
     pub produce: Latency,
     pub e2e: Latency,
     pub lateness: Latency,
+    pub client: Client,
     pub connect: Latency,
     pub metadata: Latency,
     /// Of the members of groups, where there are any.
@@ -65,6 +66,17 @@ pub struct Throughput {
     pub received_records: f64,
     pub received_bytes: f64,
     pub commits: f64,
+}
+
+/// What of the produce latency is the client's own, of the valid intervals; zero where nothing is known of it.
+#[derive(Clone, Copy, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Client {
+    /// Of the mean record: from when it was due until its request was sent.
+    pub wait_ns: f64,
+    /// Of the mean request: from its sending to its reply.
+    pub request_ns: f64,
+    pub requests: u64,
 }
 
 /// A histogram in numbers, all zero when nothing was counted.
@@ -105,6 +117,7 @@ impl Summary {
             produce: of(|interval| &interval.produce),
             e2e: of(|interval| &interval.e2e),
             lateness: of(|interval| &interval.lateness),
+            client: Client::of(&valid),
             connect: Latency::of(&Packed::from(&result.connect)),
             metadata: Latency::of(&Packed::from(&result.metadata)),
             join: Latency::of(&Packed::from(&result.join)),
@@ -132,6 +145,19 @@ impl Throughput {
             received_records: rate(|counts| counts.received),
             received_bytes: rate(|counts| counts.received_bytes),
             commits: rate(|counts| counts.commits),
+        }
+    }
+}
+
+impl Client {
+    pub fn of(intervals: &[&Interval]) -> Client {
+        let sum = |count: fn(&Counts) -> u64| intervals.iter().map(|interval| count(&interval.counts)).sum::<u64>();
+        let mean_ns = |micros: u64, count: u64| if count > 0 { micros as f64 * 1000.0 / count as f64 } else { 0.0 };
+        let requests = sum(|counts| counts.requests);
+        Client {
+            wait_ns: mean_ns(sum(|counts| counts.wait_us), sum(|counts| counts.acked)),
+            request_ns: mean_ns(sum(|counts| counts.request_us), requests),
+            requests,
         }
     }
 }
@@ -171,7 +197,14 @@ mod tests {
                 produce: Packed::from(&histogram),
                 e2e: Packed::empty(),
                 lateness: Packed::empty(),
-                counts: Counts { acked: 100, acked_bytes: 1000, ..Counts::default() },
+                counts: Counts {
+                    acked: 100,
+                    acked_bytes: 1000,
+                    wait_us: 50_000,
+                    requests: 5,
+                    request_us: 2000,
+                    ..Counts::default()
+                },
             }
         };
         let mut result = RunResult::begin(7);
@@ -183,5 +216,6 @@ mod tests {
         assert_eq!((summary.produce.count, summary.e2e), (200, Latency::default()));
         assert!(summary.produce.max_ns < 3_000_000);
         assert_eq!(summary.started_wall_ms, 7);
+        assert_eq!(summary.client, Client { wait_ns: 500_000.0, request_ns: 400_000.0, requests: 10 });
     }
 }

@@ -523,6 +523,22 @@ function stageComparison(kind, of) {
   return table(`${kind} in the broker: means`, ['stage', ...of.map(([run]) => run.name)], rows, { 'data-table': `stages-${kind}-means` });
 }
 
+const PARTS = {
+  'generator late': 'var(--kind-rest-0)', client: 'var(--kind-wait-0)', network: 'var(--kind-network-0)',
+  'client and network': 'var(--kind-network-0)', broker: 'var(--kind-work-0)',
+};
+// Of the mean record's latency. Runs of older programs do not tell what waited in the client.
+function splitOf({ produce, client }, late, broker) {
+  if (client.requests > 0 && client.request_ns > 0) {
+    const rest = Math.max(0, produce.mean_ns - client.wait_ns);
+    const share = Math.min(1, broker / client.request_ns);
+    const waited = Math.max(0, client.wait_ns - late);
+    return [['generator late', Math.min(late, client.wait_ns)], ['client', waited], ['network', rest * (1 - share)], ['broker', rest * share]];
+  }
+  const rest = produce.mean_ns - late - broker;
+  return rest < 0 ? null : [['generator late', late], ['client and network', rest], ['broker', broker]];
+}
+
 function stageSection(section) {
   const withStages = runs.filter((run) => run.stages.Ok);
   const split = [];
@@ -532,20 +548,19 @@ function stageSection(section) {
     const late = run.summary.lateness.mean_ns;
     const read = view.stages.filter((stage) => kindOf(stage.name)[0] === 'network').reduce((sum, stage) => sum + stage.latency.mean_ns, 0);
     const broker = Math.max(0, view.total.mean_ns - read);
-    const rest = run.summary.produce.mean_ns - late - broker;
-    if (rest < 0) {
+    const parts = splitOf(run.summary, late, broker);
+    if (!parts) {
       section.append(el('p', { class: 'note' }, `${run.name}: the broker's mean request takes longer than the client's mean record, so the client's time cannot be split. Large batches do that: the broker counts requests, the client records.`));
       continue;
     }
-    split.push([`${run.name}: ${time(run.summary.produce.mean_ns)}`, [
-      ['generator late', late, 'var(--kind-rest-0)'], ['client and network', rest, 'var(--kind-network-0)'], ['broker', broker, 'var(--kind-work-0)'],
-    ]]);
+    split.push([`${run.name}: ${time(run.summary.produce.mean_ns)}`, parts.map(([name, value]) => [name, value, PARTS[name]])]);
   }
   if (split.length) {
     const figure = bars('Where the mean record’s time went: client, network, broker',
-      'Broker: its mean request, without reading it from and writing to the socket, which are the network’s. Client and network: what is left of the mean record’s latency, the wait for a batch to fill included.', split);
+      'Client: until the record’s request was sent, the wait for a batch to fill included. The rest is shared out as the mean request’s time is: the broker’s stages but for the socket’s, and what lies between it and the client.', split);
     if (figure) {
-      figure.append(el('ul', { class: 'legend' }, split[0][1].map(([name, , paint]) => el('li', {}, swatch(paint), name))));
+      const used = Object.keys(PARTS).filter((name) => split.some(([, parts]) => parts.some(([part]) => part === name)));
+      figure.append(el('ul', { class: 'legend' }, used.map((name) => el('li', {}, swatch(PARTS[name]), name))));
       section.append(figure);
     }
   }
@@ -673,7 +688,7 @@ function verdictCell(unit, value, against) {
 }
 function verdicts(section) {
   if (data.comparison.Err) {
-    section.append(el('p', { class: 'alert warn' }, `There are no verdicts. ${data.comparison.Err}`));
+    section.append(el('p', { class: 'alert warn lines' }, `There are no verdicts: ${data.comparison.Err}`));
     return;
   }
   const { names, unnamed, notes, metrics } = data.comparison.Ok;
