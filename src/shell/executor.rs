@@ -16,8 +16,10 @@ use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 pub const IO_MEMORY_BYTES: usize = 32 << 20;
 
 /// Entries of each of the executor's three rings. Deeper than what is usually in flight: when the completion queue
-/// fills up to the ring's depth, glommio interrupts the running tasks.
-const RING_DEPTH: usize = 1024;
+/// fills up to the ring's depth, glommio interrupts the running tasks. And as deep as makes the kernel's table of what
+/// waits as large as it gets (256 rows): each time an executor goes to sleep, the kernel looks for something in a row,
+/// and each idle connection waits there (tuning.md).
+const RING_DEPTH: usize = 4096;
 
 /// When glommio's preemption timer fires just before the task queue is entered, the executor parks with tasks
 /// ready to run and sleeps until something else happens. So the timer never fires, and tasks bound their own work.
