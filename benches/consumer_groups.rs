@@ -1,6 +1,7 @@
 //! Consumer groups: what an assignment costs, and a heartbeat that says nothing new.
 
 use std::hint::black_box;
+use std::mem;
 
 use corelog::base::ids::{CoreId, TopicId};
 use corelog::base::rng::Rng;
@@ -12,13 +13,15 @@ use corelog::group::assign::{Spec, Subscriber, assign};
 use corelog::group::assignment::Assignment;
 use corelog::group::coordinator::{Context, Coordinator, GroupOut};
 use corelog::group::topics::{KnownTopic, Topics};
-use corelog::wire::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use corelog::wire::messages::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, TopicPartitions};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const MEMBERS: usize = 1_000;
 const TOPICS: u8 = 100;
 /// Of each topic: 10,000 of all.
 const PARTITIONS: i32 = 100;
+/// Of heartbeats, after which a group of a few members is stable.
+const ROUNDS_MAX: usize = 20;
 
 fn topics() -> Vec<TopicId> {
     (0..TOPICS).map(|topic| TopicId([topic; 16])).collect()
@@ -88,6 +91,13 @@ struct Scene {
     now: Now,
 }
 
+/// What a member says with a heartbeat, or is told: its epoch, and its partitions if they are news.
+#[derive(Default, Debug)]
+struct Said {
+    epoch: i32,
+    partitions: Option<Vec<TopicPartitions>>,
+}
+
 impl Scene {
     fn new() -> Scene {
         let job = Slab::default().insert(());
@@ -101,15 +111,16 @@ impl Scene {
         }
     }
 
-    fn beat(&mut self, group: usize, member: usize, epoch: i32) -> i32 {
-        let joins = epoch == 0;
+    /// A heartbeat of that member.
+    fn beat(&mut self, group: usize, member: usize, said: Said) -> Said {
+        let joins = said.epoch == 0;
         let ask = Ask::ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest {
             group_id: format!("group-{group}").into(),
             member_id: format!("member-{member}-of-group-{group}").into(),
-            member_epoch: epoch,
+            member_epoch: said.epoch,
             rebalance_timeout_ms: if joins { 60_000 } else { -1 },
             subscribed_topic_names: joins.then(|| vec!["t".into()]),
-            topic_partitions: joins.then(Vec::new),
+            topic_partitions: said.partitions,
             ..Default::default()
         });
         let mut out = GroupOut::default();
@@ -117,9 +128,27 @@ impl Scene {
         let mut context = Context { settings, topics: &OneTopic, now: *now, rng, out: &mut out };
         coordinator.on_ask(*ticket, ask, caller, &mut context);
         match &out.answers[0].1 {
-            Answer::ConsumerGroupHeartbeat(answer) if answer.error_code == 0 => answer.member_epoch,
+            Answer::ConsumerGroupHeartbeat(answer) if answer.error_code == 0 => {
+                let assignment = answer.assignment.as_ref();
+                let partitions = assignment.map(|assignment| assignment.topic_partitions.clone());
+                Said { epoch: answer.member_epoch, partitions }
+            }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Joins so many members, and beats until each has what it is to have and has said so. Their epochs.
+    fn form(&mut self, group: usize, members: usize) -> Vec<i32> {
+        let mut said: Vec<Said> = (0..members).map(|_| Said { epoch: 0, partitions: Some(Vec::new()) }).collect();
+        for _ in 0..ROUNDS_MAX {
+            for (member, said) in said.iter_mut().enumerate() {
+                *said = self.beat(group, member, mem::take(said));
+            }
+            if said.iter().all(|member| member.partitions.is_none() && member.epoch == said[0].epoch) {
+                return said.iter().map(|member| member.epoch).collect();
+            }
+        }
+        panic!("group {group} does not become stable: {said:?}");
     }
 
     fn pass(&mut self, ms: u64) {
@@ -139,13 +168,8 @@ fn idle_groups(criterion: &mut Criterion) {
     let mut scene = Scene::new();
     let mut members = Vec::with_capacity(GROUPS * 4);
     for group in 0..GROUPS {
-        for member in 0..4 {
-            members.push((group, member, scene.beat(group, member, 0)));
-        }
-        // Partitions go from one to the next; nothing is owned that would have to be given up first.
-        for row in members.iter_mut().skip(group * 4) {
-            row.2 = scene.beat(row.0, row.1, row.2);
-        }
+        let epochs = scene.form(group, 4);
+        members.extend(epochs.into_iter().enumerate().map(|(member, epoch)| (group, member, epoch)));
     }
     let mut criterion_group = criterion.benchmark_group("consumer groups/heartbeat");
     criterion_group.throughput(Throughput::Elements(IN_A_SECOND as u64));
@@ -154,7 +178,7 @@ fn idle_groups(criterion: &mut Criterion) {
         bench.iter(|| {
             for _ in 0..IN_A_SECOND {
                 let (group, member, epoch) = members[next];
-                black_box(scene.beat(group, member, epoch));
+                black_box(scene.beat(group, member, Said { epoch, partitions: None }));
                 next = (next + 1) % members.len();
             }
             scene.pass(1_000);
