@@ -70,20 +70,7 @@ pub fn run(
     let topics = workload.topics();
     let cluster = Arc::new(control.prepare_topics(&workload, &topics)?);
     result.metadata.record(control.metadata_time.as_nanos() as u64);
-    let produce_version = control.version(produce::API.key, PRODUCE_VERSION_MAX)?;
-    if workload.idempotence {
-        control.version(init_producer_id::API.key, i16::MAX)?;
-    }
-    if workload.consumers > 0 {
-        control.version(fetch::API.key, i16::MAX)?;
-        control.version(list_offsets::API.key, i16::MAX)?;
-    }
-    if workload.groups > 0 {
-        control.version(find_coordinator::API.key, i16::MAX)?;
-        for api in member::apis(workload.group_protocol) {
-            control.version(api.key, i16::MAX)?;
-        }
-    }
+    let produce_version = produce_version(&control, &workload)?;
     result.broker = control.facts(&cluster);
 
     let clock = Clock::start();
@@ -131,6 +118,25 @@ pub fn run(
     let mut finished = collector.finish(result)?;
     finished.result.complaints.extend(forget(&workload, &groups));
     Ok(finished)
+}
+
+/// The version of Produce that is spoken. Errors: the brokers lack it, or another API that the run needs.
+fn produce_version(control: &Control, workload: &Workload) -> Result<i16, BenchError> {
+    let produce_version = control.version(produce::API.key, PRODUCE_VERSION_MAX)?;
+    if workload.idempotence {
+        control.version(init_producer_id::API.key, i16::MAX)?;
+    }
+    if workload.consumers > 0 {
+        control.version(fetch::API.key, i16::MAX)?;
+        control.version(list_offsets::API.key, i16::MAX)?;
+    }
+    if workload.groups > 0 {
+        control.version(find_coordinator::API.key, i16::MAX)?;
+        for api in member::apis(workload.group_protocol) {
+            control.version(api.key, i16::MAX)?;
+        }
+    }
+    Ok(produce_version)
 }
 
 fn no_thread(error: std::io::Error) -> BenchError {
