@@ -9,6 +9,7 @@ pub mod bug;
 pub mod checksum;
 pub mod deadlines;
 pub mod disk;
+pub mod fields;
 pub mod histogram;
 pub mod ids;
 pub mod layout;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::base::checksum::{crc32, crc32_of};
 use crate::base::disk::BLOCK_BYTES;
+use crate::base::fields::Fields;
 use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::base::limits::{CLUSTER_ID_BYTES_MAX, JOURNAL_BYTES_MAX, JOURNAL_COMMIT_BYTES_MAX};
 
@@ -388,41 +389,6 @@ pub fn read_commit(bytes: &[u8]) -> Option<Commit> {
 /// Whether anything was ever written to this part of a ring: space that was only made ready is zeros.
 pub fn is_written(blocks: &[u8]) -> bool {
     blocks.iter().any(|byte| *byte != 0)
-}
-
-/// Fields from the front on.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
-
-impl Fields<'_> {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    pub(super) fn u16(&mut self) -> Option<u16> {
-        self.take().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    pub(super) fn i32(&mut self) -> Option<i32> {
-        self.take().map(i32::from_le_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    pub(super) fn i64(&mut self) -> Option<i64> {
-        self.take().map(i64::from_le_bytes)
-    }
 }
 
 #[cfg(test)]

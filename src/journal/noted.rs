@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::format::{Fields, Run, number};
+use super::format::{Run, number};
 use crate::base::checksum::crc32;
+use crate::base::fields::Fields;
 use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 
 /// Where they are, in the data directory.

@@ -3,9 +3,10 @@
 //! *Owns*: the table epoch → first offset, which is derived from the batches. *Never*: gives out an epoch.
 //! *Runs on*: the core that owns the partition.
 
+use crate::base::fields::Fields;
 use crate::base::ids::{LeaderEpoch, Offset};
 
-use super::file::{FileReader, FileWriter};
+use super::file::FileWriter;
 
 /// Leaders a partition's table remembers; the oldest are forgotten first, and then look older than the log.
 const EPOCHS_KEPT_MAX: usize = 65_536;
@@ -71,7 +72,7 @@ impl Epochs {
         }
     }
 
-    pub(super) fn decode(from: &mut FileReader) -> Option<Epochs> {
+    pub(super) fn decode(from: &mut Fields<'_>) -> Option<Epochs> {
         let count = from.count(ENTRY_BYTES)?;
         let mut starts: Vec<(LeaderEpoch, Offset)> = Vec::with_capacity(count);
         for _ in 0..count {
@@ -87,6 +88,7 @@ impl Epochs {
 
 #[cfg(test)]
 mod tests {
+    use super::super::file::open_file;
     use super::*;
 
     fn epochs() -> Epochs {
@@ -132,7 +134,7 @@ mod tests {
         let mut writer = FileWriter::new(*b"TST1");
         epochs().encode(Offset(20), &mut writer);
         let bytes = writer.finish();
-        let mut reader = FileReader::open(*b"TST1", &bytes).unwrap();
+        let mut reader = open_file(*b"TST1", &bytes).unwrap();
         let mut expect = epochs();
         expect.cut(Offset(20));
         assert_eq!(Epochs::decode(&mut reader), Some(expect));

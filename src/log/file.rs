@@ -1,12 +1,13 @@
 //! The form of the log's own files: a kind, fields, and a CRC-32 over all of it.
 //!
-//! *Owns*: how a field is laid out (little endian) and how a file is sealed. *Never*: trusts a length or a count
-//! from a file; what does not read back is `None`, and the file is then rebuilt from the batches.
+//! *Owns*: how a field is written (little endian) and how a file is sealed. *Never*: trusts what a file says: what does
+//! not read back is `None`, and the file is then rebuilt from the batches.
 //! *Runs on*: the core that owns the partition.
 
 use bytes::Bytes;
 
 use crate::base::checksum::crc32;
+use crate::base::fields::Fields;
 
 /// Four bytes at the start of a file: what it is, and the version of its form.
 pub(super) type Kind = [u8; 4];
@@ -58,65 +59,13 @@ impl FileWriter {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct FileReader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> FileReader<'a> {
-    /// `None` when the kind is another or the checksum does not match.
-    pub(super) fn open(kind: Kind, bytes: &'a [u8]) -> Option<FileReader<'a>> {
-        let (body, sum) = bytes.split_last_chunk::<4>()?;
-        if crc32(body) != u32::from_le_bytes(*sum) {
-            return None;
-        }
-        Some(FileReader { rest: body.strip_prefix(&kind)? })
+/// The fields of a file. `None` when the kind is another or the checksum does not match.
+pub(super) fn open_file(kind: Kind, bytes: &[u8]) -> Option<Fields<'_>> {
+    let (body, sum) = bytes.split_last_chunk::<4>()?;
+    if crc32(body) != u32::from_le_bytes(*sum) {
+        return None;
     }
-
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.rest.split_first_chunk::<N>()?;
-        self.rest = rest;
-        Some(*head)
-    }
-
-    pub(super) fn i16(&mut self) -> Option<i16> {
-        self.take().map(i16::from_le_bytes)
-    }
-
-    pub(super) fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    pub(super) fn i32(&mut self) -> Option<i32> {
-        self.take().map(i32::from_le_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    pub(super) fn i64(&mut self) -> Option<i64> {
-        self.take().map(i64::from_le_bytes)
-    }
-
-    /// A count of elements of at least `element_bytes` each, which the bytes left can hold.
-    pub(super) fn count(&mut self, element_bytes: usize) -> Option<usize> {
-        assert!(element_bytes > 0);
-        let count = usize::try_from(self.u32()?).ok()?;
-        (count <= self.rest.len() / element_bytes).then_some(count)
-    }
-
-    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let len = self.count(1)?;
-        let (head, rest) = self.rest.split_at(len);
-        self.rest = rest;
-        Some(head)
-    }
-
-    /// Everything was read: a file with bytes left over is of another form.
-    pub(super) fn end(self) -> Option<()> {
-        self.rest.is_empty().then_some(())
-    }
+    Some(Fields(body.strip_prefix(&kind)?))
 }
 
 #[cfg(test)]
@@ -129,18 +78,18 @@ mod tests {
         writer.put_i64(-5);
         writer.put_bytes(b"tail");
         let whole = writer.finish();
-        let mut reader = FileReader::open(*b"TST1", &whole).unwrap();
+        let mut reader = open_file(*b"TST1", &whole).unwrap();
         assert_eq!(reader.i64(), Some(-5));
         assert_eq!(reader.bytes(), Some(&b"tail"[..]));
         assert_eq!(reader.end(), Some(()));
-        assert!(FileReader::open(*b"TST2", &whole).is_none());
+        assert!(open_file(*b"TST2", &whole).is_none());
         for cut in 0..whole.len() {
-            assert!(FileReader::open(*b"TST1", &whole[..cut]).is_none(), "cut at {cut}");
+            assert!(open_file(*b"TST1", &whole[..cut]).is_none(), "cut at {cut}");
         }
         for bit in 0..whole.len() * 8 {
             let mut bad = whole.to_vec();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(FileReader::open(*b"TST1", &bad).is_none(), "bit {bit}");
+            assert!(open_file(*b"TST1", &bad).is_none(), "bit {bit}");
         }
     }
 
@@ -150,7 +99,7 @@ mod tests {
         writer.put_u32(3);
         writer.put_u64(0);
         let whole = writer.finish();
-        assert_eq!(FileReader::open(*b"TST1", &whole).unwrap().count(4), None);
-        assert_eq!(FileReader::open(*b"TST1", &whole).unwrap().count(2), Some(3));
+        assert_eq!(open_file(*b"TST1", &whole).unwrap().count(4), None);
+        assert_eq!(open_file(*b"TST1", &whole).unwrap().count(2), Some(3));
     }
 }

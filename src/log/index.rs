@@ -6,9 +6,10 @@
 
 use bytes::Bytes;
 
+use crate::base::fields::Fields;
 use crate::base::ids::Offset;
 
-use super::file::{FileReader, FileWriter, Kind};
+use super::file::{FileWriter, Kind, open_file};
 
 /// Entries of one index. At the bound every second one is dropped and the interval doubles: an index never takes
 /// more than 128 KiB, and a look-up in a 1 GiB segment walks 128 KiB of headers at most.
@@ -137,7 +138,7 @@ impl Index {
         }
     }
 
-    pub(super) fn decode(from: &mut FileReader) -> Option<Index> {
+    pub(super) fn decode(from: &mut Fields<'_>) -> Option<Index> {
         let base = Offset(from.i64()?);
         if base < Offset(0) || base.0 > i64::MAX - i64::from(u32::MAX) {
             return None;
@@ -175,7 +176,7 @@ impl SealedIndex {
 
     /// `None` when the bytes are not the index of the segment that begins at `base`.
     pub(super) fn from_file(bytes: &[u8], base: Offset) -> Option<SealedIndex> {
-        let mut file = FileReader::open(KIND, bytes)?;
+        let mut file = open_file(KIND, bytes)?;
         let sealed = SealedIndex { index: Index::decode(&mut file)?, len: file.u64()?, max_timestamp: file.i64()? };
         file.end()?;
         (sealed.index.base == base).then_some(sealed)

@@ -9,11 +9,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::base::fields::Fields;
 use crate::base::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::base::limits::{PRODUCER_BATCHES_KEPT, PRODUCERS_PER_PARTITION_MAX};
 use crate::wire::batch::BatchHeader;
 
-use super::file::{FileReader, FileWriter};
+use super::file::FileWriter;
 use super::log::ActiveProducer;
 
 /// How often idle producers are looked for (Kafka: `producer.id.expiration.check.interval.ms`).
@@ -201,7 +202,7 @@ impl Producers {
         }
     }
 
-    pub(super) fn decode(from: &mut FileReader) -> Option<Producers> {
+    pub(super) fn decode(from: &mut Fields<'_>) -> Option<Producers> {
         let mut by_id = BTreeMap::new();
         let count = from.count(ENTRY_BYTES_MIN)?;
         if count > PRODUCERS_PER_PARTITION_MAX {
@@ -246,6 +247,7 @@ fn next_sequence(last: i32) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::file::open_file;
     use super::*;
 
     const DAY_MS: u64 = 86_400_000;
@@ -345,7 +347,7 @@ mod tests {
         let mut writer = FileWriter::new(*b"TST1");
         all.encode(Offset(7), &mut writer);
         let bytes = writer.finish();
-        let mut reader = FileReader::open(*b"TST1", &bytes).unwrap();
+        let mut reader = open_file(*b"TST1", &bytes).unwrap();
         let back = Producers::decode(&mut reader).unwrap();
         assert_eq!(reader.end(), Some(()));
         assert_eq!(back.by_id.len(), 1);

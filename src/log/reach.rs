@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::base::ids::Offset;
 
-use super::file::{FileReader, FileWriter, Kind};
+use super::file::{FileWriter, Kind, open_file};
 
 const KIND: Kind = *b"CLM1";
 
@@ -45,7 +45,7 @@ impl MustReach {
     }
 
     pub fn from_file(bytes: &[u8]) -> Option<MustReach> {
-        let mut file = FileReader::open(KIND, bytes)?;
+        let mut file = open_file(KIND, bytes)?;
         let end = Offset(file.i64()?);
         let doubt = String::from_utf8(file.bytes()?.to_vec()).ok()?;
         file.end()?;

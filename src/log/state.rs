@@ -10,7 +10,7 @@ use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::Offset;
 
 use super::epochs::Epochs;
-use super::file::{FileReader, FileWriter, Kind};
+use super::file::{FileWriter, Kind, open_file};
 use super::index::Index;
 use super::producer::Producers;
 use super::write::Mark;
@@ -82,7 +82,7 @@ impl StateView<'_> {
 
 impl State {
     pub(super) fn from_file(bytes: &[u8]) -> Option<State> {
-        let mut file = FileReader::open(KIND, bytes)?;
+        let mut file = open_file(KIND, bytes)?;
         let segment = Offset(file.i64()?);
         let (next, position, max_timestamp) = (Offset(file.i64()?), file.u64()?, file.i64()?);
         let mark = Mark { next, position, max_timestamp, tail: Bytes::copy_from_slice(file.bytes()?) };
