@@ -41,7 +41,9 @@
 //! and `group/reconcile` (one member's next step). The answer leaves when the records before it are safe.
 //!
 //! Its stamps (`base/stage`) go the same way and are counted in `base/stage_counts` when the socket has the reply;
-//! `shell/watch` asks all cores for their counts, `shell/stage_log` and `shell/exposition` turn them into text.
+//! `shell/watch` asks all cores for their counts, `shell/stage_log` and `shell/exposition` turn them into text. What
+//! clients measure themselves and push (KIP-714) goes from `broker/api/telemetry` through `wire/otlp` to
+//! `broker/telemetry`, and the same way out.
 
 #![deny(unsafe_code)]
 
