@@ -126,6 +126,7 @@ fn a_damaged_tail_is_cut_and_everything_before_it_is_served() {
     for round in 0..12 {
         let cut = last_block + rng.below((end - last_block) as u64) as usize;
         damage(&path, &whole, cut, round % 3);
+        forget_notes(dir.path());
         let broker = Broker::start_on(dir.path(), &bootstrap, &arguments);
         let kept = ends.iter().filter(|end| **end <= cut).count();
         let (low, high) = kafka::watermarks(&bootstrap, "t", 3);
@@ -152,6 +153,17 @@ fn batch_ends(segment: &[u8]) -> Vec<usize> {
         ends.push(at);
     }
     ends
+}
+
+/// Takes away what the starts of earlier rounds noted: by that, what this round cuts was durable once, and is no torn
+/// write.
+fn forget_notes(data_dir: &Path) {
+    for entry in fs::read_dir(data_dir.join("meta")).expect("the directory") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "noted") {
+            fs::remove_file(path).expect("removed");
+        }
+    }
 }
 
 /// Puts the segment back with a tail that is missing, zero, or garbage from `cut` on, and takes away what a recovery
