@@ -3,11 +3,14 @@
 mod support;
 
 use bytes::Bytes;
+use corelog::base::ids::{CoreId, PartitionIndex};
 use corelog::base::rng::Rng;
 use corelog::base::stage::{STAGES, Stage, Timed};
 use corelog::base::stage_counts::Snapshot;
 use corelog::broker::api::key;
 use corelog::broker::effect::ListenerKind::Shared;
+use corelog::broker::message::TopicPartition;
+use corelog::broker::route;
 use corelog::config::Settings;
 use corelog::wire::compression::Compression;
 use corelog::wire::messages::create_topics::{
@@ -20,8 +23,9 @@ use support::{Client, MemDisk, NOW_MS, World};
 
 const PARTITIONS: i32 = 8;
 
-/// A world with a topic `t`, and a clock that runs.
-fn world(cores: u16, settings: Settings, configs: &[(&str, &str)]) -> (World, Client) {
+/// A world with a topic `t` and a clock that runs, a client of core 0, and the partitions to ask for: with several cores
+/// those of the others, since the stages of a request are those of the partition that was last to answer.
+fn world(cores: u16, settings: Settings, configs: &[(&str, &str)]) -> (World, Client, Vec<i32>) {
     let mut world = World::start(cores, settings, MemDisk::default());
     world.run_clock();
     let client = world.connect(0, Shared);
@@ -39,7 +43,10 @@ fn world(cores: u16, settings: Settings, configs: &[(&str, &str)]) -> (World, Cl
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
     let reply: CreateTopicsResponse = world.call(client, key::CREATE_TOPICS, 7, &request);
     assert_eq!(reply.topics[0].error_code, 0, "{reply:?}");
-    (world, client)
+    let topic = reply.topics[0].topic_id;
+    let owner = |index: &i32| route::owner(TopicPartition { topic, partition: PartitionIndex(*index) }, cores);
+    let asked = (0..PARTITIONS).filter(|index| cores == 1 || owner(index) != CoreId(0)).collect();
+    (world, client, asked)
 }
 
 fn batch(record_bytes: usize) -> Bytes {
@@ -115,16 +122,19 @@ fn a_produce_is_accounted_for_on_its_way_through_cores_writes_and_syncs() {
     let synced = ["decode", "check", "append", "device_write", "sync"];
     let written = &[("durability", "write")][..];
     let every = &[("durability", "write"), ("flush.messages", "1")][..];
-    for (cores, configs, partitions, record_bytes, own) in [
-        (1, &[][..], 0..1, 100, &small[..]),
-        (1, &[], 0..1, 1000, &here),
-        (1, &[], 0..PARTITIONS, 1000, &here),
-        (3, &[], 0..PARTITIONS, 1000, &across),
-        (1, written, 0..PARTITIONS, 1000, &here),
-        (3, written, 0..PARTITIONS, 1000, &across),
-        (1, every, 0..1, 1000, &synced),
+    let all = PARTITIONS as usize;
+    for (cores, configs, partitions_max, record_bytes, own) in [
+        (1, &[][..], 1, 100, &small[..]),
+        (1, &[], 1, 1000, &here),
+        (1, &[], all, 1000, &here),
+        (3, &[], all, 1000, &across),
+        (1, written, all, 1000, &here),
+        (3, written, all, 1000, &across),
+        (1, every, 1, 1000, &synced),
     ] {
-        let (mut world, client) = world(cores, Settings { journal_bytes: 1 << 20, ..Settings::default() }, configs);
+        let settings = Settings { journal_bytes: 1 << 20, ..Settings::default() };
+        let (mut world, client, mut partitions) = world(cores, settings, configs);
+        partitions.truncate(partitions_max);
         // The first write of a partition waits for its file to be given space.
         let _: ProduceResponse = world.call(client, key::PRODUCE, 9, &produce(-1, 0..PARTITIONS, 100));
         let before = stages(&world);
@@ -140,7 +150,7 @@ fn a_produce_is_accounted_for_on_its_way_through_cores_writes_and_syncs() {
 
 #[test]
 fn a_batch_that_comes_during_a_write_waits_for_its_turn() {
-    let (mut world, client) = world(1, Settings::default(), &[]);
+    let (mut world, client, _) = world(1, Settings::default(), &[]);
     world.disk_held = true;
     for _ in 0..2 {
         world.send(client, key::PRODUCE, 9, &produce(-1, [0], 100));
@@ -153,7 +163,7 @@ fn a_batch_that_comes_during_a_write_waits_for_its_turn() {
 
 #[test]
 fn a_request_without_a_reply_is_over_when_it_is_stored() {
-    let (mut world, client) = world(1, Settings::default(), &[]);
+    let (mut world, client, _) = world(1, Settings::default(), &[]);
     world.send(client, key::PRODUCE, 9, &produce(0, [0], 100));
     let (count, names) = account(&stages(&world), Timed::Produce);
     assert_eq!(count, 1);
@@ -164,7 +174,7 @@ fn a_request_without_a_reply_is_over_when_it_is_stored() {
 fn a_fetch_is_accounted_for_from_memory_from_disk_and_while_it_waits() {
     for cores in [1, 3] {
         let settings = Settings { tail_cache_bytes: 1 << 20, ..Settings::default() };
-        let (mut world, client) = world(cores, settings, &[]);
+        let (mut world, client, partitions) = world(cores, settings, &[]);
         let owned =
             |names: &[&'static str]| if cores == 1 { with(names) } else { with(&[names, &["mesh_hop"]].concat()) };
         let expect = |world: &mut World, before: &Snapshot, own: &[&'static str]| {
@@ -173,7 +183,7 @@ fn a_fetch_is_accounted_for_from_memory_from_disk_and_while_it_waits() {
             expect.retain(|name| *name != "queue" || names.contains(name));
             assert_eq!((count, names), (1, expect), "{cores} cores");
         };
-        let all = || (0..PARTITIONS).map(|partition| (partition, 0));
+        let all = || partitions.iter().map(|partition| (*partition, 0));
 
         let before = stages(&world);
         world.send(client, key::FETCH, 11, &fetch(all(), 500));
@@ -202,7 +212,7 @@ fn no_mixture_of_requests_leaves_any_time_unaccounted() {
         let settings = Settings { tail_cache_bytes: 1 << 20, ..Settings::default() };
         let durability = if seed < 2 { "write" } else { "sync" };
         let configs = [("durability", durability), ("flush.messages", if seed % 2 == 0 { "3" } else { "1" })];
-        let (mut world, first) = world(1 + (seed % 3) as u16, settings, &configs);
+        let (mut world, first, _) = world(1 + (seed % 3) as u16, settings, &configs);
         let cores = world.shards.len() as u64;
         let mut clients: Vec<Client> = (0..5).map(|_| world.connect(rng.below(cores) as u16, Shared)).collect();
         clients.push(first);
