@@ -70,6 +70,8 @@ fn requests() -> Vec<(Api, Sample)> {
         row::<describe_producers::DescribeProducersRequest>(),
         row::<consumer_group_heartbeat::ConsumerGroupHeartbeatRequest>(),
         row::<consumer_group_describe::ConsumerGroupDescribeRequest>(),
+        row::<get_telemetry_subscriptions::GetTelemetrySubscriptionsRequest>(),
+        row::<push_telemetry::PushTelemetryRequest>(),
         row::<list_config_resources::ListConfigResourcesRequest>(),
         row::<describe_topic_partitions::DescribeTopicPartitionsRequest>(),
     ];
