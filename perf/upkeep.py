@@ -8,6 +8,7 @@ there. The load is `corelog bench`, so that latency counts from the time at whic
 import concurrent.futures
 import json
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -59,9 +60,13 @@ class Upkeep:
                     sums[name] += float(line.split()[-1])
         return sums
 
-    def server_cpu_s(self):
+    def spent_s(self):
+        """Processor seconds so far: the broker's, those of the tools that have ended, and the whole machine's."""
         words = open(f"/proc/{self.server.process.pid}/stat").read().rsplit(")", 1)[1].split()
-        return (int(words[11]) + int(words[12])) / TICKS
+        tools = resource.getrusage(resource.RUSAGE_CHILDREN)
+        user, nice, system, _idle, _iowait, irq, softirq = map(int, open("/proc/stat").readline().split()[1:8])
+        return ((int(words[11]) + int(words[12])) / TICKS, tools.ru_utime + tools.ru_stime,
+                (user + nice + system + irq + softirq) / TICKS)
 
     def fill(self, segment_bytes):
         settings = [f"--set={setting}" for setting in [*OLD_SETTINGS, f"segment.bytes={segment_bytes}"]]
@@ -95,12 +100,14 @@ def upkeep(bench, cpu, settings, segment_bytes, is_done):
             f"--duration={options.seconds}s"]
     with run.server, concurrent.futures.ThreadPoolExecutor(1) as beside:
         run.fill(segment_bytes)
-        began, cpu_before = time.monotonic(), run.server_cpu_s()
+        began, before = time.monotonic(), run.spent_s()
         delay = max(options.warmup_seconds - HEAD_SECONDS, 0)
         told = beside.submit(tell, run, delay, settings, is_done) if settings else None
         result = converted(run.bench(LIVE, *load), load)
         # The warm-up's work is taken for as much a second as the rest's.
-        result["server_cpu_s"] = (run.server_cpu_s() - cpu_before) * result["seconds"] / (time.monotonic() - began)
+        measured_part = result["seconds"] / (time.monotonic() - began)
+        server, tools, machine = ((now - then) * measured_part for now, then in zip(run.spent_s(), before))
+        result.update(server_cpu_s=server, generator_cpu_s=tools, other_cpu_s=max(machine - server - tools, 0))
         if told:
             first, last, counts = told.result()
             measured = began + options.warmup_seconds
@@ -122,7 +129,6 @@ def converted(summary, words):
         "bytes": round(throughput["acked_bytes"] * seconds), "mb_per_s": throughput["acked_bytes"] / 1e6,
         "seconds": seconds, "intervals_invalid": summary["intervals_invalid"],
         "errors": {str(name): count for name, count in summary["complaints"]},
-        "generator_cpu_s": 0, "other_cpu_s": 0, "server_cpu_s": 0,
         **{name + "_us": produce[key + "_ns"] / 1000
            for name, key in (("p50", "p50"), ("p99", "p99"), ("p999", "p99_9"), ("max", "max"))},
     }
