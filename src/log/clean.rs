@@ -32,8 +32,8 @@ const SLICE_WORK: usize = 160 << 10;
 /// Giving some memory back is taken for so much work.
 const FORGET_WORK: usize = 128 << 10;
 
-/// From the beginning of one slice to that of the next, for each KiB of its work. A sixth to a quarter of a core goes
-/// into it, with the reads and writes that come of it (`perf/run.py compacted`).
+/// From the beginning of one slice to that of the next, for each KiB of its work. Up to a quarter of a core goes into
+/// it, with the reads and writes that come of it (`perf/run.py compacted`).
 const SLICE_NS_PER_KIB: u64 = 1250;
 
 /// The first pass stops when there is no room for the keys of so many further records, and the second pass does not
