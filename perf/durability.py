@@ -34,7 +34,7 @@ import subprocess
 import sys
 import time
 
-from run import ROOT, Bench, derive, host, say, spread
+from run import ROOT, Bench, check_work_dir, derive, host, keep, say, spread, told
 
 PARTITIONS, PRODUCERS = (1, 16, 256, 2000), (1, 16, 64)
 RECORDS = {"100B": 100, "1KiB": 1024, "64KiB": 64 << 10}
@@ -142,9 +142,8 @@ def bare(bench):
 def begin_record(bench, sides):
     """What is in the file that is added to, or a new record."""
     options = bench.options
-    # Where things lie on this machine is nobody's business, and what a call adds is no part of how it is measured.
-    places = ("target_dir", "work_dir", "json", "port", "add", "slice", "bare")
-    arguments = {name: value for name, value in vars(options).items() if name not in places}
+    # What a call adds is no part of how it is measured.
+    arguments = told(options, "add", "slice", "bare")
     record = {"host": host(bench.work), "arguments": arguments, "flags": sides, "cells": {}}
     path = pathlib.Path(options.json) if options.json else None
     if path and path.exists() and (options.add or options.slice):
@@ -252,8 +251,7 @@ def main():
         parser.error(f"no cell matches: {', '.join(loads)}")
     if options.quick:
         options.rounds, options.seconds, options.warmup_seconds, options.once = 1, 1, 0.5, True
-    if pathlib.Path(options.work_dir).exists() and any(pathlib.Path(options.work_dir).iterdir()):
-        parser.error(f"{options.work_dir} is not empty: this would delete it")
+    check_work_dir(parser, options)
 
     bench = Bench(options)
     bench.fresh()
@@ -271,8 +269,7 @@ def main():
         shutil.rmtree(bench.work, ignore_errors=True)
         record["cells"] = {name: cell for name, cell in record["cells"].items() if cell["rounds"]}
         if path and record["cells"]:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record, indent=1) + "\n")
+            keep(record, path)
     if left:
         say(f"{left} rounds are left: the same call again goes on")
         sys.exit(1)

@@ -25,7 +25,8 @@ import shutil
 import statistics
 import subprocess
 
-from run import GENERATOR_CPU, ROOT, SERVER_CPU, Bench, Server, host, say, spread
+from run import (GENERATOR_CPU, ROOT, SERVER_CPU, Bench, Server, check_scenarios, check_work_dir, host, keep, say,
+                 spread, told)
 
 # As many as a process may usually have files, with a heartbeat so often that 6,667 come a second.
 IDLE = dict(blocks=5, groups_per_block=900, members=4, heartbeat_ms=2700)
@@ -158,18 +159,12 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="write host, arguments and every run to FILE")
     parser.add_argument("--add", action="store_true", help="to the scenarios that are in FILE")
     options = parser.parse_args()
-    for name in options.scenario:
-        if name not in SCENARIOS:
-            parser.error(f"there is no scenario {name}: {', '.join(SCENARIOS)}")
-    if pathlib.Path(options.work_dir).exists() and any(pathlib.Path(options.work_dir).iterdir()):
-        parser.error(f"{options.work_dir} is not empty: this would delete it")
+    check_scenarios(parser, options, SCENARIOS)
+    check_work_dir(parser, options)
 
     bench = Groups(options)
     bench.fresh()
-    # Where things lie on this machine is nobody's business.
-    places = ("target_dir", "work_dir", "json", "port", "add")
-    arguments = {name: value for name, value in vars(options).items() if name not in places}
-    record = {"host": host(bench.work), "arguments": arguments, "scenarios": {}}
+    record = {"host": host(bench.work), "arguments": told(options, "add"), "scenarios": {}}
     path = pathlib.Path(options.json) if options.json else None
     if options.add and path and path.exists():
         before = json.loads(path.read_text())
@@ -184,8 +179,7 @@ def main():
     finally:
         shutil.rmtree(bench.work, ignore_errors=True)
         if path and record["scenarios"]:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record, indent=1) + "\n")
+            keep(record, path)
     print(", ".join(f"{name} {value}" for name, value in record["host"].items()))
     for name, results in record["scenarios"].items():
         table(name, results)

@@ -10,17 +10,14 @@ ready.
 """
 
 import argparse
-import json
 import os
-import pathlib
 import re
 import shutil
 import statistics
-import subprocess
 import time
 import urllib.request
 
-from run import MIB, ROOT, Bench, Server, host, say, spread
+from run import MIB, ROOT, Bench, Server, host, keep, say, spread
 
 HTTP_PORT_STEP = 1
 READY = re.compile(r"INFO ready$", re.MULTILINE)
@@ -106,9 +103,7 @@ def main():
     finally:
         shutil.rmtree(bench.work, ignore_errors=True)
         if options.json and record["runs"]:
-            path = pathlib.Path(options.json)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record, indent=1) + "\n")
+            keep(record, options.json)
     ready = [run["ready_s"] for run in record["runs"]]
     print(f"ready in {statistics.median(ready):.2f} s, median of {len(ready)} (spread {spread(ready):.0f} %)")
 

@@ -344,6 +344,29 @@ def host(work):
     }
 
 
+def check_scenarios(parser, options, known):
+    for name in options.scenario:
+        if name not in known:
+            parser.error(f"there is no scenario {name}: {', '.join(known)}")
+
+
+def check_work_dir(parser, options):
+    if pathlib.Path(options.work_dir).exists() and any(pathlib.Path(options.work_dir).iterdir()):
+        parser.error(f"{options.work_dir} is not empty: this would delete it")
+
+
+def told(options, *besides):
+    """The arguments for a record: where things lie on this machine is nobody's business."""
+    places = {"target_dir", "work_dir", "json", "port", *besides}
+    return {name: value for name, value in vars(options).items() if name not in places}
+
+
+def keep(record, file):
+    path = pathlib.Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenario", nargs="*", metavar="scenario", help=", ".join(SCENARIOS) + " (default: all)")
@@ -365,28 +388,20 @@ def main():
     parser.add_argument("--against", metavar="BINARY", help="another build of the broker, instead of the floor")
     parser.add_argument("--json", metavar="FILE", help="write host, commands and every run to FILE")
     options = parser.parse_args()
-    for name in options.scenario:
-        if name not in SCENARIOS:
-            parser.error(f"there is no scenario {name}: {', '.join(SCENARIOS)}")
-    if pathlib.Path(options.work_dir).exists() and any(pathlib.Path(options.work_dir).iterdir()):
-        parser.error(f"{options.work_dir} is not empty: this would delete it")
+    check_scenarios(parser, options, SCENARIOS)
+    check_work_dir(parser, options)
 
     bench = Bench(options)
     bench.fresh()
     facts = host(bench.work)
-    # Where things lie on this machine is nobody's business.
-    places = ("target_dir", "work_dir", "json", "port", "against")
-    arguments = {name: value for name, value in vars(options).items() if name not in places}
-    record = {"host": facts, "arguments": arguments, "scenarios": {}}
+    record = {"host": facts, "arguments": told(options, "against"), "scenarios": {}}
     try:
         for name in options.scenario or list(SCENARIOS):
             record["scenarios"][name] = run_scenario(bench, name)
     finally:
         shutil.rmtree(bench.work, ignore_errors=True)
         if options.json and record["scenarios"]:
-            path = pathlib.Path(options.json)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record, indent=1) + "\n")
+            keep(record, options.json)
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     for name, results in record["scenarios"].items():
         table(name, results)
