@@ -41,6 +41,19 @@ number!(
     BrokerId(i32)
 );
 number!(
+    /// A process of the cluster: its `node.id`. Clients of the shared listener see it as the broker of that id.
+    NodeId(i32)
+);
+number!(
+    /// Counts the registrations of brokers: a broker that starts again gets a larger one, and what it sent before is
+    /// told by it (KIP-631).
+    BrokerEpoch(i64)
+);
+number!(
+    /// Counts the changes of a partition's replicas, leader and in-sync set (KIP-497).
+    PartitionEpoch(i32)
+);
+number!(
     /// An idempotent producer.
     ProducerId(i64)
 );
