@@ -17,7 +17,7 @@ use crate::base::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use crate::base::time::TimestampType;
 use crate::base::time::{Instant, Now};
 use crate::config::TopicSettings;
-use crate::wire::batch::Batch;
+use crate::wire::batch::{Batch, StampedBatch};
 
 use super::cache::{TailCache, TailKey};
 use super::clean::{CleanCounts, CleanStep, Cleaning};
@@ -348,20 +348,25 @@ impl Log {
         let last = base.plus(i64::from(header.last_offset_delta));
         assert!(last >= base, "a checked batch holds at least one record");
         let append_time_ms = self.append_time_ms(now);
-        let max_timestamp = append_time_ms.unwrap_or(header.max_timestamp);
         let stamped = batch.stamp(base, epoch, append_time_ms);
-        let len = stamped.size_bytes();
-        assert!(len == batch.bytes.len());
-        let slices = [stamped.head, stamped.rest];
-
-        self.end = last.plus(1);
-        self.epochs.on_batch(epoch, base);
-        self.producers.on_batch(&header, base, max_timestamp, self.writer.safe_end(), now.wall_ms);
-        let key = cache.key(&mut self.tail);
-        cache.push(key, base, self.end, slices.clone());
-        self.writer.queue(Pending { base, next: self.end, max_timestamp, slices, len, taken: 0 });
+        assert!(stamped.size_bytes() == batch.bytes.len());
+        self.queue(stamped, now, cache);
         self.pump(now, out);
         Ok(Appended { base, last, log_append_time_ms: append_time_ms.unwrap_or(-1), duplicate: false })
+    }
+
+    /// Takes a batch that has its place, and remembers what belongs to it.
+    pub(super) fn queue(&mut self, batch: StampedBatch, now: Now, cache: &mut TailCache) {
+        let StampedBatch { header, head, rest } = batch;
+        let (base, next, max_timestamp) = (header.first_offset(), header.next_offset(), header.max_timestamp);
+        let slices = [head, rest];
+        let len = slices.iter().map(Bytes::len).sum();
+        self.end = next;
+        self.epochs.on_batch(header.epoch(), base);
+        self.producers.on_batch(&header, base, max_timestamp, self.writer.safe_end(), now.wall_ms);
+        let key = cache.key(&mut self.tail);
+        cache.push(key, base, next, slices.clone());
+        self.writer.queue(Pending { base, next, max_timestamp, slices, len, taken: 0 });
     }
 
     /// The log end offset: what the next record gets.
@@ -448,7 +453,7 @@ impl Log {
         self.segments.get(at + 1).map_or(self.writer.safe().next, |next| next.base)
     }
 
-    fn writable(&self) -> Result<(), AppendError> {
+    pub(super) fn writable(&self) -> Result<(), AppendError> {
         let message = match (&self.life, &self.offline) {
             (Life::Open, None) => return Ok(()),
             (Life::Open, Some(why)) => why.clone(),

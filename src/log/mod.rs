@@ -31,6 +31,7 @@ mod producer;
 pub mod reach;
 mod read;
 mod recovery;
+pub mod replicate;
 mod retention;
 mod scan;
 mod seal;

@@ -22,6 +22,7 @@ use super::log::{
     AppendError, Appended, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError, WriteTimes,
 };
 use super::reach::MustReach;
+use super::replicate::{ReplicateError, Replicated};
 use super::segment::FileName;
 use super::testdisk::{Crash, TestDisk};
 
@@ -280,6 +281,13 @@ impl Rig {
         }
         self.send();
         appended
+    }
+
+    /// Takes what a leader has; the model is the leader's.
+    pub(super) fn replicate(&mut self, records: &Bytes) -> Result<Replicated, ReplicateError> {
+        let taken = self.log.append_replicated(records, self.now, &mut self.cache, &mut self.out);
+        self.send();
+        taken
     }
 
     pub(super) fn move_start(&mut self, to: Offset) {

@@ -9,6 +9,7 @@ mod damage;
 mod faults;
 mod reach;
 mod reads;
+mod replicate;
 mod retention;
 mod settings;
 mod spare;
