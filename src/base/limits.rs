@@ -9,6 +9,12 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Partitions one topic may have.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 
+/// Copies of a partition that somebody may ask for.
+pub const REPLICATION_FACTOR_MAX: usize = 7;
+
+/// Copies of a partition while it is moved from some brokers to others.
+pub const PARTITION_REPLICAS_MAX: usize = 2 * REPLICATION_FACTOR_MAX;
+
 /// Partitions of the whole broker.
 pub const PARTITIONS_MAX: usize = 100_000;
 

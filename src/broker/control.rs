@@ -12,7 +12,7 @@ use std::mem;
 use std::path::PathBuf;
 
 use crate::base::disk::DiskResult;
-use crate::base::ids::{BrokerId, CoreId, ProducerId, TopicId};
+use crate::base::ids::{CoreId, NodeId, ProducerId, TopicId};
 use crate::base::limits;
 use crate::base::rng::Rng;
 use crate::base::slab::Key;
@@ -21,12 +21,12 @@ use crate::broker::effect::{Effect, Effects};
 use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicName, TopicOutcome};
 use crate::broker::quotas::{MutationQuota, Quotas};
 use crate::broker::replaying::Replaying;
-use crate::broker::route::CORE_IDS_PER_NODE;
 use crate::broker::shard::{DeadlineKey, Shard, ShardConfig};
 use crate::config::Settings;
 use crate::meta::MetaRecord;
 use crate::meta::configs;
 use crate::meta::controller::{self, MetaError};
+use crate::meta::fleet::Fleet;
 use crate::meta::quota;
 use crate::meta::{Image, MetaEvent, MetaOp, MetaOut, Store};
 use crate::wire::errors::ErrorCode;
@@ -93,7 +93,8 @@ struct Group {
 impl Control {
     pub fn boot(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let mut out = MetaOut::default();
-        let store = Store::open(META_OWNER, PathBuf::from("meta"), &mut out);
+        let me = NodeId(shard.config.settings.node_id);
+        let store = Store::open(META_OWNER, PathBuf::from("meta"), me, &mut out);
         shard.control = Some(Control { store, queue: VecDeque::new(), stage: Stage::Loading, replaying: None, out });
         settle(shard, now, effects);
     }
@@ -338,8 +339,8 @@ fn decide(
     order: ControlOrder,
 ) -> (ControlOutcome, Option<u64>) {
     let mut last_seq = None;
-    let brokers = every_broker_id(config);
     let settings = &config.settings;
+    let me = NodeId(settings.node_id);
     let mut outcomes = Vec::new();
     match order {
         ControlOrder::TakeProducerIds => {
@@ -369,7 +370,7 @@ fn decide(
                     let message = format!("Topic '{}' is named more than once in the request.", topic.name);
                     Err(MetaError { code: ErrorCode::InvalidRequest, message })
                 } else {
-                    controller::plan_create_topic(control.store.planned(), topic, &brokers, settings, rng)
+                    controller::plan_create_topic(Fleet::of(control.store.planned(), me), topic, settings, rng)
                 };
                 let planned = if validate_only { planned.map(|_| Vec::new()) } else { planned };
                 outcomes.push(control.commit(&topic.name, planned, (quotas, quota.as_ref()), &mut last_seq));
@@ -383,8 +384,8 @@ fn decide(
         ControlOrder::CreatePartitions { topics, validate_only, quota } => {
             for topic in &topics {
                 let assignments = topic.assignments.as_deref();
-                let image = control.store.planned();
-                let planned = controller::plan_add_partitions(image, &topic.name, topic.count, assignments, &brokers);
+                let fleet = Fleet::of(control.store.planned(), me);
+                let planned = controller::plan_add_partitions(fleet, &topic.name, topic.count, assignments, rng);
                 let planned = if validate_only { planned.map(|_| Vec::new()) } else { planned };
                 outcomes.push(control.commit(&topic.name, planned, (quotas, quota.as_ref()), &mut last_seq));
             }
@@ -476,15 +477,8 @@ fn mutated_partitions(image: &Image, record: &MetaRecord) -> i32 {
     let before = |id: &TopicId| image.topic_by_id(*id).map_or(0, |topic| topic.partitions);
     match record {
         MetaRecord::TopicCreated { partitions, .. } => *partitions,
-        MetaRecord::PartitionsAdded { id, partitions_total } => partitions_total - before(id),
+        MetaRecord::PartitionsAdded { id, partitions_total, .. } => partitions_total - before(id),
         MetaRecord::TopicDeleted { id } => before(id),
         _ => 0,
     }
-}
-
-/// Every id under which some listener shows this process.
-fn every_broker_id(config: &ShardConfig) -> Vec<BrokerId> {
-    let node = config.settings.node_id;
-    let cores = 0..config.listeners.per_core.len() as i32;
-    std::iter::once(BrokerId(node)).chain(cores.map(|core| BrokerId(node * CORE_IDS_PER_NODE + core))).collect()
 }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::base::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId};
+use crate::base::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerId, TopicId};
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
 use crate::broker::groups::GroupAsk;
@@ -222,7 +222,7 @@ pub struct NewPartitions {
     /// Partitions afterwards.
     pub count: i32,
     /// Brokers of each new partition, where the client says.
-    pub assignments: Option<Vec<Vec<BrokerId>>>,
+    pub assignments: Option<Vec<Vec<NodeId>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -269,7 +269,14 @@ impl Shard {
                 | MetaRecord::ClusterCreated { .. }
                 | MetaRecord::ConfigChanged { .. }
                 | MetaRecord::QuotaChanged { .. }
-                | MetaRecord::ProducerIdsTaken { .. } => {}
+                | MetaRecord::ProducerIdsTaken { .. }
+                | MetaRecord::PartitionChanged { .. }
+                | MetaRecord::BrokerRegistered(_)
+                | MetaRecord::BrokerFenced { .. }
+                | MetaRecord::BrokerUnfenced { .. }
+                | MetaRecord::BrokerShuttingDown { .. }
+                | MetaRecord::BrokerUnregistered { .. }
+                | MetaRecord::BrokerEpochsTaken { .. } => {}
             }
         }
         if !deleted.is_empty() {

@@ -4,7 +4,7 @@
 //! cores may change between runs. *Runs on*: every core.
 
 use crate::base::checksum::crc32;
-use crate::base::ids::{BrokerId, CoreId, PartitionIndex, TopicId};
+use crate::base::ids::{BrokerId, CoreId, NodeId, PartitionIndex, TopicId};
 use crate::broker::effect::ListenerKind;
 use crate::broker::message::TopicPartition;
 use crate::broker::shard::Shard;
@@ -12,7 +12,7 @@ use crate::config::Address;
 use crate::meta::Topic;
 
 /// Core ids of one node fit below this on per-core listeners: broker id = node × 1000 + core.
-pub const CORE_IDS_PER_NODE: i32 = 1000;
+const CORE_IDS_PER_NODE: i32 = 1000;
 
 /// The core that owns a partition.
 pub fn owner(of: TopicPartition, cores: u16) -> CoreId {
@@ -33,6 +33,14 @@ pub fn partition_of(topic: &Topic, index: i32) -> Option<TopicPartition> {
 pub fn partitions_of(topic: &Topic) -> impl Iterator<Item = TopicPartition> + use<> {
     let id = topic.id;
     (0..topic.partitions).map(move |index| TopicPartition { topic: id, partition: PartitionIndex(index) })
+}
+
+/// The process behind the id of a broker that a client of this listener names.
+pub fn node_of(listener: ListenerKind, id: i32) -> NodeId {
+    match listener {
+        ListenerKind::Shared => NodeId(id),
+        ListenerKind::PerCore => NodeId(id.div_euclid(CORE_IDS_PER_NODE)),
+    }
 }
 
 /// A broker as one kind of listener shows it.

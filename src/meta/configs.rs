@@ -171,7 +171,7 @@ fn invalid(error: SettingError) -> MetaError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::TopicId;
+    use crate::base::ids::{NodeId, TopicId};
 
     fn op(name: &str, value: &str) -> ConfigOp {
         ConfigOp { name: name.into(), kind: OpKind::Set, value: value.into() }
@@ -185,7 +185,8 @@ mod tests {
     fn image() -> Image {
         let mut image = Image::default();
         let settings = Overrides::from([("flush.messages".into(), "1".into())]);
-        let created = MetaRecord::TopicCreated { name: "t".into(), id: TopicId([1; 16]), partitions: 1, settings };
+        let (name, id, placed) = ("t".into(), TopicId([1; 16]), vec![vec![NodeId(1)]]);
+        let created = MetaRecord::TopicCreated { name, id, partitions: 1, placed, settings };
         let settings = Overrides::from([("log.roll.ms".into(), "5".into())]);
         let cluster = MetaRecord::ConfigChanged { resource: ConfigResource::ClusterDefault, settings };
         [created, cluster].iter().for_each(|record| image.apply(record).expect("fits"));

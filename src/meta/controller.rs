@@ -1,6 +1,6 @@
 //! What may become of topics: requests to change them, checked and turned into records.
 //!
-//! Rules and codes are those of Kafka's `ReplicationControlManager`, for a cluster of one broker.
+//! Rules and codes are those of Kafka's `ReplicationControlManager`.
 //!
 //! *Owns*: the rules. *Never*: changes the image; the records do, once they are durable. *Runs on*: core 0.
 
@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+use super::fleet::Fleet;
 use super::image::{Image, Topic};
+use super::partition_state::{PartitionParts, PartitionState};
+use super::placement::{Load, place};
 use super::record::MetaRecord;
-use crate::base::ids::{BrokerId, TopicId, short_uuid};
+use crate::base::ids::{NodeId, PartitionEpoch, PartitionIndex, TopicId, short_uuid};
 use crate::base::limits::{
-    META_TOPICS_BYTES_MAX, PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, SETTING_BYTES_MAX,
-    TOPIC_NAME_BYTES_MAX,
+    META_TOPICS_BYTES_MAX, PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, REPLICATION_FACTOR_MAX,
+    SETTING_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
 };
 use crate::base::names::CONSUMER_OFFSETS;
 use crate::base::rng::Rng;
@@ -30,7 +33,7 @@ pub struct NewTopic {
     pub replication_factor: i16,
     /// Partition index and its brokers, when the client says where; `partitions` and `replication_factor` are −1
     /// then.
-    pub assignments: Vec<(i32, Vec<BrokerId>)>,
+    pub assignments: Vec<(i32, Vec<NodeId>)>,
     /// By topic-level name.
     pub settings: Vec<(String, Option<String>)>,
 }
@@ -79,15 +82,15 @@ pub fn plan_cluster(image: &Image, settings: &Settings, rng: &mut Rng) -> Result
     Ok(Vec::new())
 }
 
-/// Checks a new topic as `ReplicationControlManager.createTopics` does. `brokers` are the ids the client knows this
-/// process by. The one record is [`MetaRecord::TopicCreated`], with the defaults filled in.
+/// Checks a new topic as `ReplicationControlManager.createTopics` does, and places it. The first record is
+/// [`MetaRecord::TopicCreated`], with the defaults filled in.
 pub fn plan_create_topic(
-    image: &Image,
+    fleet: Fleet<'_>,
     topic: &NewTopic,
-    brokers: &[BrokerId],
     settings: &Settings,
     rng: &mut Rng,
 ) -> Result<Vec<MetaRecord>, MetaError> {
+    let image = fleet.image;
     check_name(&topic.name)?;
     if image.topic(&topic.name).is_some() {
         return refuse(ErrorCode::TopicAlreadyExists, format!("Topic '{}' already exists.", topic.name));
@@ -97,9 +100,16 @@ pub fn plan_create_topic(
         return refuse(ErrorCode::InvalidTopicException, message);
     }
     let overrides = check_settings(&topic.settings, settings)?;
-    let partitions =
-        if topic.assignments.is_empty() { check_counts(topic, settings)? } else { check_manual(topic, brokers)? };
-    check_partitions(image, partitions, partitions)?;
+    let placed = if topic.assignments.is_empty() {
+        let (partitions, copies) = check_counts(fleet, topic, settings)?;
+        check_partitions(image, partitions, partitions)?;
+        place_all(fleet, partitions, copies, rng)
+    } else {
+        let placed = check_manual(fleet, topic)?;
+        let partitions = i32::try_from(placed.len()).unwrap_or(i32::MAX);
+        check_partitions(image, partitions, partitions)?;
+        placed
+    };
     if image.topics_bytes() > META_TOPICS_BYTES_MAX {
         return refuse(ErrorCode::PolicyViolation, "The metadata is full: delete topics first.");
     }
@@ -109,7 +119,11 @@ pub fn plan_create_topic(
             break id;
         }
     };
-    Ok(vec![MetaRecord::TopicCreated { name: topic.name.clone(), id, partitions, settings: overrides }])
+    let without = without_inactive(fleet, id, 0, &placed);
+    let (name, partitions) = (topic.name.clone(), placed.len() as i32);
+    let mut records = vec![MetaRecord::TopicCreated { name, id, partitions, placed, settings: overrides }];
+    records.extend(without);
+    Ok(records)
 }
 
 /// Checks the deletion of a topic that was found in the image.
@@ -123,12 +137,13 @@ pub fn plan_delete_topic(topic: &Topic, settings: &Settings) -> Result<Vec<MetaR
 /// Checks the growth of a topic to `count` partitions, as `ReplicationControlManager.createPartitions` does.
 /// `assignments` are the brokers of each new partition, when the client says where.
 pub fn plan_add_partitions(
-    image: &Image,
+    fleet: Fleet<'_>,
     name: &str,
     count: i32,
-    assignments: Option<&[Vec<BrokerId>]>,
-    brokers: &[BrokerId],
+    assignments: Option<&[Vec<NodeId>]>,
+    rng: &mut Rng,
 ) -> Result<Vec<MetaRecord>, MetaError> {
+    let image = fleet.image;
     let Some(topic) = image.topic(name) else {
         return refuse(ErrorCode::UnknownTopicOrPartition, format!("There is no topic '{name}'."));
     };
@@ -145,17 +160,28 @@ pub fn plan_add_partitions(
         return refuse(ErrorCode::InvalidPartitions, message);
     }
     let added = count - before;
+    let copies = topic.states().next().map_or(1, |(_, first)| first.replicas().len() - first.adding().count());
     if let Some(assignments) = assignments {
         if assignments.len() != added as usize {
             let message = format!("{added} partition(s) would be added, but {} were assigned.", assignments.len());
             return refuse(ErrorCode::InvalidReplicaAssignment, message);
         }
         for (index, replicas) in assignments.iter().enumerate() {
-            check_replicas(i64::from(before) + index as i64, replicas, brokers)?;
+            check_replicas(fleet, i64::from(before) + index as i64, replicas, Some(copies))?;
         }
     }
     check_partitions(image, count, added)?;
-    Ok(vec![MetaRecord::PartitionsAdded { id: topic.id, partitions_total: count }])
+    let placed = match assignments {
+        Some(assignments) => assignments.to_vec(),
+        None => {
+            check_copies(fleet, copies)?;
+            place_all(fleet, added, copies, rng)
+        }
+    };
+    let without = without_inactive(fleet, topic.id, before, &placed);
+    let mut records = vec![MetaRecord::PartitionsAdded { id: topic.id, partitions_total: count, placed }];
+    records.extend(without);
+    Ok(records)
 }
 
 /// Takes the next block of producer ids. They may be given out once the record is durable.
@@ -203,31 +229,53 @@ fn check_settings(
     }
 }
 
-/// The partition count of a topic that is placed by the broker.
-fn check_counts(topic: &NewTopic, settings: &Settings) -> Result<i32, MetaError> {
-    match topic.replication_factor {
-        -1 | 1 => {}
+/// Partitions and replicas of each, of a topic that is placed by the broker.
+fn check_counts(fleet: Fleet<'_>, topic: &NewTopic, settings: &Settings) -> Result<(i32, usize), MetaError> {
+    let copies = match topic.replication_factor {
+        -1 => settings.default_replication_factor,
         ..=0 => {
             let message = "Replication factor must be larger than 0, or -1 for the broker's default.";
             return refuse(ErrorCode::InvalidReplicationFactor, message);
         }
-        more => {
-            let message = format!("Replication factor {more} cannot be reached: there is 1 broker. Use 1 or -1.");
-            return refuse(ErrorCode::InvalidReplicationFactor, message);
-        }
-    }
+        more => more,
+    };
+    let copies = usize::try_from(copies).unwrap_or(usize::MAX);
+    check_copies(fleet, copies)?;
     match topic.partitions {
-        -1 => Ok(settings.num_partitions),
+        -1 => Ok((settings.num_partitions, copies)),
         ..=0 => {
             let message = "The number of partitions must be larger than 0, or -1 for the broker's default.";
             refuse(ErrorCode::InvalidPartitions, message)
         }
-        count => Ok(count),
+        count => Ok((count, copies)),
     }
 }
 
-/// The partition count of a topic that is placed by the client.
-fn check_manual(topic: &NewTopic, brokers: &[BrokerId]) -> Result<i32, MetaError> {
+fn check_copies(fleet: Fleet<'_>, copies: usize) -> Result<(), MetaError> {
+    let usable = fleet.usable();
+    if copies > usable.len() || copies > REPLICATION_FACTOR_MAX {
+        let message = match usable.len() {
+            1 => format!("Replication factor {copies} cannot be reached: there is 1 broker. Use 1 or -1."),
+            many => {
+                let most = many.min(REPLICATION_FACTOR_MAX);
+                format!("Replication factor {copies} cannot be reached: there are {many} brokers. Use up to {most}.")
+            }
+        };
+        return refuse(ErrorCode::InvalidReplicationFactor, message);
+    }
+    if usable.iter().all(|broker| broker.fenced) {
+        return refuse(ErrorCode::InvalidReplicationFactor, "All brokers are fenced: none could lead the partitions.");
+    }
+    Ok(())
+}
+
+fn place_all(fleet: Fleet<'_>, partitions: i32, copies: usize, rng: &mut Rng) -> Vec<Vec<NodeId>> {
+    let (usable, mut load) = (fleet.usable(), Load::of(fleet));
+    (0..partitions).map(|_| place(&usable, copies, &mut load, rng)).collect()
+}
+
+/// Where the partitions of a topic that is placed by the client are.
+fn check_manual(fleet: Fleet<'_>, topic: &NewTopic) -> Result<Vec<Vec<NodeId>>, MetaError> {
     if topic.replication_factor != -1 {
         let message = "With a manual assignment the replication factor must be -1.";
         return refuse(ErrorCode::InvalidRequest, message);
@@ -236,32 +284,77 @@ fn check_manual(topic: &NewTopic, brokers: &[BrokerId]) -> Result<i32, MetaError
         let message = "With a manual assignment the number of partitions must be -1.";
         return refuse(ErrorCode::InvalidRequest, message);
     }
-    let mut placed: Vec<&(i32, Vec<BrokerId>)> = topic.assignments.iter().collect();
+    let mut placed: Vec<&(i32, Vec<NodeId>)> = topic.assignments.iter().collect();
     placed.sort_by_key(|(partition, _)| *partition);
+    let mut copies = None;
     for (index, (partition, replicas)) in placed.iter().enumerate() {
         if i64::from(*partition) != index as i64 {
             let message = "Manually assigned partitions must be 0, 1, 2 and so on, each once.";
             return refuse(ErrorCode::InvalidReplicaAssignment, message);
         }
-        check_replicas(i64::from(*partition), replicas, brokers)?;
+        check_replicas(fleet, i64::from(*partition), replicas, copies)?;
+        copies = Some(replicas.len());
     }
-    i32::try_from(placed.len())
-        .or_else(|_| refuse(ErrorCode::InvalidPartitions, "There are more partitions than a topic may have."))
+    Ok(placed.into_iter().map(|(_, replicas)| replicas.clone()).collect())
 }
 
-fn check_replicas(partition: i64, replicas: &[BrokerId], brokers: &[BrokerId]) -> Result<(), MetaError> {
-    match replicas {
-        [replica] if brokers.contains(replica) => Ok(()),
-        [] => refuse(ErrorCode::InvalidReplicaAssignment, format!("Partition {partition} is assigned to no broker.")),
-        [replica] => {
-            let message = format!("Partition {partition} is assigned to broker {replica}, which is not there.");
-            refuse(ErrorCode::InvalidReplicaAssignment, message)
+/// As `validateManualPartitionAssignment`, and that somebody could lead. `copies` is how many the topic's other
+/// partitions have.
+fn check_replicas(
+    fleet: Fleet<'_>,
+    partition: i64,
+    replicas: &[NodeId],
+    copies: Option<usize>,
+) -> Result<(), MetaError> {
+    check_nodes(fleet, &format!("Partition {partition}"), replicas)?;
+    let wrong = |what: String| {
+        refuse(ErrorCode::InvalidReplicaAssignment, format!("Partition {partition} is assigned to {what}"))
+    };
+    match copies {
+        Some(copies) if copies != replicas.len() => {
+            wrong(format!("{} broker(s), and other partitions of the topic to {copies}.", replicas.len()))
         }
-        more => {
-            let message = format!("Partition {partition} is assigned to {} brokers; there is 1.", more.len());
-            refuse(ErrorCode::InvalidReplicaAssignment, message)
+        _ if !replicas.iter().any(|node| fleet.is_active(*node)) => {
+            wrong("brokers that are all fenced or shutting down.".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks the brokers that somebody wants a partition to be on.
+pub(super) fn check_nodes(fleet: Fleet<'_>, what: &str, replicas: &[NodeId]) -> Result<(), MetaError> {
+    let wrong =
+        |message: String| refuse(ErrorCode::InvalidReplicaAssignment, format!("{what} is assigned to {message}"));
+    if replicas.is_empty() {
+        return wrong("no broker.".into());
+    }
+    if replicas.len() > REPLICATION_FACTOR_MAX {
+        return wrong(format!("{} brokers, more than {REPLICATION_FACTOR_MAX}.", replicas.len()));
+    }
+    for (position, node) in replicas.iter().enumerate() {
+        if !fleet.is_registered(*node) {
+            return wrong(format!("broker {node}, which is not there."));
+        }
+        if replicas[..position].contains(node) {
+            return wrong(format!("broker {node} more than once."));
         }
     }
+    Ok(())
+}
+
+/// What must be said of new partitions with replicas on brokers that are not active: those are in no ISR.
+fn without_inactive(fleet: Fleet<'_>, topic: TopicId, first: i32, placed: &[Vec<NodeId>]) -> Vec<MetaRecord> {
+    let changed = |(index, replicas): (i32, &Vec<NodeId>)| {
+        let isr: Vec<NodeId> = replicas.iter().copied().filter(|node| fleet.is_active(*node)).collect();
+        if isr.len() == replicas.len() {
+            return None;
+        }
+        let (replicas, leader, partition_epoch) = (replicas.clone(), isr.first().copied(), PartitionEpoch(1));
+        let parts = PartitionParts { replicas, isr, leader, partition_epoch, ..PartitionParts::default() };
+        let state = PartitionState::new(&parts).expect("the placement was checked, and has somebody active");
+        Some(MetaRecord::PartitionChanged { topic, partition: PartitionIndex(index), state })
+    };
+    (first..).zip(placed).filter_map(changed).collect()
 }
 
 fn check_partitions(image: &Image, of_topic: i32, added: i32) -> Result<(), MetaError> {
@@ -281,22 +374,27 @@ fn check_partitions(image: &Image, of_topic: i32, added: i32) -> Result<(), Meta
 
 #[cfg(test)]
 mod tests {
+    use super::super::broker::Broker;
+    use super::super::testing::{broker, nodes};
     use super::*;
 
-    const BROKERS: &[BrokerId] = &[BrokerId(1)];
+    const ME: NodeId = NodeId(1);
 
     fn topic(name: &str) -> NewTopic {
         let (assignments, settings) = (Vec::new(), Vec::new());
         NewTopic { name: name.into(), partitions: -1, replication_factor: -1, assignments, settings }
     }
 
+    fn created(name: &str, id: u8, partitions: i32) -> MetaRecord {
+        let placed = vec![vec![ME]; partitions as usize];
+        let (name, id, settings) = (name.into(), TopicId([id; 16]), BTreeMap::new());
+        MetaRecord::TopicCreated { name, id, partitions, placed, settings }
+    }
+
     /// Holds `taken.name` with 2 partitions.
     fn image() -> Image {
         let mut image = Image::default();
-        let id = TopicId([1; 16]);
-        let record =
-            MetaRecord::TopicCreated { name: "taken.name".into(), id, partitions: 2, settings: BTreeMap::new() };
-        image.apply(&record).expect("fits");
+        image.apply(&created("taken.name", 1, 2)).expect("fits");
         image
     }
 
@@ -318,14 +416,14 @@ mod tests {
     fn topics_are_created_or_refused_as_in_kafka() {
         let settings = Settings { num_partitions: 4, ..Settings::default() };
         let check = |topic: NewTopic, expect| {
-            check(plan_create_topic(&image(), &topic, BROKERS, &settings, &mut Rng::new(1)), expect);
+            check(plan_create_topic(Fleet::of(&image(), ME), &topic, &settings, &mut Rng::new(1)), expect);
         };
         let setting = |name: &str, value: Option<&str>| NewTopic {
             settings: vec![(name.into(), value.map(Into::into))],
             ..topic("t")
         };
         let placed = |rows: &[(i32, &[i32])]| NewTopic {
-            assignments: rows.iter().map(|(p, ids)| (*p, ids.iter().map(|id| BrokerId(*id)).collect())).collect(),
+            assignments: rows.iter().map(|(p, ids)| (*p, nodes(ids))).collect(),
             ..topic("t")
         };
         use ErrorCode::{
@@ -358,18 +456,17 @@ mod tests {
         check(placed(&[(0, &[1]), (0, &[1])]), Err((InvalidReplicaAssignment, "each once")));
         check(placed(&[(0, &[])]), Err((InvalidReplicaAssignment, "no broker")));
         check(placed(&[(0, &[2])]), Err((InvalidReplicaAssignment, "broker 2")));
-        check(placed(&[(0, &[1, 2])]), Err((InvalidReplicaAssignment, "2 brokers")));
+        check(placed(&[(0, &[1, 2])]), Err((InvalidReplicaAssignment, "broker 2")));
+        check(placed(&[(0, &[1, 1])]), Err((InvalidReplicaAssignment, "more than once")));
         check(NewTopic { partitions: 1, ..placed(&[(0, &[1])]) }, Err((InvalidRequest, "partitions must be -1")));
         check(NewTopic { replication_factor: 1, ..placed(&[(0, &[1])]) }, Err((InvalidRequest, "factor must be -1")));
 
         let mut full = image();
         for count in 2..=11 {
             let partitions = if count == 11 { 9_998 } else { 10_000 };
-            let id = TopicId([count; 16]);
-            let name = count.to_string();
-            full.apply(&MetaRecord::TopicCreated { name, id, partitions, settings: BTreeMap::new() }).expect("fits");
+            full.apply(&created(&count.to_string(), count, partitions)).expect("fits");
         }
-        let result = plan_create_topic(&full, &topic("t"), BROKERS, &settings, &mut Rng::new(1));
+        let result = plan_create_topic(Fleet::of(&full, ME), &topic("t"), &settings, &mut Rng::new(1));
         super::tests::check(result, Err((PolicyViolation, "this one has 100000")));
     }
 
@@ -378,14 +475,16 @@ mod tests {
         let settings = Settings { num_partitions: 4, ..Settings::default() };
         let mut rng = Rng::new(1);
         let plan = |image: &Image, rng: &mut Rng| {
-            let records = plan_create_topic(image, &topic("t"), BROKERS, &settings, rng).expect("allowed");
+            let records = plan_create_topic(Fleet::of(image, ME), &topic("t"), &settings, rng).expect("allowed");
             let [MetaRecord::TopicCreated { id, partitions: 4, .. }] = records[..] else { panic!("{records:?}") };
             id
         };
         let first = plan(&image(), &mut rng.clone());
         let mut taken = image();
-        let settings = BTreeMap::new();
-        let record = MetaRecord::TopicCreated { name: "other".into(), id: first, partitions: 1, settings };
+        let MetaRecord::TopicCreated { name, partitions, placed, settings, .. } = created("other", 0, 1) else {
+            panic!("a topic");
+        };
+        let record = MetaRecord::TopicCreated { name, id: first, partitions, placed, settings };
         taken.apply(&record).expect("fits");
         assert_ne!(plan(&taken, &mut rng), first);
     }
@@ -393,9 +492,10 @@ mod tests {
     #[test]
     fn partitions_are_added_or_refused_as_in_kafka() {
         let check = |name: &str, count: i32, placed: Option<&[&[i32]]>, expect| {
-            let placed: Option<Vec<Vec<BrokerId>>> =
-                placed.map(|rows| rows.iter().map(|ids| ids.iter().map(|id| BrokerId(*id)).collect()).collect());
-            check(plan_add_partitions(&image(), name, count, placed.as_deref(), BROKERS), expect);
+            let placed: Option<Vec<Vec<NodeId>>> = placed.map(|rows| rows.iter().map(|ids| nodes(ids)).collect());
+            let image = image();
+            let (fleet, mut rng) = (Fleet::of(&image, ME), Rng::new(1));
+            check(plan_add_partitions(fleet, name, count, placed.as_deref(), &mut rng), expect);
         };
         use ErrorCode::{InvalidPartitions, InvalidReplicaAssignment, UnknownTopicOrPartition};
         check("taken.name", 3, None, Ok(()));
@@ -407,6 +507,49 @@ mod tests {
         check("taken.name", i32::MAX, None, Err((InvalidPartitions, "may have 10000")));
         check("taken.name", 4, Some(&[&[1]]), Err((InvalidReplicaAssignment, "1 were assigned")));
         check("taken.name", 3, Some(&[&[7]]), Err((InvalidReplicaAssignment, "Partition 2 is assigned to broker 7")));
+    }
+
+    /// Brokers 1 to 4 of which 4 is fenced, and `taken.name` on 1.
+    fn several() -> Image {
+        let mut image = image();
+        for id in 1..=4 {
+            image.apply(&MetaRecord::BrokerRegistered(Broker { fenced: id == 4, ..broker(id, 1) })).expect("fits");
+        }
+        image
+    }
+
+    #[test]
+    fn topics_are_placed_on_several_brokers() {
+        let image = several();
+        let settings = Settings { num_partitions: 6, ..Settings::default() };
+        let after = |topic: NewTopic| {
+            let records = plan_create_topic(Fleet::of(&image, ME), &topic, &settings, &mut Rng::new(1))?;
+            let mut after = image.clone();
+            records.iter().for_each(|record| after.apply(record).expect("a plan fits"));
+            Ok::<_, MetaError>(after.topic("t").expect("made").states.clone())
+        };
+        let states = after(NewTopic { replication_factor: 3, ..topic("t") }).expect("allowed");
+        assert!(states.iter().all(|state| state.isr_len() == 3 && !state.has_replica(NodeId(4))), "{states:?}");
+        let leads = |id: i32| states.iter().filter(|state| state.leader() == Some(NodeId(id))).count();
+        assert_eq!(leads(1) + leads(2) + leads(3), 6);
+        assert!(leads(1) < leads(2), "1 leads something else already");
+        let states = after(NewTopic { replication_factor: 4, ..topic("t") }).expect("allowed");
+        assert!(states.iter().all(|state| state.isr_len() == 3 && state.replicas()[3] == NodeId(4)), "{states:?}");
+        let placed = |replicas: &[i32]| NewTopic { assignments: vec![(0, nodes(replicas))], ..topic("t") };
+        let [state] = &after(placed(&[4, 2, 3])).expect("allowed")[..] else { panic!("one") };
+        assert_eq!((state.leader(), state.isr().collect()), (Some(NodeId(2)), nodes(&[2, 3])));
+        let refused = |topic| after(topic).expect_err("refused").message;
+        assert!(refused(placed(&[4])).contains("all fenced"));
+        assert!(refused(NewTopic { replication_factor: 5, ..topic("t") }).contains("there are 4 brokers"));
+        let uneven = vec![(0, nodes(&[1, 2])), (1, nodes(&[1]))];
+        assert!(refused(NewTopic { assignments: uneven, ..topic("t") }).contains("other partitions of the topic to 2"));
+        let (fleet, rng) = (Fleet::of(&image, ME), &mut Rng::new(1));
+        let records = plan_add_partitions(fleet, "taken.name", 5, None, rng).expect("allowed");
+        let [MetaRecord::PartitionsAdded { placed, .. }] = &records[..] else { panic!("{records:?}") };
+        assert!(placed.iter().all(|replicas| replicas.len() == 1 && replicas[0] != NodeId(4)));
+        assert_eq!(placed.iter().filter(|replicas| replicas[0] == ME).count(), 0, "it has 2 already");
+        let uneven = plan_add_partitions(fleet, "taken.name", 3, Some(&[nodes(&[1, 2])]), rng);
+        assert!(uneven.is_err_and(|error| error.message.contains("other partitions of the topic to 1")));
     }
 
     #[test]

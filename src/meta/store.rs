@@ -17,6 +17,7 @@ use super::image::Image;
 use super::record::MetaRecord;
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
+use crate::base::ids::NodeId;
 use crate::base::limits::{DISK_WRITE_BYTES_MAX, META_LOG_BYTES_MAX};
 
 /// Ties the end of a disk operation to what it was for. Opaque outside.
@@ -61,6 +62,7 @@ pub struct MetaOut {
 #[derive(Debug)]
 pub struct Store {
     owner: u32,
+    me: NodeId,
     dir: PathBuf,
     state: State,
     /// The current file's.
@@ -113,11 +115,12 @@ enum State {
 
 impl Store {
     /// Starts to open the store in `dir`. Not to be used before [`MetaEvent::Loaded`]. `owner` is the upper half of
-    /// the ids of the files it opens.
-    pub fn open(owner: u32, dir: PathBuf, out: &mut MetaOut) -> Store {
+    /// the ids of the files it opens. `me` has what is of before there were several brokers.
+    pub fn open(owner: u32, dir: PathBuf, me: NodeId, out: &mut MetaOut) -> Store {
         out.disk.push((MetaOp(Op::List), DiskOp::List { dir: dir.clone() }));
         Store {
             owner,
+            me,
             dir,
             state: State::Listing,
             generation: 0,
@@ -251,12 +254,15 @@ impl Store {
     }
 
     fn on_records(&mut self, records: Vec<MetaRecord>, out: &mut MetaOut) {
-        for record in &records {
-            if let Err(error) = self.image.apply(record) {
+        let mut recovered = Vec::with_capacity(records.len());
+        for record in records {
+            let record = self.image.placed(record, self.me);
+            if let Err(error) = self.image.apply(&record) {
                 return self.fail("reading", &format!("its records contradict each other: {error}"), out);
             }
+            recovered.push(record);
         }
-        self.recovered = Some(records);
+        self.recovered = Some(recovered);
         self.replace(out);
     }
 
@@ -508,7 +514,7 @@ mod tests {
         fn open(mut disk: TestDisk, operations: usize) -> Driver {
             disk.open.clear();
             let mut out = MetaOut::default();
-            let mut store = Store::open(7, "meta".into(), &mut out);
+            let mut store = Store::open(7, "meta".into(), NodeId(1), &mut out);
             store.log_bytes_max = 5 * BLOCK_BYTES as u64;
             let (committed, seq, full) = (Vec::new(), 0, 0);
             let (loaded, failed, closed) = (None, None, false);
@@ -559,7 +565,8 @@ mod tests {
     /// A topic whose record needs more than one block.
     fn large(count: u8) -> MetaRecord {
         let settings = (0..20).map(|i| (format!("{i}"), "x".repeat(250))).collect();
-        MetaRecord::TopicCreated { name: count.to_string(), id: TopicId([count; 16]), partitions: 1, settings }
+        let (name, id, placed) = (count.to_string(), TopicId([count; 16]), vec![vec![NodeId(1)]]);
+        MetaRecord::TopicCreated { name, id, partitions: 1, placed, settings }
     }
 
     fn records() -> Vec<MetaRecord> {

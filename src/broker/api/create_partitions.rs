@@ -2,11 +2,12 @@
 //!
 //! *Owns*: the form of order and answer. *Never*: decides. *Runs on*: the core whose client asked.
 
-use crate::base::ids::{BrokerId, CoreId};
+use crate::base::ids::CoreId;
 use crate::broker::api::{self, key};
 use crate::broker::effect::Effects;
 use crate::broker::job::{Asker, Work};
 use crate::broker::message::{ControlOrder, ControlOutcome, NewPartitions, ShardMessage};
+use crate::broker::route;
 use crate::broker::shard::{Request, Shard};
 use crate::wire::messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopicResult,
@@ -25,16 +26,14 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let Some(asked) = api::decode::<CreatePartitionsRequest>(shard, &mut request, "CreatePartitions", effects) else {
         return;
     };
+    let nodes = |ids: &[i32]| ids.iter().map(|id| route::node_of(asker.listener, *id)).collect();
     let topics: Vec<NewPartitions> = asked
         .topics
         .iter()
         .map(|topic| NewPartitions {
             name: topic.name.to_string(),
             count: topic.count,
-            assignments: topic
-                .assignments
-                .as_ref()
-                .map(|list| list.iter().map(|new| new.broker_ids.iter().copied().map(BrokerId).collect()).collect()),
+            assignments: topic.assignments.as_ref().map(|list| list.iter().map(|new| nodes(&new.broker_ids)).collect()),
         })
         .collect();
     let work = CreatePartitionsWork { names: topics.iter().map(|topic| topic.name.clone()).collect() };

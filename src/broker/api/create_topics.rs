@@ -3,11 +3,12 @@
 //! *Owns*: the form of order and answer. *Never*: decides whether a topic may exist. *Runs on*: the core whose client
 //! asked.
 
-use crate::base::ids::{BrokerId, CoreId};
+use crate::base::ids::CoreId;
 use crate::broker::api::{self, key};
-use crate::broker::effect::Effects;
+use crate::broker::effect::{Effects, ListenerKind};
 use crate::broker::job::{Asker, Work};
 use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicOutcome};
+use crate::broker::route;
 use crate::broker::shard::{Request, Shard};
 use crate::config;
 use crate::meta::controller::NewTopic;
@@ -29,7 +30,7 @@ pub struct CreateTopicsWork {
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let asker = request.asker;
     let Some(asked) = api::decode::<CreateTopicsRequest>(shard, &mut request, "CreateTopics", effects) else { return };
-    let topics: Vec<NewTopic> = asked.topics.iter().map(new_topic).collect();
+    let topics: Vec<NewTopic> = asked.topics.iter().map(|topic| new_topic(asker.listener, topic)).collect();
     let work = CreateTopicsWork { names: topics.iter().map(|topic| topic.name.clone()).collect(), refused: None };
     let job = shard.add_job(asker, Work::CreateTopics(work));
     let quota = shard.mutation_quota(asker, QUOTA_ERROR_VERSION);
@@ -65,8 +66,8 @@ pub(in crate::broker) fn on_outcome(
     shard.reply(key::CREATE_TOPICS, asker, &reply, effects);
 }
 
-fn new_topic(topic: &CreatableTopic) -> NewTopic {
-    let brokers = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
+fn new_topic(listener: ListenerKind, topic: &CreatableTopic) -> NewTopic {
+    let nodes = |ids: &[i32]| ids.iter().map(|id| route::node_of(listener, *id)).collect();
     NewTopic {
         name: topic.name.to_string(),
         partitions: topic.num_partitions,
@@ -74,7 +75,7 @@ fn new_topic(topic: &CreatableTopic) -> NewTopic {
         assignments: topic
             .assignments
             .iter()
-            .map(|assignment| (assignment.partition_index, brokers(&assignment.broker_ids)))
+            .map(|assignment| (assignment.partition_index, nodes(&assignment.broker_ids)))
             .collect(),
         settings: topic
             .configs
@@ -96,7 +97,7 @@ fn result_row(shard: &Shard, outcome: &TopicOutcome) -> CreatableTopicResult {
     };
     let Some(topic) = shard.image.topic_by_id(outcome.id) else { return row };
     row.num_partitions = topic.partitions;
-    row.replication_factor = 1;
+    row.replication_factor = topic.states().next().map_or(-1, |(_, first)| first.replicas().len() as i16);
     let described = config::describe_topic(shard.layers(), &topic.settings).into_iter();
     let configs = described.map(|row| CreatableTopicConfigs {
         name: row.name.into(),
