@@ -125,6 +125,13 @@ impl fmt::Debug for TopicId {
     }
 }
 
+/// One partition, wherever it lives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TopicPartition {
+    pub topic: TopicId,
+    pub partition: PartitionIndex,
+}
+
 /// One run of a client, from its first question for telemetry subscriptions to its end (KIP-714).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct ClientInstanceId(pub [u8; 16]);

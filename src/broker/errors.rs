@@ -16,6 +16,10 @@ pub fn of_refusal(refusal: &Refusal) -> ErrorCode {
         Refusal::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
         Refusal::FencedEpoch => ErrorCode::FencedLeaderEpoch,
         Refusal::UnknownEpoch => ErrorCode::UnknownLeaderEpoch,
+        Refusal::NotLeader => ErrorCode::NotLeaderOrFollower,
+        Refusal::NotEnoughReplicas => ErrorCode::NotEnoughReplicas,
+        Refusal::NotEnoughReplicasAfterAppend => ErrorCode::NotEnoughReplicasAfterAppend,
+        Refusal::TimedOut => ErrorCode::RequestTimedOut,
     }
 }
 
@@ -36,7 +40,11 @@ pub fn refusal_message(refusal: &Refusal) -> Option<String> {
         | Refusal::NotDeletable
         | Refusal::OffsetOutOfRange
         | Refusal::FencedEpoch
-        | Refusal::UnknownEpoch => None,
+        | Refusal::UnknownEpoch
+        | Refusal::NotLeader
+        | Refusal::NotEnoughReplicas
+        | Refusal::NotEnoughReplicasAfterAppend
+        | Refusal::TimedOut => None,
     }
 }
 

@@ -30,7 +30,7 @@ use crate::group::records::GroupRecord;
 use crate::group::topics::{KnownTopic, Topics};
 use crate::log::log::{LogSlices, Read, ReadError};
 use crate::meta::Image;
-use crate::replica::partition::{AckResult, AckTo, Acked, Brought, Refusal};
+use crate::replica::partition::{AckResult, AckTo, AckWhen, Acked, Brought, Reader, Refusal};
 use crate::wire::batch::BatchHeader;
 use crate::wire::compression::Compression;
 use crate::wire::errors::ErrorCode;
@@ -253,7 +253,8 @@ impl Shard {
             for records in batches {
                 let to = AckTo::Coordinator { partition, load };
                 let trace = Arrival::at(now.mono).trace();
-                let brought = Brought { records, produce_version: PRODUCE_VERSION, to, trace };
+                let when = AckWhen::Committed { due: None };
+                let brought = Brought { records, produce_version: PRODUCE_VERSION, when, to, trace };
                 let mut watch = effects.watch;
                 self.on_partition(owner, now, effects, |replica, cache, out| {
                     replica.append(brought, cache, now, &mut watch, out);
@@ -344,7 +345,7 @@ impl Shard {
             if from >= replica.high_watermark() {
                 return Ok(None);
             }
-            replica.read(from, LOAD_BYTES, true, cache, out).map(Some)
+            replica.read(Reader::Consumer, from, LOAD_BYTES, true, cache, out).map(Some)
         });
         match read {
             Some(Ok(None)) => self.on_coordinator_loaded(partition, now),

@@ -4,7 +4,8 @@
 
 use bytes::Bytes;
 
-use crate::base::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerId, TopicId};
+pub use crate::base::ids::TopicPartition;
+use crate::base::ids::{LeaderEpoch, NodeId, Offset, ProducerId, TopicId};
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
 use crate::broker::groups::GroupAsk;
@@ -18,13 +19,6 @@ use crate::meta::controller::{MetaError, NewTopic};
 use crate::meta::quota::QuotaWish;
 use crate::replica::partition::{Acked, Brought, Follower};
 use crate::wire::errors::ErrorCode;
-
-/// One partition, wherever it lives.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct TopicPartition {
-    pub topic: TopicId,
-    pub partition: PartitionIndex,
-}
 
 #[derive(Debug)]
 pub enum ShardMessage {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult};
-use crate::base::ids::{CoreId, PartitionIndex, TopicId};
+use crate::base::ids::{CoreId, NodeId, PartitionIndex, TopicId};
 use crate::base::limits;
 use crate::base::metric::Metric;
 use crate::base::slab::{Key, Slab};
@@ -27,7 +27,12 @@ use crate::log::cache::TailCache;
 use crate::log::log::LogOp;
 use crate::meta::MetaOp;
 use crate::meta::MetaRecord;
-use crate::replica::partition::{AckResult, Acked, Follower, Partition, PartitionOut, Refusal, StateChange, Watch};
+use crate::replica::partition::{
+    AckResult, Acked, Follower, Partition, PartitionOut, Place, Reader, Refusal, StateChange, Watch,
+};
+
+/// How long a replica may be behind its leader and in sync.
+const REPLICA_LAG_MS: u64 = 30_000;
 
 /// The partitions of one core, by a number that is never used twice: it also names their files and cache rows.
 #[derive(Debug, Default)]
@@ -181,7 +186,8 @@ impl Shard {
     pub(in crate::broker) fn watch_here(&mut self, core: CoreId, entries: &[WatchEntry]) {
         for &WatchEntry { of, seen, follower } in entries {
             let watch = Watch { core, follower };
-            let already = self.partitions.get_mut(of).is_none_or(|partition| partition.watch(watch, seen));
+            let already =
+                self.partitions.get_mut(of).is_none_or(|partition| partition.watch(Reader::Consumer, watch, seen));
             if already {
                 self.tell_changed(watch);
             }
@@ -371,7 +377,11 @@ impl Shard {
             let mut out = mem::take(&mut self.partitions.out);
             self.prepare_commits(&settings);
             let must_reach = self.commits.take_must_reach(name);
-            let mut partition = Partition::open(owner, dir, settings, must_reach, now, &mut out);
+            let node = NodeId(self.config.settings.node_id);
+            let place = Place { node, lag_time_max_ms: REPLICA_LAG_MS };
+            let assigned = self.image.partition(name.topic, name.partition);
+            let assigned = assigned.expect("records are applied when what the ones before ask for is open");
+            let mut partition = Partition::open(owner, dir, settings, place, assigned, must_reach, now, &mut out);
             if let Some(bytes) = self.commits.direct_bytes() {
                 partition.set_direct_bytes(bytes);
             }

@@ -15,6 +15,7 @@ use crate::broker::errors;
 use crate::broker::message::{Answer, Question, ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition};
 use crate::broker::shard::Shard;
 use crate::log::log::{Find, FoundOffset, LogSlices, Read, ReadError, ReadTicket};
+use crate::replica::partition::Reader;
 use crate::wire::errors::ErrorCode;
 
 /// ListOffsets' special timestamps (Kafka: `ListOffsetsRequest`, KIP-734, KIP-405, KIP-1005).
@@ -131,13 +132,13 @@ impl Shard {
         if !partition.is_online() {
             return (ReadResult::error(ErrorCode::KafkaStorageError), 0);
         }
-        if let Err(refusal) = partition.check_epoch(entry.current_leader_epoch) {
+        if let Err(refusal) = partition.check_leader(entry.current_leader_epoch) {
             return (ReadResult::error(errors::of_refusal(&refusal)), 0);
         }
         let mut result = ReadResult {
             high_watermark: partition.high_watermark(),
             log_start: partition.log_start(),
-            changes: partition.changes(),
+            changes: partition.changes(Reader::Consumer),
             ..ReadResult::error(ErrorCode::None)
         };
         if entry.last_fetched_epoch != LeaderEpoch::UNKNOWN {
@@ -151,7 +152,7 @@ impl Shard {
             return (result, 0);
         }
         let read = self.on_partition(owner, now, effects, |partition, cache, out| {
-            partition.read(entry.from, bytes_max, nothing_yet, cache, out)
+            partition.read(Reader::Consumer, entry.from, bytes_max, nothing_yet, cache, out)
         });
         match read {
             Some(Ok(Read::Ready(slices))) => {
@@ -268,7 +269,7 @@ impl Shard {
         if !partition.is_online() {
             return Answer::Error(ErrorCode::KafkaStorageError);
         }
-        if let Err(refusal) = partition.check_epoch(current) {
+        if let Err(refusal) = partition.check_leader(current) {
             return Answer::Error(errors::of_refusal(&refusal));
         }
         match partition.epoch_end(epoch) {
@@ -295,7 +296,7 @@ impl Shard {
         if !partition.is_online() {
             return Some(Answer::Error(ErrorCode::KafkaStorageError));
         }
-        if let Err(refusal) = partition.check_epoch(current) {
+        if let Err(refusal) = partition.check_leader(current) {
             return Some(Answer::Error(errors::of_refusal(&refusal)));
         }
         let leader_epoch = partition.epoch().0;

@@ -1,6 +1,12 @@
-//! One partition replica: its log, its high watermark, and who waits for either.
+//! One partition replica: its log, its role, its high watermark, and who waits for either.
 //!
-//! *Owns*: what an ack and a high watermark mean. *Never*: sees a connection or another core.
-//! *Runs on*: the core that owns the partition.
+//! *Owns*: what an ack and a high watermark mean, and how a follower comes to have what its leader has. *Never*: sees a
+//! connection or another core. *Runs on*: the core that owns the partition.
 
+mod acks;
+pub mod fetcher;
+pub mod follower;
+pub mod isr;
+mod leader;
 pub mod partition;
+mod watches;

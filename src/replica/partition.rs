@@ -1,19 +1,19 @@
-//! A partition replica: the log, the leader epoch, the high watermark, and the two kinds of waiters.
+//! A partition replica: the log, its role, the high watermark, and who waits for what.
 //!
-//! With one replica the in-sync set is the leader alone, so the high watermark is the end of what the log says is
-//! safe, and acks=1 and acks=all mean the same.
+//! What is *safe* is written here as durably as the topic demands: a leader's followers may read it. What is *committed*
+//! is safe on all in-sync replicas, and lies below the high watermark: consumers may read it. Where the leader is the
+//! only replica both are the same, and acks=1 and acks=all mean the same.
 //!
 //! *Owns*: when an append is acknowledged and who is told that records became visible. *Never*: reads a clock.
 //! *Runs on*: the core that owns the partition.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskOp, DiskResult};
-use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex};
+use crate::base::ids::{CoreId, LeaderEpoch, NodeId, Offset, PartitionIndex};
 use crate::base::slab::Key;
 use crate::base::stage::{Stage, Stopwatch, Trace};
 use crate::base::time::{Instant, Now};
@@ -27,8 +27,14 @@ use crate::log::log::{
     ReadTicket, WriteTimes,
 };
 use crate::log::reach::MustReach;
+use crate::meta::PartitionState;
 use crate::wire::batch::{self, BatchError, BatchLimits};
 use crate::wire::records::check_keys;
+
+use super::acks::Acks;
+use super::follower::{Followed, Following};
+use super::isr::{Isr, IsrProposal};
+use super::watches::Watches;
 
 /// Who is told how an append ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,12 +54,22 @@ pub struct Acked {
     pub trace: Trace,
 }
 
+/// What an append waits for before it is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AckWhen {
+    /// It is safe on the leader (acks=1).
+    Safe,
+    /// It is committed (acks=all). Where that depends on other replicas the client waits until `due`, if it says so.
+    Committed { due: Option<Instant> },
+}
+
 /// A batch that a Produce request brought for a partition.
 #[derive(Debug)]
 pub struct Brought {
     pub records: Bytes,
     /// Of the request: some checks depend on it.
     pub produce_version: i16,
+    pub when: AckWhen,
     pub to: AckTo,
     pub trace: Trace,
 }
@@ -91,6 +107,29 @@ pub enum Refusal {
     /// The leader epoch the client believes in is older, or newer, than this replica's.
     FencedEpoch,
     UnknownEpoch,
+    /// Another replica leads, or none does.
+    NotLeader,
+    /// Fewer replicas are in sync than `min.insync.replicas`.
+    NotEnoughReplicas,
+    /// The same, but the batch is in the log and may be committed yet.
+    NotEnoughReplicasAfterAppend,
+    /// Not all in-sync replicas had the batch when the client's time was over. It may be committed yet.
+    TimedOut,
+}
+
+/// Who reads: consumers what is committed, replicas what is safe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reader {
+    Consumer,
+    Replica,
+}
+
+/// What a replica knows of the node it is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub node: NodeId,
+    /// `replica.lag.time.max.ms`.
+    pub lag_time_max_ms: u64,
 }
 
 /// Who wants to be told, once, when what there is to read of a partition has changed.
@@ -144,6 +183,12 @@ pub struct PartitionOut {
     pub removed: (u64, u64),
     /// The ends of [`Partition::delete_records`]: where the log begins then.
     pub deleted: Vec<(DeletionTicket, Result<Offset, Refusal>)>,
+    /// For the controller.
+    pub isr_change: Option<IsrProposal>,
+    /// All is committed that the log held when this node became its leader.
+    pub established: bool,
+    /// What became of what was fetched from the leader.
+    pub followed: Option<Followed>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,30 +208,35 @@ const HIGH_WATERMARK: i64 = -1;
 
 #[derive(Debug)]
 pub struct Partition {
-    log: Log,
-    state: State,
-    epoch: LeaderEpoch,
+    pub(super) log: Log,
+    pub(super) state: State,
+    pub(super) place: Place,
+    pub(super) epoch: LeaderEpoch,
+    pub(super) role: Role,
     settings: TopicSettings,
-    /// Invariant: start ≤ high watermark = the log's safe end ≤ log end.
-    high_watermark: Offset,
-    /// In the order of appends, so of offsets.
-    acks: VecDeque<PendingAck>,
-    /// Invariant: in order, each once.
-    watches: Vec<Watch>,
-    /// Grows with every change of what a reader is told: high watermark, log start, whether it is online.
-    changes: u64,
+    /// What the log has said to be safe.
+    pub(super) safe_end: Offset,
+    /// Invariant: log start ≤ high watermark ≤ safe end ≤ log end.
+    pub(super) high_watermark: Offset,
+    /// This leader has said that all it began with is committed.
+    pub(super) is_established: bool,
+    pub(super) acks: Acks,
+    /// Of what consumers are told: high watermark, log start, whether it is online, who leads.
+    committed: Watches,
+    /// The same for replicas, with the safe end.
+    safe: Watches,
     /// As of the last change.
     log_start: Offset,
     /// Deletions that wait for the log's start to be durable, and what it must reach.
     deletions: Vec<(DeletionTicket, Offset)>,
     deletion_count: u64,
-    /// Of the write that moved the high watermark last.
+    /// Of the write that moved the safe end last.
     write_times: WriteTimes,
-    log_out: LogOut,
+    pub(super) log_out: LogOut,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-enum State {
+pub(super) enum State {
     Opening,
     Online,
     Offline,
@@ -194,20 +244,20 @@ enum State {
 }
 
 #[derive(Debug)]
-struct PendingAck {
-    last: Offset,
-    to: AckTo,
-    base: Offset,
-    log_append_time_ms: i64,
-    trace: Trace,
+pub(super) enum Role {
+    Leader(Isr),
+    Follower(Following),
 }
 
 impl Partition {
     /// Starts recovery; usable after [`StateChange::Opened`]. `owner` is unique on the core for ever.
+    #[expect(clippy::too_many_arguments, reason = "what a replica is made of")]
     pub fn open(
         owner: u32,
         dir: PathBuf,
         settings: TopicSettings,
+        place: Place,
+        assigned: &PartitionState,
         must_reach: MustReach,
         now: Now,
         out: &mut PartitionOut,
@@ -217,12 +267,16 @@ impl Partition {
         let mut partition = Partition {
             log,
             state: State::Opening,
-            epoch: LeaderEpoch(0),
+            place,
+            epoch: assigned.leader_epoch(),
+            role: Role::of(place, assigned, Offset(0), now),
             settings,
+            safe_end: Offset(0),
             high_watermark: Offset(0),
-            acks: VecDeque::new(),
-            watches: Vec::new(),
-            changes: 0,
+            is_established: false,
+            acks: Acks::default(),
+            committed: Watches::default(),
+            safe: Watches::default(),
             log_start: Offset(0),
             deletions: Vec::new(),
             deletion_count: 0,
@@ -291,16 +345,21 @@ impl Partition {
         }
     }
 
-    /// Whole batches from the one that holds `from`, below the high watermark.
+    /// Whole batches from the one that holds `from`, as far as the reader may see.
     pub fn read(
         &mut self,
+        reader: Reader,
         from: Offset,
         bytes_max: usize,
         at_least_one: bool,
         cache: &mut TailCache,
         out: &mut PartitionOut,
     ) -> Result<Read, ReadError> {
-        let read = self.log.read(from, self.high_watermark(), bytes_max, at_least_one, cache, &mut self.log_out);
+        let until = match reader {
+            Reader::Consumer => self.high_watermark(),
+            Reader::Replica => self.safe_end,
+        };
+        let read = self.log.read(from, until, bytes_max, at_least_one, cache, &mut self.log_out);
         self.settle(out);
         read
     }
@@ -324,6 +383,9 @@ impl Partition {
     pub fn delete_records(&mut self, before: i64, now: Now, out: &mut PartitionOut) -> Result<Deletion, Refusal> {
         if self.state != State::Online {
             return Err(Refusal::Unavailable);
+        }
+        if !self.is_leader() {
+            return Err(Refusal::NotLeader);
         }
         let policy = self.settings.cleanup_policy;
         if policy.compact && !policy.delete {
@@ -366,43 +428,48 @@ impl Partition {
         begun
     }
 
-    /// The largest epoch ≤ `epoch` this log knows and where it ends (KIP-320). None: nothing that old.
+    /// The largest epoch ≤ `epoch` this log knows and where it ends (KIP-320); a leader's own has begun even where it
+    /// holds nothing. None: nothing that old.
     pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        self.log.epoch_end(epoch).map(|(epoch, end)| (epoch, end.min(self.high_watermark)))
+        let known = self.log.epoch_end(epoch);
+        let is_past = epoch >= LeaderEpoch(0) && epoch < self.epoch;
+        let known = known.or_else(|| match self.log.latest_epoch() {
+            _ if epoch == self.epoch => Some((epoch, self.safe_end)),
+            latest => is_past.then_some((latest.unwrap_or(epoch), self.safe_end)),
+        });
+        known.map(|(epoch, end)| (epoch, end.min(self.safe_end)))
     }
 
-    /// Compares the epoch a client believes in (−1: none) with this replica's.
-    pub fn check_epoch(&self, current: LeaderEpoch) -> Result<(), Refusal> {
-        if current == LeaderEpoch::UNKNOWN || current == self.epoch {
-            Ok(())
-        } else if current < self.epoch {
+    /// Compares the epoch a client believes in (−1: none) with this replica's, which must lead.
+    pub fn check_leader(&self, current: LeaderEpoch) -> Result<(), Refusal> {
+        if current != LeaderEpoch::UNKNOWN && current < self.epoch {
             Err(Refusal::FencedEpoch)
-        } else {
+        } else if current > self.epoch {
             Err(Refusal::UnknownEpoch)
+        } else if !self.is_leader() {
+            Err(Refusal::NotLeader)
+        } else {
+            Ok(())
         }
     }
 
-    /// How often what there is to read has changed: see [`Partition::watch`].
-    pub fn changes(&self) -> u64 {
-        self.changes
+    /// How often what this reader is told has changed: see [`Partition::watch`].
+    pub fn changes(&self, reader: Reader) -> u64 {
+        match reader {
+            Reader::Consumer => self.committed.changes(),
+            Reader::Replica => self.safe.changes(),
+        }
     }
 
     /// Remembers who is to be told when there are more changes than `seen`. True when there are already: nothing is
     /// kept.
-    pub fn watch(&mut self, watch: Watch, seen: u64) -> bool {
-        if self.changes != seen || self.state != State::Online {
-            return true;
-        }
-        if let Err(place) = self.watches.binary_search(&watch) {
-            self.watches.insert(place, watch);
-        }
-        false
+    pub fn watch(&mut self, reader: Reader, watch: Watch, seen: u64) -> bool {
+        self.state != State::Online || !self.is_leader() || self.watches(reader).watch(watch, seen)
     }
 
     pub fn unwatch(&mut self, watch: Watch) {
-        if let Ok(place) = self.watches.binary_search(&watch) {
-            self.watches.remove(place);
-        }
+        self.committed.unwatch(watch);
+        self.safe.unwatch(watch);
     }
 
     /// Bytes of all batches that the log holds.
@@ -440,11 +507,17 @@ impl Partition {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.log.next_deadline()
+        let isr = match &self.role {
+            Role::Leader(isr) if self.state == State::Online => isr.next_deadline(),
+            Role::Leader(_) | Role::Follower(_) => None,
+        };
+        [self.log.next_deadline(), isr, self.acks.next_deadline()].into_iter().flatten().min()
     }
 
     pub fn on_timeout(&mut self, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
         self.log.on_timeout(now, cache, &mut self.log_out);
+        self.acks.time_out(now.mono, &mut out.acked);
+        self.check_isr(now, out);
         self.settle(out);
     }
 
@@ -466,9 +539,7 @@ impl Partition {
     /// Removes everything; [`StateChange::Deleted`] follows.
     pub fn delete(&mut self, cache: &mut TailCache, out: &mut PartitionOut) {
         self.state = State::Leaving;
-        for ack in self.acks.drain(..) {
-            out.acked.push(ack.refused(Refusal::Deleted));
-        }
+        self.acks.refuse_all(&Refusal::Deleted, &mut out.acked);
         self.refuse_deletions(&Refusal::Deleted, out);
         self.on_change(out);
         self.log.delete(cache, &mut self.log_out);
@@ -486,6 +557,11 @@ impl Partition {
         if self.state != State::Online {
             return Err(Refusal::Unavailable);
         }
+        let Role::Leader(isr) = &self.role else { return Err(Refusal::NotLeader) };
+        let (is_under, is_alone) = (isr.is_under(self.min_isr()), isr.is_alone());
+        if is_under && brought.when != AckWhen::Safe {
+            return Err(Refusal::NotEnoughReplicas);
+        }
         let limits = self.limits(brought.to);
         let checked = batch::check_produce(&brought.records, &limits, now.wall_ms);
         watch.worked_on(brought.records.len(), &mut brought.trace, Stage::Check);
@@ -499,19 +575,9 @@ impl Partition {
         assert!(appended.base <= appended.last);
         assert!(appended.last < self.log.end());
         watch.worked(&mut brought.trace, Stage::Append);
-        self.acks.push_back(PendingAck {
-            last: appended.last,
-            to: brought.to,
-            base: appended.base,
-            log_append_time_ms: appended.log_append_time_ms,
-            trace: brought.trace,
-        });
-        if appended.duplicate {
-            // Its original may be safe already, and then nothing else would release this ack.
-            self.acks.make_contiguous().sort_by_key(|ack| ack.last);
-            return Ok(0);
-        }
-        Ok(bytes)
+        let when = if is_alone { AckWhen::Safe } else { brought.when };
+        self.acks.push(when, &appended, brought.to, brought.trace);
+        Ok(if appended.duplicate { 0 } else { bytes })
     }
 
     fn limits(&self, from: AckTo) -> BatchLimits {
@@ -533,7 +599,7 @@ impl Partition {
     }
 
     /// Turns what the log says into acks, wake-ups and answers.
-    fn settle(&mut self, out: &mut PartitionOut) {
+    pub(super) fn settle(&mut self, out: &mut PartitionOut) {
         out.disk.append(&mut self.log_out.disk);
         out.journal.append(&mut self.log_out.journal);
         for index in 0..self.log_out.events.len() {
@@ -543,11 +609,33 @@ impl Partition {
         self.log_out.events.clear();
         if self.log_start != self.log.start() {
             self.log_start = self.log.start();
+            self.high_watermark = self.high_watermark.max(self.log_start);
             self.on_change(out);
             self.end_deletions(out);
         }
         if self.state == State::Online || self.state == State::Leaving {
-            self.release_acks(out);
+            self.advance(out);
+            self.acks.release(self.safe_end, self.high_watermark, self.log_start, &self.write_times, &mut out.acked);
+            self.check_followed(out);
+        }
+    }
+
+    /// The high watermark follows what is known of all in-sync replicas. It never goes back while this node leads.
+    fn advance(&mut self, out: &mut PartitionOut) {
+        let committed = match &self.role {
+            Role::Leader(isr) => isr.committed(self.safe_end, self.min_isr()),
+            Role::Follower(following) => Some(following.high_watermark().min(self.safe_end)),
+        };
+        if let Some(committed) = committed.filter(|committed| *committed > self.high_watermark) {
+            self.high_watermark = committed;
+            self.committed.on_change(&mut out.woken);
+        }
+        if !self.is_established
+            && let Role::Leader(isr) = &self.role
+            && self.high_watermark >= isr.began()
+        {
+            self.is_established = true;
+            out.established = true;
         }
     }
 
@@ -556,7 +644,11 @@ impl Partition {
             LogEvent::Opened => {
                 assert!(self.state == State::Opening);
                 self.state = State::Online;
-                self.high_watermark = self.log.safe_end();
+                self.safe_end = self.log.safe_end();
+                self.high_watermark = self.log.start();
+                if let Role::Leader(isr) = &mut self.role {
+                    isr.begin(self.log.end());
+                }
                 self.on_change(out);
                 out.changed = Some(StateChange::Opened);
             }
@@ -567,14 +659,27 @@ impl Partition {
                 out.changed = Some(StateChange::OpenFailed { message, kept });
             }
             LogEvent::Safe { end, times } => {
-                assert!(end >= self.high_watermark, "what is safe stays safe");
-                self.high_watermark = end;
+                assert!(end >= self.safe_end, "what is safe stays safe");
+                if let Role::Leader(isr) = &mut self.role {
+                    isr.on_safe(self.safe_end, times.safe);
+                }
+                self.safe_end = end;
                 self.write_times = times;
-                self.on_change(out);
+                self.safe.on_change(&mut out.woken);
             }
             LogEvent::Failed { from, full, message } => {
-                assert!(from >= self.high_watermark, "what was shown to consumers is never given up");
-                self.fail_acks(from, full, &message, out);
+                assert!(from >= self.safe_end, "what was shown to others is never given up");
+                self.on_write_failed();
+                // What was safe before is acknowledged first.
+                self.advance(out);
+                self.acks.release(
+                    self.safe_end,
+                    self.high_watermark,
+                    self.log_start,
+                    &self.write_times,
+                    &mut out.acked,
+                );
+                self.acks.refuse_from(from, &Refusal::NotWritten { full, message }, &mut out.acked);
             }
             LogEvent::Flushed { upto } => out.flushed = Some(upto),
             LogEvent::Removed { bytes } => {
@@ -592,44 +697,30 @@ impl Partition {
         }
     }
 
-    fn release_acks(&mut self, out: &mut PartitionOut) {
-        let log_start = self.log.start();
-        while self.acks.front().is_some_and(|ack| ack.last < self.high_watermark) {
-            let Some(mut ack) = self.acks.pop_front() else { break };
-            let result = AckResult::Stored { base: ack.base, log_append_time_ms: ack.log_append_time_ms, log_start };
-            ack.trace.waited_until(Stage::WriteQueue, self.write_times.began);
-            ack.trace.waited_until(Stage::DeviceWrite, self.write_times.written);
-            ack.trace.waited_until(Stage::Sync, self.write_times.safe);
-            out.acked.push(Acked { to: ack.to, result, trace: ack.trace });
-        }
-    }
-
-    fn fail_acks(&mut self, from: Offset, full: bool, message: &str, out: &mut PartitionOut) {
-        self.release_acks(out);
-        while self.acks.back().is_some_and(|ack| ack.last >= from) {
-            let Some(ack) = self.acks.pop_back() else { break };
-            out.acked.push(ack.refused(Refusal::NotWritten { full, message: message.to_owned() }));
-        }
-    }
-
     fn end_deletions(&mut self, out: &mut PartitionOut) {
         let start = self.log_start;
         let ended = self.deletions.extract_if(.., |(_, before)| *before <= start);
         out.deleted.extend(ended.map(|(ticket, _)| (ticket, Ok(start))));
     }
 
-    fn refuse_deletions(&mut self, refusal: &Refusal, out: &mut PartitionOut) {
+    pub(super) fn refuse_deletions(&mut self, refusal: &Refusal, out: &mut PartitionOut) {
         out.deleted.extend(self.deletions.drain(..).map(|(ticket, _)| (ticket, Err(refusal.clone()))));
     }
 
-    fn on_change(&mut self, out: &mut PartitionOut) {
-        self.changes += 1;
-        out.woken.append(&mut self.watches);
+    pub(super) fn on_change(&mut self, out: &mut PartitionOut) {
+        self.committed.on_change(&mut out.woken);
+        self.safe.on_change(&mut out.woken);
     }
-}
 
-impl PendingAck {
-    fn refused(self, refusal: Refusal) -> Acked {
-        Acked { to: self.to, result: AckResult::Refused(refusal), trace: self.trace }
+    fn watches(&mut self, reader: Reader) -> &mut Watches {
+        match reader {
+            Reader::Consumer => &mut self.committed,
+            Reader::Replica => &mut self.safe,
+        }
+    }
+
+    /// `min.insync.replicas`.
+    pub(super) fn min_isr(&self) -> usize {
+        usize::try_from(self.settings.min_insync_replicas).unwrap_or(1)
     }
 }

@@ -6,6 +6,8 @@
 //! *Owns*: what a Produce request and its reply say. *Never*: looks into a batch. *Runs on*: the core whose client
 //! asked.
 
+use bytes::Bytes;
+
 use crate::base::ids::{PartitionIndex, TopicId};
 use crate::base::names;
 use crate::base::slab::Key;
@@ -18,7 +20,7 @@ use crate::broker::message::{AppendEntry, TopicPartition};
 use crate::broker::session::Reply;
 use crate::broker::shard::{Request, Shard};
 use crate::meta::quota::QuotaKey;
-use crate::replica::partition::{AckResult, AckTo, Acked, Brought};
+use crate::replica::partition::{AckResult, AckTo, AckWhen, Acked, Brought};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::produce::{
     NodeEndpoint, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
@@ -54,6 +56,13 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     effects.watch.worked_on(bytes, &mut request.trace, Stage::Decode);
     let work = ProduceWork { reply, silent: produce.acks == 0, waiting: 1, trace: request.trace };
     let job = shard.add_job(asker, Work::Produce(work));
+    let when = match produce.acks {
+        -1 => {
+            let timeout_ms = u64::try_from(produce.timeout_ms).unwrap_or(0);
+            AckWhen::Committed { due: Some(request.now.mono.after_ms(timeout_ms)) }
+        }
+        _ => AckWhen::Safe,
+    };
     for (at_topic, topic) in produce.topic_data.into_iter().enumerate() {
         let known = find_topic(shard, asker, &topic);
         for (at_part, partition) in topic.partition_data.into_iter().enumerate() {
@@ -68,7 +77,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
             };
             let of = TopicPartition { topic, partition: PartitionIndex(partition.index) };
             let records = partition.records.unwrap_or_default();
-            append(shard, asker, job, at, of, records, &request, effects);
+            append(shard, asker, (job, at), of, (records, when), &request, effects);
         }
     }
     // The request held its own reply back until all of its partitions were counted.
@@ -100,14 +109,12 @@ pub(in crate::broker) fn on_acked(shard: &mut Shard, acked: Acked, effects: &mut
     release(shard, job, effects);
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one append")]
 fn append(
     shard: &mut Shard,
     asker: Asker,
-    job: Key,
-    at: u32,
+    (job, at): (Key, u32),
     of: TopicPartition,
-    records: bytes::Bytes,
+    (records, when): (Bytes, AckWhen),
     request: &Request,
     effects: &mut Effects,
 ) {
@@ -120,7 +127,7 @@ fn append(
         work.waiting += 1;
     }
     let to = AckTo::Job { core: shard.core(), job, at };
-    let batch = Brought { records, produce_version: asker.version, to, trace: request.trace.fork() };
+    let batch = Brought { records, produce_version: asker.version, when, to, trace: request.trace.fork() };
     let entry = AppendEntry { to: of, batch };
     if owner == shard.core() {
         shard.append_here(entry, request.now, effects);

@@ -1,0 +1,158 @@
+//! A partition replica as a follower: what it takes from its leader, and what it gives up for it.
+//!
+//! A follower asks for what comes after its log's end, and only when all of that is safe: so its leader knows by the
+//! question what it has. Where its log ends otherwise than the leader's, it is cut before anything is taken (KIP-595).
+//!
+//! *Owns*: what a follower's log does with an answer. *Never*: decides when to ask. *Runs on*: the core that owns the
+//! partition.
+
+use bytes::Bytes;
+
+use crate::base::ids::{LeaderEpoch, NodeId, Offset};
+use crate::base::time::Now;
+use crate::log::cache::TailCache;
+use crate::log::replicate::ReplicateError;
+
+use super::partition::{Partition, PartitionOut, Role, State};
+
+/// What a leader has answered, of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Of the leader that was asked.
+    pub epoch: LeaderEpoch,
+    /// What was asked for.
+    pub from: Offset,
+    pub content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Whole batches from there on, or none; what is committed, and where the leader's log begins.
+    Records { records: Bytes, high_watermark: Offset, log_start: Offset },
+    /// The logs agree up to this end of this epoch at most.
+    Diverging { epoch: LeaderEpoch, end: Offset },
+    /// The leader has nothing of what the follower could go on with: its log begins here.
+    OutOfRange { log_start: Offset },
+}
+
+/// Where a follower stands after it has taken an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followed {
+    /// All it has is safe: it may ask on.
+    Ready,
+    /// It could not take it: to be tried again, later.
+    Failed,
+}
+
+/// What a follower asks its leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchPosition {
+    /// Of the leader, as the follower knows it.
+    pub epoch: LeaderEpoch,
+    pub from: Offset,
+    /// Of the last batch; −1 of an empty log.
+    pub last_epoch: LeaderEpoch,
+    pub log_start: Offset,
+}
+
+#[derive(Debug)]
+pub(super) struct Following {
+    leader: Option<NodeId>,
+    /// What the leader has said last.
+    high_watermark: Offset,
+    /// What was fetched last is not safe yet, or nobody was told that it is.
+    is_busy: bool,
+    has_failed: bool,
+}
+
+impl Following {
+    pub(super) fn new(leader: Option<NodeId>) -> Following {
+        Following { leader, high_watermark: Offset(0), is_busy: true, has_failed: false }
+    }
+
+    pub(super) fn set_leader(&mut self, leader: Option<NodeId>) {
+        self.leader = leader;
+    }
+
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    pub(super) fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+}
+
+impl Partition {
+    /// What to ask the leader; none while this replica is not ready for an answer.
+    pub fn fetch_position(&self) -> Option<FetchPosition> {
+        let Role::Follower(following) = &self.role else { return None };
+        let is_ready = self.state == State::Online && !following.is_busy;
+        is_ready.then(|| FetchPosition {
+            epoch: self.epoch,
+            from: self.log.end(),
+            last_epoch: self.log.latest_epoch().unwrap_or(LeaderEpoch::UNKNOWN),
+            log_start: self.log.start(),
+        })
+    }
+
+    /// The leader has answered. [`PartitionOut::followed`] says when this replica may ask again.
+    pub fn on_fetched(&mut self, fetched: Fetched, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
+        let Role::Follower(following) = &mut self.role else { return };
+        let is_expected = fetched.epoch == self.epoch && fetched.from == self.log.end();
+        if self.state != State::Online || following.is_busy || !is_expected {
+            return;
+        }
+        following.is_busy = true;
+        match fetched.content {
+            Content::Records { records, high_watermark, log_start } => {
+                following.high_watermark = following.high_watermark.max(high_watermark);
+                self.take(&records, cache, now, out);
+                self.follow_start(log_start, now);
+            }
+            // Its log is left as it is: asking again, later, does no harm.
+            Content::Diverging { .. } | Content::OutOfRange { .. } => self.on_write_failed(),
+        }
+        self.settle(out);
+    }
+
+    fn take(&mut self, records: &Bytes, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
+        if records.is_empty() {
+            return;
+        }
+        match self.log.append_replicated(records, now, cache, &mut self.log_out) {
+            Ok(taken) => out.appended_bytes += taken.bytes as u64,
+            Err(ReplicateError::Offline { .. }) => self.on_write_failed(),
+            Err(ReplicateError::Batch(error)) => {
+                out.notes.push(format!("what its leader sent cannot be taken, and is asked for again: {error}"));
+                self.on_write_failed();
+            }
+        }
+    }
+
+    /// The leader's log begins later: records are deleted here too, as far as they are known to be committed.
+    fn follow_start(&mut self, log_start: Offset, now: Now) {
+        let start = log_start.min(self.high_watermark);
+        if start > self.log.start() {
+            self.log.move_start(start, now, &mut self.log_out);
+        }
+    }
+
+    /// What was to be written is not in the log.
+    pub(super) fn on_write_failed(&mut self) {
+        if let Role::Follower(following) = &mut self.role {
+            following.has_failed = true;
+        }
+    }
+
+    /// Says once that this replica is ready for another answer.
+    pub(super) fn check_followed(&mut self, out: &mut PartitionOut) {
+        let is_safe = self.safe_end == self.log.end();
+        let Role::Follower(following) = &mut self.role else { return };
+        if following.is_busy && is_safe && self.state == State::Online {
+            following.is_busy = false;
+            let has_failed = std::mem::take(&mut following.has_failed);
+            out.followed = Some(if has_failed { Followed::Failed } else { Followed::Ready });
+        }
+    }
+}
