@@ -9,6 +9,12 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Partitions one topic may have.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 
+/// Brokers of a cluster.
+pub const BROKERS_MAX: usize = 1000;
+
+/// Leaders that are given back to preferred replicas in one go (Kafka: `MAX_ELECTIONS_PER_IMBALANCE`).
+pub const LEADERS_BALANCED_MAX: usize = 1000;
+
 /// Copies of a partition that somebody may ask for.
 pub const REPLICATION_FACTOR_MAX: usize = 7;
 

@@ -7,8 +7,11 @@
 //! *Owns*: the rules. *Never*: changes the image; the records do, once they are durable. *Runs on*: core 0.
 
 use super::controller::{MetaError, check_name, refuse};
+use super::election::{LeaderRules, follow_rules};
+use super::fleet::Fleet;
 use super::image::Image;
 use super::record::MetaRecord;
+use crate::base::ids::NodeId;
 use crate::base::limits::{
     CONFIG_NAME_BYTES_MAX, META_CONFIGS_BYTES_MAX, META_TOPICS_BYTES_MAX, METRICS_SUBSCRIPTIONS_MAX, SETTING_BYTES_MAX,
 };
@@ -65,7 +68,27 @@ pub fn plan_config_change(
         return Ok(Vec::new());
     }
     check_values(image, resource, &after, at_start, &below).map_err(invalid)?;
-    record(image, resource, after).map(|record| vec![record])
+    let mut records = follow(image, resource, &after, at_start);
+    records.insert(0, record(image, resource, after)?);
+    Ok(records)
+}
+
+/// What follows for leaders where `resource` has the settings `after`.
+fn follow(image: &Image, resource: &ConfigResource, after: &Overrides, at_start: &Settings) -> Vec<MetaRecord> {
+    let fleet = Fleet::of(image, NodeId(at_start.node_id));
+    let of = |what: &ConfigResource| if what == resource { after } else { image.overrides(what) };
+    let own = ConfigResource::Broker(at_start.node_id);
+    let settings = at_start.with_changes_in_force(of(&ConfigResource::ClusterDefault), of(&own));
+    match resource {
+        ConfigResource::Topic(name) => follow_rules(fleet, |topic| match topic.name == *name {
+            true => LeaderRules::of_overrides(after, &settings),
+            false => LeaderRules::of(topic, &settings),
+        }),
+        ConfigResource::Broker(_) | ConfigResource::ClusterDefault => {
+            follow_rules(fleet, |topic| LeaderRules::of(topic, &settings))
+        }
+        ConfigResource::Group(_) | ConfigResource::ClientMetrics(_) => Vec::new(),
+    }
 }
 
 fn check_resource(image: &Image, resource: &ConfigResource, at_start: &Settings) -> Result<(), MetaError> {
@@ -171,7 +194,7 @@ fn invalid(error: SettingError) -> MetaError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::{NodeId, TopicId};
+    use crate::base::ids::TopicId;
 
     fn op(name: &str, value: &str) -> ConfigOp {
         ConfigOp { name: name.into(), kind: OpKind::Set, value: value.into() }

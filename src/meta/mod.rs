@@ -7,21 +7,29 @@
 //! *Owns*: the records, the image they add up to, their file, the rules for changing topics. *Never*: sees record
 //! batches or connections, or assigns partitions to cores. *Runs on*: image: every core; controller, store: core 0.
 
+pub mod balance;
 mod broker;
+pub mod brokers;
 pub mod configs;
 pub mod controller;
+pub mod election;
 pub mod fleet;
 mod frame;
 mod image;
 pub mod inspect;
+pub mod isr;
+pub mod liveness;
 mod partition_state;
 pub mod placement;
 pub mod quota;
+pub mod reassign;
 mod record;
 mod snapshot;
 mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use broker::Broker;
 pub use image::{ApplyError, Image, Topic};
