@@ -13,6 +13,7 @@
 //! | F2 | `journal` | one core's commits: small appends of all partitions in one write and one sync, and their redo |
 //! | F2 | `meta` | brokers, topics, where partitions are and who leads them: records, image, store, controller |
 //! | F2 | `group` | consumer groups: members, assignments, offsets, and their records |
+//! | F2 | `gossip` | what brokers tell each other by datagram: who is suspected, reports, committed metadata |
 //! | F3 | `replica` | one partition replica: leader epoch, high watermark, who waits for what |
 //! | F4 | `broker` | `Shard::step`: sessions, the API table, one file per API family, routing between cores |
 //! | F5 | `shell` | glommio: executors, sockets, direct I/O, the mesh between cores, signals |
@@ -57,6 +58,7 @@ pub mod cli;
 #[cfg(feature = "shell")]
 pub mod client;
 pub mod config;
+pub mod gossip;
 pub mod group;
 pub mod journal;
 pub mod log;

@@ -37,6 +37,23 @@ impl<'a> Fields<'a> {
         self.take().map(i64::from_le_bytes)
     }
 
+    /// Seven bits a byte, the lowest first, the highest bit says that more follow.
+    pub fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.take()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
     /// A count of elements of at least `element_bytes` each, which the bytes left can hold.
     pub fn count(&mut self, element_bytes: usize) -> Option<usize> {
         assert!(element_bytes > 0);
@@ -62,9 +79,31 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Writes what [`Fields::varint`] reads.
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn varints_go_both_ways_and_too_long_ones_are_refused() {
+        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            assert_eq!(Fields(&bytes).varint(), Some(value));
+            assert_eq!(Fields(&bytes[..bytes.len() - 1]).varint(), None);
+        }
+        let ten = |last: u8| [[0xff; 9].as_slice(), &[last]].concat();
+        assert_eq!((Fields(&ten(1)).varint(), Fields(&ten(2)).varint()), (Some(u64::MAX), None));
+        assert_eq!(Fields(&ten(0x81)).varint(), None);
+    }
 
     #[test]
     fn fields_are_read_as_far_as_they_are_whole() {

@@ -209,6 +209,38 @@ pub const PATTERN_STEPS_BYTES_MAX: usize = 256 << 10;
 /// `GroupMetadataManager.REGEX_BATCH_REFRESH_MIN_INTERVAL_MS`).
 pub const TOPIC_PATTERN_REFRESH_MS: u64 = 10_000;
 
+/// One datagram of gossip: what crosses every network in one piece.
+pub const GOSSIP_DATAGRAM_BYTES_MAX: usize = 1200;
+
+/// Members that gossip knows, gone ones included.
+pub const GOSSIP_MEMBERS_MAX: usize = 4096;
+
+/// Addresses that are asked when no member is known.
+pub const GOSSIP_SEEDS_MAX: usize = 64;
+
+/// Datagram bytes of one second that carry anything but membership. Membership has its own pace, and counts here too.
+pub const GOSSIP_RATE_BYTES: u64 = 12_000;
+
+/// Datagrams of one second that are looked at; what comes beyond is dropped.
+pub const GOSSIP_RECEIVED_MAX: u64 = 5_000;
+
+/// What waits to be passed on. The oldest of the least wanted is forgotten first.
+pub const GOSSIP_RUMORS_BYTES_MAX: usize = 64 << 10;
+
+/// Metadata of one version that travels by gossip; larger ones are fetched.
+pub const GOSSIP_DELTA_BYTES_MAX: usize = 900;
+
+/// Metadata deltas that wait for an earlier one.
+pub const GOSSIP_DELTAS_WAITING_MAX: usize = 64;
+
+/// One piece of a report, its head included.
+pub const GOSSIP_PIECE_BYTES_MAX: usize = 450;
+
+/// Partitions whose positions are known from reports.
+pub const GOSSIP_PARTITIONS_MAX: usize = 2 * PARTITIONS_MAX;
+
+const _: () = assert!(GOSSIP_DELTA_BYTES_MAX < GOSSIP_DATAGRAM_BYTES_MAX - 150, "a delta fits a datagram");
+const _: () = assert!(GOSSIP_PIECE_BYTES_MAX < GOSSIP_DATAGRAM_BYTES_MAX / 2, "two pieces fit a datagram");
 const _: () = assert!(DISK_READ_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () = assert!(DISK_WRITE_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () =
