@@ -11,7 +11,7 @@
 //! | F1 | `config` | the settings table and where a value comes from |
 //! | F2 | `log` | one partition's log: layout on disk, append, read, recovery, producer state, tail cache, retention, compaction |
 //! | F2 | `journal` | one core's commits: small appends of all partitions in one write and one sync, and their redo |
-//! | F2 | `meta` | brokers, topics, where partitions are and who leads them: records, image, store, controller |
+//! | F2 | `meta` | brokers, topics, where partitions are and who leads them: records, image, quorum, controller |
 //! | F2 | `group` | consumer groups: members, assignments, offsets, and their records |
 //! | F2 | `gossip` | what brokers tell each other by datagram: who is suspected, reports, committed metadata |
 //! | F3 | `replica` | one partition replica: leader epoch, high watermark, who waits for what |

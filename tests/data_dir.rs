@@ -392,8 +392,9 @@ fn a_journal_of_another_broker_or_version_is_named_and_left_alone() {
     };
     let foreign = fs::read(journal(other.path(), 0)).expect("read");
     check(&foreign, &sync_on("1"), &["belongs to node 1 of cluster", "put back what belongs here"]);
+    // The metadata says so before a journal is read.
     let node = [&sync_on("1")[..], &["--node-id", "7"]].concat();
-    check(&mine, &node, &["belongs to node 1", "this is node 7", "put back what belongs here"]);
+    refuse(dir.path(), &node, &["meta/", "belongs to node 1", "this is node 7", "put back what belongs here"]);
     let mut newer = mine.clone();
     for slot in newer[..2 * BLOCK_BYTES].chunks_mut(BLOCK_BYTES) {
         slot[4] = 9;

@@ -98,6 +98,18 @@ pub const CONFIG_NAME_BYTES_MAX: usize = 1024;
 /// Log part of a metadata file at which the next snapshot is due.
 pub const META_LOG_BYTES_MAX: usize = 4 << 20;
 
+/// Brokers of one cluster, as far as they take part in agreeing on metadata.
+pub const QUORUM_MEMBERS_MAX: usize = 1000;
+
+/// Records of one plan, at which the next entry of the metadata's log is begun.
+pub const QUORUM_ENTRY_BYTES: usize = 512 << 10;
+
+/// Entries of the metadata's log in one message to a broker, unless one alone is larger.
+pub const QUORUM_APPEND_BYTES_MAX: usize = 1 << 20;
+
+/// Such messages on their way to one broker.
+pub const QUORUM_APPENDS_MAX: usize = 32;
+
 /// Batches remembered per idempotent producer and partition (Kafka: `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
 

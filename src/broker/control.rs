@@ -1,10 +1,11 @@
-//! Core 0's control of metadata: orders come in from every core, are decided against the image, committed to the
-//! metadata log, applied by every core, and only then answered.
+//! Core 0's control of metadata: orders come in from every core, are decided against the image, committed by the
+//! quorum, applied by every core, and only then answered.
 //!
-//! One group of orders is under way at a time. So when a topic's deletion is answered its directories are gone,
-//! and a topic of the same name can be created without meeting its remains.
+//! What is committed is applied in its order, whoever proposed it; nothing that comes after a topic's deletion is applied
+//! with it. So when a deletion is answered its directories are gone, and a topic of the same name can be created without
+//! meeting its remains. One group of orders is under way at a time.
 //!
-//! *Owns*: the metadata log and the order of its changes. *Never*: answers before every core has applied.
+//! *Owns*: this broker's part in the quorum, and the order of changes. *Never*: answers before every core has applied.
 //! *Runs on*: core 0.
 
 use std::collections::VecDeque;
@@ -28,20 +29,31 @@ use crate::meta::configs;
 use crate::meta::controller::{self, MetaError};
 use crate::meta::fleet::Fleet;
 use crate::meta::quota;
-use crate::meta::{Image, MetaEvent, MetaOp, MetaOut, Store};
+use crate::meta::{Image, MetaEvent, MetaOp, MetaOut, NotController, Quorum};
 use crate::wire::errors::ErrorCode;
 
-/// The owner number of the metadata store's files; partitions count up from 0 and never get there.
+/// The owner number of the quorum's files; partitions count up from 0 and never get there.
 const META_OWNER: u32 = u32::MAX;
 
 /// How soon a full disk is asked again.
 const RETRY_MS: u64 = 1_000;
 
+/// Sets the quorum's random numbers apart from the shard's.
+const QUORUM_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
 #[derive(Debug)]
 pub struct Control {
-    store: Store,
+    quorum: Quorum,
     queue: VecDeque<Order>,
     stage: Stage,
+    /// Committed, and not yet on its way to the cores.
+    committed: VecDeque<MetaRecord>,
+    /// The place in the quorum's log up to which `committed` goes.
+    committed_seq: u64,
+    /// Decided, and not yet answered.
+    undecided: Option<Group>,
+    /// Counts what was sent to the cores.
+    rounds: u64,
     /// Until the journals of the run before are empty.
     replaying: Option<Box<Replaying>>,
     out: MetaOut,
@@ -56,52 +68,54 @@ struct Order {
 
 #[derive(Debug)]
 enum Stage {
-    Loading,
-    /// Ready for the next group of orders.
+    /// What the broker starts with is known once this is committed.
+    Loading {
+        seq: u64,
+    },
+    /// The journals are read before the first records of a start are applied.
+    Replaying,
+    /// Ready for what is committed next, and for the next group of orders.
     Idle,
-    Committing {
-        seq: u64,
-        group: Group,
-    },
-    /// Before the first group of a start is applied.
-    Replaying {
-        seq: u64,
-        group: Group,
-    },
     Applying {
-        seq: u64,
         cores_left: u16,
-        group: Group,
+        /// The first records of a start: when they are applied the broker is ready.
+        boot: bool,
     },
-    /// The first group of a start is applied: nobody needs the journals of the run before.
-    Emptying {
-        group: Group,
-    },
+    /// The first records of a start are applied: nobody needs the journals of the run before.
+    Emptying,
     Closing,
 }
 
 /// Orders that are decided together.
 #[derive(Debug, Default)]
 struct Group {
-    /// What is loaded at a start; later the store tells what was committed.
-    records: Vec<MetaRecord>,
+    /// Where the last of its records is in the quorum's log.
+    seq: u64,
     outcomes: Vec<(CoreId, Key, ControlOutcome)>,
-    /// The first group after a start: when it is applied the broker is ready.
-    boot: bool,
 }
 
 impl Control {
     pub fn boot(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let mut out = MetaOut::default();
-        let me = NodeId(shard.config.settings.node_id);
-        let store = Store::open(META_OWNER, PathBuf::from("meta"), me, &mut out);
-        shard.control = Some(Control { store, queue: VecDeque::new(), stage: Stage::Loading, replaying: None, out });
+        let (me, rng) = (NodeId(shard.config.settings.node_id), Rng::new(shard.config.seed ^ QUORUM_SEED));
+        let quorum = Quorum::open(META_OWNER, PathBuf::from("meta"), me, rng, &mut out);
+        shard.control = Some(Control {
+            quorum,
+            queue: VecDeque::new(),
+            stage: Stage::Loading { seq: u64::MAX },
+            committed: VecDeque::new(),
+            committed_seq: 0,
+            undecided: None,
+            rounds: 0,
+            replaying: None,
+            out,
+        });
         settle(shard, now, effects);
     }
 
     pub fn on_disk(shard: &mut Shard, op: MetaOp, result: DiskResult, now: Now, effects: &mut Effects) {
         let Some(control) = shard.control.as_mut() else { return };
-        control.store.on_disk(op, result, &mut control.out);
+        control.quorum.on_disk(op, result, &mut control.out);
         settle(shard, now, effects);
     }
 
@@ -116,24 +130,33 @@ impl Control {
             return shard.send(from, ShardMessage::Controlled { job, outcome }, effects);
         }
         control.queue.push_back(Order { from, job, order });
-        next_group(shard, now, effects);
+        go_on(shard, now, effects);
+        settle(shard, now, effects);
     }
 
-    /// A core has put the records of a group into effect.
+    /// A core has put what it was sent into effect.
     pub fn on_applied(shard: &mut Shard, sequence: u64, now: Now, effects: &mut Effects) {
         let Some(control) = shard.control.as_mut() else { return };
-        let Stage::Applying { seq, cores_left, .. } = &mut control.stage else { return };
-        assert!(*seq == sequence, "one group is applied at a time");
+        let Stage::Applying { cores_left, boot } = &mut control.stage else { return };
+        assert!(control.rounds == sequence, "one round is applied at a time");
         *cores_left -= 1;
         if *cores_left > 0 {
             return;
         }
-        let Stage::Applying { group, .. } = mem::replace(&mut control.stage, Stage::Idle) else { return };
-        if group.boot {
-            control.stage = Stage::Emptying { group };
+        if *boot {
+            control.stage = Stage::Emptying;
             return shard.empty_journals(now, effects);
         }
-        finish_group(shard, group, now, effects);
+        control.stage = Stage::Idle;
+        go_on(shard, now, effects);
+        settle(shard, now, effects);
+    }
+
+    /// Time has passed for the quorum.
+    pub fn on_quorum_timeout(shard: &mut Shard, now: Now, effects: &mut Effects) {
+        let Some(control) = shard.control.as_mut() else { return };
+        control.quorum.on_timeout(now.mono, &mut control.out);
+        settle(shard, now, effects);
     }
 
     pub fn replaying(&mut self) -> Option<&mut Replaying> {
@@ -142,41 +165,29 @@ impl Control {
 
     /// The data directory takes no more writes: what was not begun is refused.
     pub fn on_directory_offline(shard: &mut Shard, effects: &mut Effects) {
-        let Some(control) = shard.control.as_mut() else { return };
-        for Order { from, job, .. } in mem::take(&mut control.queue) {
-            let outcome = ControlOutcome::Failed(ErrorCode::KafkaStorageError);
-            shard.send(from, ShardMessage::Controlled { job, outcome }, effects);
-        }
+        refuse_all(shard, ErrorCode::KafkaStorageError, effects);
     }
 
     pub fn on_retry(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let Some(control) = shard.control.as_mut() else { return };
         if shard.offline.is_some() {
             // What found no space will not be written any more.
-            let given_up = match &mut control.stage {
-                Stage::Committing { group, .. } => mem::take(&mut group.outcomes),
-                _ => Vec::new(),
-            };
-            for (from, job, _) in given_up {
-                let outcome = ControlOutcome::Failed(ErrorCode::KafkaStorageError);
-                shard.send(from, ShardMessage::Controlled { job, outcome }, effects);
-            }
-            return;
+            return give_up(shard, ErrorCode::KafkaStorageError, effects);
         }
-        control.store.retry(&mut control.out);
+        control.quorum.retry(&mut control.out);
         settle(shard, now, effects);
     }
 
-    /// Ends in `Shard::check_stopped` once the store is closed.
+    /// Ends in `Shard::check_stopped` once the quorum is closed.
     pub fn close(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let Some(control) = shard.control.as_mut() else { return };
         control.stage = Stage::Closing;
-        control.store.close(&mut control.out);
+        control.quorum.close(&mut control.out);
         settle(shard, now, effects);
     }
 }
 
-/// Carries out what the store asks for and says.
+/// Carries out what the quorum asks for and says.
 fn settle(shard: &mut Shard, now: Now, effects: &mut Effects) {
     loop {
         let Some(control) = shard.control.as_mut() else { return };
@@ -186,6 +197,9 @@ fn settle(shard: &mut Shard, now: Now, effects: &mut Effects) {
         }
         let events = mem::take(&mut control.out.events);
         if events.is_empty() {
+            if let Some(due) = control.quorum.next_deadline(now.mono) {
+                shard.deadlines.set(due, DeadlineKey::Quorum);
+            }
             return;
         }
         for event in events {
@@ -198,6 +212,7 @@ fn on_event(shard: &mut Shard, event: MetaEvent, now: Now, effects: &mut Effects
     match event {
         MetaEvent::Loaded { records } => on_loaded(shard, records, now, effects),
         MetaEvent::Committed { seq, records } => on_committed(shard, seq, records, now, effects),
+        MetaEvent::Controller { leader, term, me } => on_controller(shard, leader, term, me, effects),
         MetaEvent::Full { message } => {
             tracing::error!(
                 "changes of metadata wait: there is no space for them ({message}); reads and writes of records go on"
@@ -217,97 +232,163 @@ fn on_event(shard: &mut Shard, event: MetaEvent, now: Now, effects: &mut Effects
 
 fn on_loaded(shard: &mut Shard, records: Vec<MetaRecord>, now: Now, effects: &mut Effects) {
     let Some(control) = shard.control.as_mut() else { return };
-    let planned = controller::plan_cluster(control.store.planned(), &shard.config.settings, &mut shard.rng);
-    match planned {
-        Err(error) => effects.push(Effect::Fatal { message: error.to_string() }),
-        Ok(new) => {
-            let group = Group { records, boot: true, ..Group::default() };
-            if new.is_empty() {
-                return replay(shard, 0, group, now, effects);
-            }
-            let seq = control.store.append(new, &mut control.out);
-            control.stage = Stage::Committing { seq, group };
-            settle(shard, now, effects);
-        }
-    }
+    control.committed.extend(records);
+    let quorum = &mut control.quorum;
+    let seq = match controller::plan_cluster(quorum.planned(), &shard.config.settings, &mut shard.rng) {
+        Err(error) => return effects.push(Effect::Fatal { message: error.to_string() }),
+        Ok(new) if !quorum.has_cluster() => quorum.found(new, &mut control.out),
+        Ok(new) if new.is_empty() => 0,
+        // A broker of before that stopped before the cluster had its id.
+        Ok(new) => quorum.propose(new, &mut control.out).expect("it stands alone"),
+    };
+    control.stage = Stage::Loading { seq };
+    go_on(shard, now, effects);
 }
 
 fn on_committed(shard: &mut Shard, seq: u64, records: Vec<MetaRecord>, now: Now, effects: &mut Effects) {
     let Some(control) = shard.control.as_mut() else { return };
-    // Otherwise the broker is stopping, and the records take effect at the next start.
-    let Stage::Committing { seq: awaited, group } = &mut control.stage else { return };
-    group.records.extend(records);
-    assert!(seq <= *awaited);
-    if seq < *awaited {
-        return;
+    assert!(seq > control.committed_seq);
+    control.committed_seq = seq;
+    control.committed.extend(records);
+    go_on(shard, now, effects);
+}
+
+/// Somebody else decides now, or nobody: what was proposed here may be committed or not, and who asked must look.
+fn on_controller(shard: &mut Shard, leader: Option<NodeId>, term: u64, me: bool, effects: &mut Effects) {
+    match leader {
+        Some(leader) => tracing::debug!("node {leader} decides on metadata, in term {term}"),
+        None => tracing::debug!("nobody decides on metadata, in term {term}"),
     }
-    match mem::replace(&mut control.stage, Stage::Idle) {
-        Stage::Committing { group, .. } if group.boot => replay(shard, seq, group, now, effects),
-        Stage::Committing { group, .. } => apply(shard, seq, group, effects),
+    if me {
+        // Somebody may have decided on a deletion and gone before it was done.
+        return remove_deleted(shard);
+    }
+    give_up(shard, ErrorCode::NotController, effects);
+}
+
+/// Refuses what was not begun.
+fn refuse_all(shard: &mut Shard, error: ErrorCode, effects: &mut Effects) {
+    let Some(control) = shard.control.as_mut() else { return };
+    for Order { from, job, .. } in mem::take(&mut control.queue) {
+        let outcome = ControlOutcome::Failed(error);
+        shard.send(from, ShardMessage::Controlled { job, outcome }, effects);
+    }
+}
+
+/// Refuses what is under way and may never be committed.
+fn give_up(shard: &mut Shard, error: ErrorCode, effects: &mut Effects) {
+    let Some(control) = shard.control.as_mut() else { return };
+    let committed_seq = control.committed_seq;
+    let Some(group) = control.undecided.take_if(|group| group.seq > committed_seq) else { return };
+    for (from, job, _) in group.outcomes {
+        let outcome = ControlOutcome::Failed(error);
+        shard.send(from, ShardMessage::Controlled { job, outcome }, effects);
+    }
+}
+
+/// Does what can be done next, as far as nothing is under way.
+fn go_on(shard: &mut Shard, now: Now, effects: &mut Effects) {
+    let Some(control) = shard.control.as_mut() else { return };
+    match control.stage {
+        Stage::Loading { seq } if seq <= control.committed_seq => replay(shard, now, effects),
+        Stage::Idle if !control.committed.is_empty() => {
+            let round = next_round(&mut control.committed);
+            apply(shard, round, false, effects);
+        }
+        Stage::Idle => match control.undecided.take_if(|group| group.seq <= control.committed_seq) {
+            Some(group) => finish_group(shard, group, now, effects),
+            None => next_group(shard, effects),
+        },
         _ => {}
     }
 }
 
-fn replay(shard: &mut Shard, seq: u64, group: Group, now: Now, effects: &mut Effects) {
+/// What can be applied together: everything up to the deletion of topics.
+fn next_round(committed: &mut VecDeque<MetaRecord>) -> Vec<MetaRecord> {
+    let deletes = |record: &MetaRecord| matches!(record, MetaRecord::TopicDeleted { .. });
+    let first = committed.iter().position(deletes).unwrap_or(committed.len());
+    let deletions = committed.iter().skip(first).take_while(|record| deletes(record)).count();
+    committed.drain(..first + deletions).collect()
+}
+
+fn replay(shard: &mut Shard, now: Now, effects: &mut Effects) {
     let Some(control) = shard.control.take() else { return };
-    let replaying = Some(Box::new(Replaying::start(shard, control.store.planned(), now, effects)));
-    shard.control = Some(Control { stage: Stage::Replaying { seq, group }, replaying, ..control });
+    // Journals may have batches of topics whose creation is not known to be committed here, though it is.
+    let images = [control.quorum.committed().clone(), control.quorum.newest()];
+    let replaying = Some(Box::new(Replaying::start(shard, &images, now, effects)));
+    shard.control = Some(Control { stage: Stage::Replaying, replaying, ..control });
 }
 
 /// What the journals had is in the segments, and every core knows what its logs must hold.
 pub fn on_replayed(shard: &mut Shard, effects: &mut Effects) {
-    let Some(control) = shard.control.as_mut() else { return };
-    if let Stage::Replaying { seq, group } = mem::replace(&mut control.stage, Stage::Idle) {
-        apply(shard, seq, group, effects);
-    }
+    let Some(control) = shard.control.as_mut().filter(|control| matches!(control.stage, Stage::Replaying)) else {
+        return;
+    };
+    let records = control.committed.drain(..).collect();
+    apply(shard, records, true, effects);
 }
 
 /// The journals of the run before are empty, or must stay as they are.
 pub fn on_emptied(shard: &mut Shard, now: Now, effects: &mut Effects) {
     let Some(control) = shard.control.as_mut() else { return };
     control.replaying = None;
-    if let Stage::Emptying { group } = mem::replace(&mut control.stage, Stage::Idle) {
-        finish_group(shard, group, now, effects);
+    if !matches!(control.stage, Stage::Emptying) {
+        return;
     }
+    control.stage = Stage::Idle;
+    for core in 0..shard.config.cores {
+        shard.send(CoreId(core), ShardMessage::AllReady, effects);
+    }
+    remove_deleted(shard);
+    go_on(shard, now, effects);
+    settle(shard, now, effects);
 }
 
-fn apply(shard: &mut Shard, seq: u64, mut group: Group, effects: &mut Effects) {
+fn apply(shard: &mut Shard, records: Vec<MetaRecord>, boot: bool, effects: &mut Effects) {
     let cores = shard.config.cores;
-    let records = mem::take(&mut group.records);
-    if let Some(control) = shard.control.as_mut() {
-        control.stage = Stage::Applying { seq, cores_left: cores, group };
-    }
+    let Some(control) = shard.control.as_mut() else { return };
+    control.rounds += 1;
+    control.stage = Stage::Applying { cores_left: cores, boot };
+    let sequence = control.rounds;
     for core in 0..cores {
-        shard.send(CoreId(core), ShardMessage::Meta { sequence: seq, records: records.clone() }, effects);
+        shard.send(CoreId(core), ShardMessage::Meta { sequence, records: records.clone() }, effects);
     }
 }
 
 fn finish_group(shard: &mut Shard, group: Group, now: Now, effects: &mut Effects) {
-    if group.boot {
-        for core in 0..shard.config.cores {
-            shard.send(CoreId(core), ShardMessage::AllReady, effects);
-        }
-    }
     for (from, job, outcome) in group.outcomes {
         shard.send(from, ShardMessage::Controlled { job, outcome }, effects);
     }
-    let removed: Vec<MetaRecord> =
-        shard.image.deleting().map(|topic| MetaRecord::TopicRemoved { id: topic.id }).collect();
+    remove_deleted(shard);
+    go_on(shard, now, effects);
+}
+
+/// The controller takes note that deleted topics are gone.
+fn remove_deleted(shard: &mut Shard) {
     let Some(control) = shard.control.as_mut() else { return };
-    if removed.is_empty() || shard.offline.is_some() {
-        return next_group(shard, now, effects);
+    if shard.offline.is_some() || !control.quorum.is_controller() || control.undecided.is_some() {
+        return;
     }
-    let seq = control.store.append(removed, &mut control.out);
-    control.stage = Stage::Committing { seq, group: Group::default() };
-    settle(shard, now, effects);
+    let deleting = control.quorum.planned().deleting().map(|topic| topic.id);
+    let gone = deleting.filter(|id| shard.image.deleting().any(|topic| topic.id == *id));
+    let removed: Vec<MetaRecord> = gone.map(|id| MetaRecord::TopicRemoved { id }).collect();
+    if removed.is_empty() {
+        return;
+    }
+    if let Ok(seq) = control.quorum.propose(removed, &mut control.out) {
+        control.undecided = Some(Group { seq, outcomes: Vec::new() });
+    }
 }
 
 /// Decides on what waits, as one group. A deletion ends the group: what comes after it may use the name again, and
 /// must not meet the files.
-fn next_group(shard: &mut Shard, now: Now, effects: &mut Effects) {
+fn next_group(shard: &mut Shard, effects: &mut Effects) {
     let Some(control) = shard.control.as_mut() else { return };
-    if !matches!(control.stage, Stage::Idle) || control.queue.is_empty() {
+    if control.undecided.is_some() {
         return;
+    }
+    if !control.quorum.is_controller() {
+        return refuse_all(shard, ErrorCode::NotController, effects);
     }
     let mut group = Group::default();
     let mut last_seq = None;
@@ -322,8 +403,8 @@ fn next_group(shard: &mut Shard, now: Now, effects: &mut Effects) {
         }
     }
     if let Some(seq) = last_seq {
-        control.stage = Stage::Committing { seq, group };
-        return settle(shard, now, effects);
+        control.undecided = Some(Group { seq, ..group });
+        return;
     }
     for (from, job, outcome) in group.outcomes {
         shard.send(from, ShardMessage::Controlled { job, outcome }, effects);
@@ -344,21 +425,23 @@ fn decide(
     let mut outcomes = Vec::new();
     match order {
         ControlOrder::TakeProducerIds => {
-            let (ids, records) = controller::plan_producer_ids(control.store.planned());
-            let seq = control.store.append(records, &mut control.out);
-            let outcome = ControlOutcome::ProducerIds { first: ProducerId(ids.start), count: ids.end - ids.start };
-            return (outcome, Some(seq));
+            let (ids, records) = controller::plan_producer_ids(control.quorum.planned());
+            let outcome = match control.propose(records, &mut last_seq) {
+                Ok(()) => ControlOutcome::ProducerIds { first: ProducerId(ids.start), count: ids.end - ids.start },
+                Err(error) => ControlOutcome::Failed(error.code),
+            };
+            return (outcome, last_seq);
         }
         ControlOrder::AlterQuotas { wishes, validate_only } => {
             let results = wishes.iter().map(|wish| {
-                let planned = quota::plan_quota_change(control.store.planned(), wish);
+                let planned = quota::plan_quota_change(control.quorum.planned(), wish);
                 control.commit_unless(validate_only, planned, &mut last_seq)
             });
             return (ControlOutcome::Results(results.collect()), last_seq);
         }
         ControlOrder::AlterConfigs { wishes, validate_only } => {
             let results = wishes.iter().map(|wish| {
-                let planned = configs::plan_config_change(control.store.planned(), wish, at_start);
+                let planned = configs::plan_config_change(control.quorum.planned(), wish, at_start);
                 control.commit_unless(validate_only, planned, &mut last_seq)
             });
             return (ControlOutcome::Results(results.collect()), last_seq);
@@ -370,7 +453,7 @@ fn decide(
                     let message = format!("Topic '{}' is named more than once in the request.", topic.name);
                     Err(MetaError { code: ErrorCode::InvalidRequest, message })
                 } else {
-                    controller::plan_create_topic(Fleet::of(control.store.planned(), me), topic, settings, rng)
+                    controller::plan_create_topic(Fleet::of(control.quorum.planned(), me), topic, settings, rng)
                 };
                 let planned = if validate_only { planned.map(|_| Vec::new()) } else { planned };
                 outcomes.push(control.commit(&topic.name, planned, (quotas, quota.as_ref()), &mut last_seq));
@@ -384,7 +467,7 @@ fn decide(
         ControlOrder::CreatePartitions { topics, validate_only, quota } => {
             for topic in &topics {
                 let assignments = topic.assignments.as_deref();
-                let fleet = Fleet::of(control.store.planned(), me);
+                let fleet = Fleet::of(control.quorum.planned(), me);
                 let planned = controller::plan_add_partitions(fleet, &topic.name, topic.count, assignments, rng);
                 let planned = if validate_only { planned.map(|_| Vec::new()) } else { planned };
                 outcomes.push(control.commit(&topic.name, planned, (quotas, quota.as_ref()), &mut last_seq));
@@ -402,7 +485,7 @@ impl Control {
         quota: (&mut Quotas, Option<&MutationQuota>),
         last_seq: &mut Option<u64>,
     ) -> TopicOutcome {
-        let image = self.store.planned();
+        let image = self.quorum.planned();
         let found = match topic {
             TopicName::Name(name) => image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
             TopicName::Id(id) => image.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId),
@@ -432,9 +515,22 @@ impl Control {
     ) -> Result<(), MetaError> {
         let records = planned?;
         if !validate_only && !records.is_empty() {
-            *last_seq = Some(self.store.append(records, &mut self.out));
+            self.propose(records, last_seq)?;
         }
         Ok(())
+    }
+
+    fn propose(&mut self, records: Vec<MetaRecord>, last_seq: &mut Option<u64>) -> Result<(), MetaError> {
+        match self.quorum.propose(records, &mut self.out) {
+            Ok(seq) => {
+                *last_seq = Some(seq);
+                Ok(())
+            }
+            Err(NotController { .. }) => {
+                let code = ErrorCode::NotController;
+                Err(MetaError { code, message: code.message().into() })
+            }
+        }
     }
 
     /// Appends what was planned for a topic and its quota allows, or keeps the refusal.
@@ -449,20 +545,21 @@ impl Control {
         let mut outcome = TopicOutcome { name, id, error, message: None, throttle_ms: 0 };
         let allowed = planned.and_then(|records| {
             let Some(quota) = quota else { return Ok(records) };
-            let partitions = records.iter().map(|record| mutated_partitions(self.store.planned(), record)).sum();
+            let partitions = records.iter().map(|record| mutated_partitions(self.quorum.planned(), record)).sum();
             let counted = quotas.mutate(quota, partitions);
             outcome.throttle_ms = counted.unwrap_or_else(|throttle_ms| throttle_ms);
             let code = ErrorCode::ThrottlingQuotaExceeded;
             counted.map(|_| records).map_err(|_| MetaError { code, message: code.message().into() })
         });
-        match allowed {
-            Ok(records) if records.is_empty() => {}
-            Ok(records) => {
-                if let Some(MetaRecord::TopicCreated { id, .. }) = records.first() {
-                    outcome.id = *id;
-                }
-                *last_seq = Some(self.store.append(records, &mut self.out));
+        let proposed = allowed.and_then(|records| match records.first() {
+            None => Ok(TopicId::ZERO),
+            Some(first) => {
+                let id = if let MetaRecord::TopicCreated { id, .. } = first { *id } else { TopicId::ZERO };
+                self.propose(records, last_seq).map(|()| id)
             }
+        });
+        match proposed {
+            Ok(id) => outcome.id = id,
             Err(error) => {
                 outcome.error = error.code;
                 outcome.message = Some(error.message);

@@ -115,7 +115,7 @@ impl Partitions {
         self.rows.get(owner as usize)?.as_ref().map(|row| &row.partition)
     }
 
-    /// A token for a disk operation of the metadata store.
+    /// A token for a disk operation of the quorum.
     pub fn meta_token(&mut self, op: MetaOp) -> DiskToken {
         self.tokens.insert(TokenOf::Meta(op))
     }

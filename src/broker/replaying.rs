@@ -37,13 +37,15 @@ pub struct Replaying {
 }
 
 impl Replaying {
-    pub fn start(shard: &mut Shard, image: &Image, now: Now, effects: &mut Effects) -> Replaying {
+    /// A later image adds topics to those of an earlier one.
+    pub fn start(shard: &mut Shard, images: &[Image; 2], now: Now, effects: &mut Effects) -> Replaying {
         let config = &shard.config;
-        let cluster = image.cluster_id().to_owned();
+        let cluster = images[0].cluster_id().to_owned();
         let mut asked = Vec::new();
         let (node, cores) = (config.settings.node_id, config.cores);
         let replay = Replay::start(cluster, node, cores, Loss::Refused, REPLAY_OWNER, &mut asked);
-        let topics = image.topics().map(|topic| (topic.id, (topic.name.clone(), topic.partitions))).collect();
+        let topics = images.iter().flat_map(Image::topics);
+        let topics = topics.map(|topic| (topic.id, (topic.name.clone(), topic.partitions))).collect();
         shard.ask_for_replay(&mut asked, effects);
         Replaying { replay, topics, asked, told: Some(now.mono) }
     }

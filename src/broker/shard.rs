@@ -115,6 +115,8 @@ pub enum DeadlineKey {
     Note,
     /// Metadata that found no space.
     MetaRetry,
+    /// The quorum's clock.
+    Quorum,
     Stop,
     /// A connection may be read again after its client has used too much.
     Unmute(ConnId),
@@ -446,6 +448,7 @@ impl Shard {
                 DeadlineKey::Journal => self.commits.on_timeout(),
                 DeadlineKey::Note => self.noting.on_timeout(),
                 DeadlineKey::MetaRetry => Control::on_retry(self, now, effects),
+                DeadlineKey::Quorum => Control::on_quorum_timeout(self, now, effects),
                 DeadlineKey::Unmute(conn) => self.sessions.unmute(conn, effects),
                 DeadlineKey::QuotaShare => self.share_quota_use(effects),
                 DeadlineKey::Telemetry => self.forget_silent_clients(now),

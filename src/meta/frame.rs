@@ -6,24 +6,27 @@
 //! | bytes | field |
 //! |---|---|
 //! | 0..4 | `CLMF` |
-//! | 4 | version of the form, 1 |
+//! | 4 | version of what the payload is: 1 records, 2 items (`contents.rs`) |
 //! | 5..8 | 0 |
 //! | 8..16 | generation of the file |
 //! | 16..24 | index of the frame in the file; 0 is the snapshot |
 //! | 24..28 | length of the payload |
 //! | 28..32 | CRC-32 of the payload |
 //! | 32..36 | CRC-32 of bytes 0..32 |
-//! | 36.. | payload: records; then one byte A5, then zeros to the block boundary |
+//! | 36.. | payload; then one byte A5, then zeros to the block boundary |
 //!
 //! *Owns*: the layout, and telling a write cut short (undone) from damage to what was acknowledged (an error).
 //! *Never*: does I/O. *Runs on*: core 0.
 
-use super::record::{MetaRecord, RecordError};
+use super::record::RecordError;
 use crate::base::checksum::crc32;
 use crate::base::disk::BLOCK_BYTES;
 
 const MAGIC: [u8; 4] = *b"CLMF";
-const VERSION: u8 = 1;
+/// The only version that is written.
+pub(super) const VERSION: u8 = 2;
+/// Of brokers that stood alone: payloads are records.
+pub(super) const VERSION_OF_RECORDS: u8 = 1;
 const HEADER_BYTES: usize = 36;
 /// Ends every frame. Not zero, so that a frame whose end was never written shows it.
 const TRAILER: u8 = 0xA5;
@@ -38,9 +41,13 @@ const _: () = assert!(HEADER_BYTES <= SECTOR_BYTES);
 
 /// One frame, up to the block boundary.
 pub(super) fn encode_frame(generation: u64, index: u64, payload: &[u8]) -> Vec<u8> {
+    encode_frame_of(VERSION, generation, index, payload)
+}
+
+pub(super) fn encode_frame_of(version: u8, generation: u64, index: u64, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(whole_blocks(HEADER_BYTES + payload.len() + 1));
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[VERSION, 0, 0, 0]);
+    out.extend_from_slice(&[version, 0, 0, 0]);
     out.extend_from_slice(&generation.to_be_bytes());
     out.extend_from_slice(&index.to_be_bytes());
     let len = u32::try_from(payload.len()).expect("a frame is bounded well below 4 GiB");
@@ -73,31 +80,43 @@ pub(super) enum Damage {
     },
 }
 
-/// Reads a whole file: the snapshot's records, then the log's, up to the last whole frame. A last frame that was
-/// cut short is left out: its write never completed, so nobody was told.
-pub(super) fn read_file(generation: u64, file: &[u8]) -> Result<Vec<MetaRecord>, Damage> {
-    let mut records = Vec::new();
+/// The payloads of a file, with where each frame begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Frames<'a> {
+    pub version: u8,
+    pub payloads: Vec<(usize, &'a [u8])>,
+}
+
+/// Reads a whole file: the snapshot, then the log up to the last whole frame. A last frame that was cut short is left
+/// out: its write never completed, so nobody was told.
+pub(super) fn read_file(generation: u64, file: &[u8]) -> Result<Frames<'_>, Damage> {
+    let version = if file.get(4) == Some(&VERSION_OF_RECORDS) { VERSION_OF_RECORDS } else { VERSION };
+    let kind = Kind { version, generation };
+    let mut payloads = Vec::new();
     let mut position = 0;
-    let mut index = 0;
     while let Some(tail) = file.get(position..).filter(|tail| tail.iter().any(|byte| *byte != 0)) {
-        let Some(payload) = whole_frame(generation, index, tail) else {
+        let index = payloads.len() as u64;
+        let Some(payload) = whole_frame(kind, index, tail) else {
             if let Some(version) = foreign_version(tail) {
                 return Err(Damage::Unknown { position, version });
             }
             // The snapshot was put in place whole, so it cannot have been cut short.
-            if index > 0 && was_cut_short(generation, index, tail) {
+            if index > 0 && was_cut_short(kind, index, tail) {
                 break;
             }
             return Err(Damage::At { position });
         };
-        let mut rest = payload;
-        while !rest.is_empty() {
-            records.push(MetaRecord::decode(&mut rest).map_err(|error| Damage::Record { position, error })?);
-        }
+        payloads.push((position, payload));
         position += whole_blocks(HEADER_BYTES + payload.len() + 1);
-        index += 1;
     }
-    if index == 0 { Err(Damage::At { position: 0 }) } else { Ok(records) }
+    if payloads.is_empty() { Err(Damage::At { position: 0 }) } else { Ok(Frames { version, payloads }) }
+}
+
+/// What all frames of a file have in common.
+#[derive(Clone, Copy)]
+struct Kind {
+    version: u8,
+    generation: u64,
 }
 
 struct Header {
@@ -106,40 +125,40 @@ struct Header {
     payload_crc: u32,
 }
 
-fn header(generation: u64, bytes: &[u8]) -> Option<Header> {
+fn header(kind: Kind, bytes: &[u8]) -> Option<Header> {
     let bytes = bytes.first_chunk::<HEADER_BYTES>()?;
     let u32_at = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
     let u64_at = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-    let sound = bytes[..8] == [MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3], VERSION, 0, 0, 0]
-        && u64_at(8) == generation
+    let sound = bytes[..8] == [MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3], kind.version, 0, 0, 0]
+        && u64_at(8) == kind.generation
         && u32_at(32) == crc32(&bytes[..32]);
     sound.then(|| Header { index: u64_at(16), payload_bytes: u32_at(24) as usize, payload_crc: u32_at(28) })
 }
 
-fn whole_frame(generation: u64, index: u64, tail: &[u8]) -> Option<&[u8]> {
-    let header = header(generation, tail)?;
+fn whole_frame(kind: Kind, index: u64, tail: &[u8]) -> Option<&[u8]> {
+    let header = header(kind, tail)?;
     let payload = tail.get(HEADER_BYTES..HEADER_BYTES + header.payload_bytes)?;
     let trailer = tail.get(HEADER_BYTES + header.payload_bytes)?;
     (header.index == index && *trailer == TRAILER && crc32(payload) == header.payload_crc).then_some(payload)
 }
 
-/// The version of a sound header of another version.
+/// The version of a sound header of a version that is not known.
 fn foreign_version(tail: &[u8]) -> Option<u8> {
     let bytes = tail.first_chunk::<HEADER_BYTES>()?;
     let crc = u32::from_be_bytes(bytes[32..].try_into().expect("4 bytes"));
-    (bytes[..4] == MAGIC && bytes[4] != VERSION && crc == crc32(&bytes[..32])).then_some(bytes[4])
+    (bytes[..4] == MAGIC && !matches!(bytes[4], VERSION_OF_RECORDS | VERSION) && crc == crc32(&bytes[..32]))
+        .then_some(bytes[4])
 }
 
 /// Whether the frame at the front of `tail`, which is not whole, can be a write that never completed: then parts of
 /// it are still as the file was before, that is zero or beyond the end. One changed byte leaves no such part.
-fn was_cut_short(generation: u64, index: u64, tail: &[u8]) -> bool {
+fn was_cut_short(kind: Kind, index: u64, tail: &[u8]) -> bool {
     // The next write begins after the last one was synced: a later frame proves that this one was whole.
-    let later =
-        tail.chunks(BLOCK_BYTES).skip(1).any(|block| header(generation, block).is_some_and(|h| h.index > index));
+    let later = tail.chunks(BLOCK_BYTES).skip(1).any(|block| header(kind, block).is_some_and(|h| h.index > index));
     if later {
         return false;
     }
-    match header(generation, tail) {
+    match header(kind, tail) {
         Some(header) => {
             let frame_bytes = HEADER_BYTES + header.payload_bytes + 1;
             match tail.get(..frame_bytes) {
@@ -162,9 +181,22 @@ fn whole_blocks(bytes: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::MetaRecord;
     use super::*;
 
     const GENERATION: u64 = 3;
+
+    /// The records of all frames, which are payloads as good as any.
+    fn read_records(generation: u64, file: &[u8]) -> Result<Vec<MetaRecord>, Damage> {
+        let frames = read_file(generation, file)?;
+        let mut records = Vec::new();
+        for (position, mut rest) in frames.payloads {
+            while !rest.is_empty() {
+                records.push(MetaRecord::decode(&mut rest).map_err(|error| Damage::Record { position, error })?);
+            }
+        }
+        Ok(records)
+    }
 
     fn record(next: i64) -> MetaRecord {
         MetaRecord::ProducerIdsTaken { next }
@@ -191,7 +223,7 @@ mod tests {
     #[test]
     fn a_file_cut_or_zeroed_anywhere_in_its_last_frame_has_what_came_before() {
         let (file, ends) = file();
-        assert_eq!(read_file(GENERATION, &file), Ok(records(602)));
+        assert_eq!(read_records(GENERATION, &file), Ok(records(602)));
         for len in ends[0]..=file.len() {
             let last_frame_end = ends[1] + HEADER_BYTES + 9 + 1;
             let block_two_end = ends[0] + HEADER_BYTES + 600 * 9 + 1;
@@ -200,10 +232,10 @@ mod tests {
                 len if len >= block_two_end => 601,
                 _ => 1,
             };
-            assert_eq!(read_file(GENERATION, &file[..len]), Ok(records(expect)), "cut at {len}");
+            assert_eq!(read_records(GENERATION, &file[..len]), Ok(records(expect)), "cut at {len}");
             let mut zeroed = file.clone();
             zeroed[len..].fill(0);
-            assert_eq!(read_file(GENERATION, &zeroed), Ok(records(expect)), "zero from {len}");
+            assert_eq!(read_records(GENERATION, &zeroed), Ok(records(expect)), "zero from {len}");
         }
     }
 
@@ -218,7 +250,7 @@ mod tests {
                     torn[*at..at + SECTOR_BYTES].fill(0);
                 }
             }
-            let got = read_file(GENERATION, &torn).expect("torn is not damaged");
+            let got = read_records(GENERATION, &torn).expect("torn is not damaged");
             // Losing only what lies behind the frame's end loses nothing.
             assert!(got == records(1) || (got == records(601) && torn == file[..ends[1]]), "{lost:b}");
         }
@@ -233,7 +265,7 @@ mod tests {
                 continue;
             }
             lost[at..at + SECTOR_BYTES].fill(0);
-            assert_eq!(read_file(GENERATION, &lost), Err(Damage::At { position: ends[0] }), "sector at {at}");
+            assert_eq!(read_records(GENERATION, &lost), Err(Damage::At { position: ends[0] }), "sector at {at}");
         }
     }
 
@@ -243,7 +275,7 @@ mod tests {
         for at in 0..file.len() {
             let mut flipped = file.clone();
             flipped[at] ^= [0x01, 0x80, 0xff][at % 3];
-            match read_file(GENERATION, &flipped) {
+            match read_records(GENERATION, &flipped) {
                 // A byte behind the end of a frame means nothing.
                 Ok(got) => assert!(got == records(602) && file[at] == 0, "byte {at}"),
                 Err(Damage::At { .. }) => {}
@@ -253,16 +285,17 @@ mod tests {
     }
 
     #[test]
-    fn other_versions_generations_and_records_are_told_apart() {
+    fn other_versions_and_generations_are_told_apart() {
+        let older = encode_frame_of(VERSION_OF_RECORDS, GENERATION, 0, b"records");
+        let payloads = vec![(0, &b"records"[..])];
+        assert_eq!(read_file(GENERATION, &older), Ok(Frames { version: VERSION_OF_RECORDS, payloads }));
         let mut newer = frame(0, 1, 1);
-        newer[4] = 2;
+        newer[4] = 3;
         let crc = crc32(&newer[..32]).to_be_bytes();
         newer[32..36].copy_from_slice(&crc);
-        assert_eq!(read_file(GENERATION, &newer), Err(Damage::Unknown { position: 0, version: 2 }));
-        assert_eq!(read_file(GENERATION + 1, &frame(0, 1, 1)), Err(Damage::At { position: 0 }));
-        let unknown = encode_frame(GENERATION, 0, &[99]);
-        assert!(matches!(read_file(GENERATION, &unknown), Err(Damage::Record { position: 0, .. })));
-        assert_eq!(read_file(GENERATION, &[]), Err(Damage::At { position: 0 }));
-        assert_eq!(read_file(GENERATION, &[0; 8192]), Err(Damage::At { position: 0 }));
+        assert_eq!(read_records(GENERATION, &newer), Err(Damage::Unknown { position: 0, version: 3 }));
+        assert_eq!(read_records(GENERATION + 1, &frame(0, 1, 1)), Err(Damage::At { position: 0 }));
+        assert_eq!(read_records(GENERATION, &[]), Err(Damage::At { position: 0 }));
+        assert_eq!(read_records(GENERATION, &[0; 8192]), Err(Damage::At { position: 0 }));
     }
 }

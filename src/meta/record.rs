@@ -1,7 +1,7 @@
 //! The records that metadata is made of, and their binary form.
 //!
 //! A record is one byte of kind, then its fields: numbers big-endian, texts and maps with their length before them.
-//! Checksums and the version of the form are the frame's around it (`store.rs`).
+//! Checksums and the version of the form are the frame's around it (`frame.rs`).
 //!
 //! *Owns*: the layout. *Never*: takes a length from disk on trust. *Runs on*: core 0 writes; every core applies.
 
