@@ -19,12 +19,6 @@ impl Shard {
         self.offline.as_deref()
     }
 
-    /// Replicas of a partition that take no writes, as Metadata tells them. The leader stays the leader: it is still
-    /// read from, and there is no other.
-    pub(in crate::broker) fn offline_replicas(&self, leader: i32) -> Vec<i32> {
-        if self.offline.is_some() { vec![leader] } else { Vec::new() }
-    }
-
     /// A sync failed on this core, or a write of its journal, as `cause` says. Does nothing the second time.
     pub(in crate::broker) fn take_directory_offline(&mut self, cause: &str, now: Now, effects: &mut Effects) {
         if self.offline.is_some() {

@@ -29,7 +29,8 @@ impl Shard {
 
     /// Whether a broker of this name is shown on this listener; if not, what to say.
     pub(in crate::broker) fn check_broker(&self, listener: ListenerKind, name: &str) -> Result<(), String> {
-        let ids: Vec<String> = self.shown_brokers(listener).iter().map(|broker| broker.id.to_string()).collect();
+        let own = self.shown_brokers(listener).into_iter().filter(|broker| broker.node == self.node());
+        let ids: Vec<String> = own.map(|broker| broker.id.to_string()).collect();
         if ids.iter().any(|id| id == name) {
             return Ok(());
         }

@@ -30,13 +30,18 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     }
     reply.cluster_id = shard.image.cluster_id().into();
     reply.controller_id = shard.shown_controller(asker.listener).0;
-    let brokers = shard.shown_brokers(asker.listener).into_iter();
+    let brokers = match asked.include_fenced_brokers {
+        true => shard.registered_brokers(asker.listener),
+        false => shard.shown_brokers(asker.listener),
+    };
     reply.brokers = brokers
+        .into_iter()
         .map(|broker| DescribeClusterBroker {
             broker_id: broker.id.0,
             host: broker.address.host.as_str().into(),
             port: i32::from(broker.address.port),
-            ..DescribeClusterBroker::default()
+            rack: broker.rack.as_deref().map(Into::into),
+            is_fenced: broker.is_fenced,
         })
         .collect();
     if asked.include_cluster_authorized_operations {

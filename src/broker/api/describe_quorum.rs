@@ -3,7 +3,7 @@
 //!
 //! *Owns*: the form of the answer. *Never*: decides. *Runs on*: the core whose client asked.
 
-use crate::broker::api::{self, key, metadata};
+use crate::broker::api::{self, key};
 use crate::broker::effect::Effects;
 use crate::broker::shard::{Request, Shard};
 use crate::wire::errors::ErrorCode;
@@ -36,7 +36,6 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
         }
         PartitionData {
             leader_id: controller.0,
-            leader_epoch: metadata::LEADER_EPOCH,
             high_watermark: end,
             current_voters: vec![voter.clone()],
             ..PartitionData::default()

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::base::ids::PartitionIndex;
 use crate::base::limits;
 use crate::base::names;
 use crate::broker::api::{self, key, metadata};
@@ -48,6 +47,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
             reply.next_cursor = Some(Cursor { topic_name: name.as_str().into(), partition_index: start });
             break;
         }
+        let start = start.min(topic.partitions);
         let end = topic.partitions.min(start.saturating_add(room as i32));
         reply.topics.push(topic_row(shard, asker, topic, start, end));
         room -= usize::try_from(end - start).unwrap_or(0);
@@ -60,23 +60,23 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
 }
 
 fn topic_row(shard: &Shard, asker: Asker, topic: &Topic, start: i32, end: i32) -> DescribeTopicPartitionsResponseTopic {
-    let partitions = (start..end)
-        .map(|index| {
-            let leader = shard.shown_leader(asker.listener, topic.id, PartitionIndex(index)).0;
-            DescribeTopicPartitionsResponsePartition {
-                partition_index: index,
-                leader_id: leader,
-                leader_epoch: metadata::LEADER_EPOCH,
-                replica_nodes: vec![leader],
-                isr_nodes: vec![leader],
-                offline_replicas: shard.offline_replicas(leader),
-                // Java's admin client takes no null for a list.
-                eligible_leader_replicas: Some(Vec::new()),
-                last_known_elr: Some(Vec::new()),
-                ..DescribeTopicPartitionsResponsePartition::default()
-            }
-        })
-        .collect();
+    let wanted = topic.states().skip(start as usize).take((end - start) as usize);
+    let partitions = wanted.map(|(partition, state)| {
+        let shown = shard.shown_partition(asker.listener, topic.id, partition, state);
+        DescribeTopicPartitionsResponsePartition {
+            error_code: shown.error.code(),
+            partition_index: partition.0,
+            leader_id: shown.leader,
+            leader_epoch: shown.leader_epoch,
+            replica_nodes: shown.replicas,
+            isr_nodes: shown.isr,
+            offline_replicas: shown.offline,
+            // Java's admin client takes no null for a list.
+            eligible_leader_replicas: Some(shown.elr),
+            last_known_elr: Some(Vec::new()),
+        }
+    });
+    let partitions = partitions.collect();
     DescribeTopicPartitionsResponseTopic {
         name: Some(topic.name.as_str().into()),
         topic_id: topic.id,

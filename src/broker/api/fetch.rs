@@ -19,7 +19,7 @@ use crate::base::stage::{Stage, Timed, Trace};
 use crate::base::time::{Instant, Now};
 use crate::broker::api::fetch_rows::Wanted;
 use crate::broker::api::fetch_session::{Left, SessionUse, Understood};
-use crate::broker::api::{self, key, metadata};
+use crate::broker::api::{self, key};
 use crate::broker::effect::Effects;
 use crate::broker::job::{Asker, Job, Work};
 use crate::broker::message::{ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition, WatchEntry};
@@ -219,13 +219,7 @@ fn find_due(shard: &mut Shard, job: Key, id: i32) -> bool {
 }
 
 fn target(shard: &Shard, asker: Asker, row: Option<Key>, wanted: Wanted) -> Target {
-    let topic = if asker.version >= TOPIC_ID_VERSION {
-        shard.image.topic_by_id(wanted.topic_id).ok_or(ErrorCode::UnknownTopicId)
-    } else {
-        shard.image.topic(&wanted.topic).ok_or(ErrorCode::UnknownTopicOrPartition)
-    };
-    let of =
-        topic.and_then(|topic| route::partition_of(topic, wanted.partition).ok_or(ErrorCode::UnknownTopicOrPartition));
+    let of = find(shard, asker, &wanted);
     let refused = |error, of: Option<TopicPartition>, wanted| Target {
         owner: of.map_or(CoreId(0), |of| shard.owner(of.topic, of.partition)),
         row,
@@ -244,6 +238,15 @@ fn target(shard: &Shard, asker: Asker, row: Option<Key>, wanted: Wanted) -> Targ
             }
         }
     }
+}
+
+fn find(shard: &Shard, asker: Asker, wanted: &Wanted) -> Result<TopicPartition, ErrorCode> {
+    let topic = if asker.version >= TOPIC_ID_VERSION {
+        shard.image.topic_by_id(wanted.topic_id).ok_or(ErrorCode::UnknownTopicId)
+    } else {
+        shard.image.topic(&wanted.topic).ok_or(ErrorCode::UnknownTopicOrPartition)
+    };
+    route::partition_of(topic?, wanted.partition).ok_or(ErrorCode::UnknownTopicOrPartition)
 }
 
 /// Sends every core that owns some of the partitions its part of the reading.
@@ -468,9 +471,12 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
             shard.counts.on_error(key::FETCH, row.error_code);
         }
         if target.result.error == ErrorCode::NotLeaderOrFollower && asker.version >= LEADER_HINT_VERSION {
-            row.current_leader.leader_id = shard.per_core_leader(target.owner).0;
-            row.current_leader.leader_epoch = metadata::LEADER_EPOCH;
-            hinted.push(row.current_leader.leader_id);
+            let of = find(shard, asker, &target.wanted).ok();
+            if let Some((of, leader)) = of.and_then(|of| Some((of, shard.shown_leader(asker.listener, of)?))) {
+                row.current_leader.leader_id = leader.0;
+                row.current_leader.leader_epoch = shard.leader_epoch(of).0;
+                hinted.push(leader.0);
+            }
         }
         push_row(&mut reply, &target.wanted, row);
     }

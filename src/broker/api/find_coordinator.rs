@@ -80,8 +80,8 @@ fn row(shard: &Shard, listener: ListenerKind, key_type: i8, key: Text) -> Coordi
         _ => return refused(key, ErrorCode::InvalidRequest),
     }
     let Some(of) = shard.coordinator_of(&key) else { return refused(key, ErrorCode::CoordinatorNotAvailable) };
-    let leader = shard.shown_leader(listener, of.topic, of.partition);
-    let Some(broker) = shard.shown_brokers(listener).into_iter().find(|broker| broker.id == leader) else {
+    let leader = shard.shown_leader(listener, of);
+    let Some(broker) = shard.shown_brokers(listener).into_iter().find(|broker| Some(broker.id) == leader) else {
         return refused(key, ErrorCode::CoordinatorNotAvailable);
     };
     Coordinator {

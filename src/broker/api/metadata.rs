@@ -6,7 +6,7 @@
 //!
 //! *Owns*: the form of the answer. *Never*: changes the image. *Runs on*: the core whose client asked.
 
-use crate::base::ids::{CoreId, PartitionIndex, TopicId};
+use crate::base::ids::{CoreId, TopicId};
 use crate::base::names;
 use crate::base::time::Now;
 use crate::broker::api::{self, key};
@@ -21,9 +21,6 @@ use crate::wire::messages::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use crate::wire::text::Text;
-
-/// The epoch of every partition's leader: with one broker there has only ever been one.
-pub const LEADER_EPOCH: i32 = 0;
 
 /// No version knows THROTTLING_QUOTA_EXCEEDED: topics are made on first use, and the client is throttled.
 const NO_QUOTA_ERROR: i16 = i16::MAX;
@@ -88,7 +85,7 @@ fn answer(shard: &mut Shard, asker: Asker, asked: &MetadataRequest, created: &[T
                 node_id: broker.id.0,
                 host: broker.address.host.as_str().into(),
                 port: i32::from(broker.address.port),
-                ..MetadataResponseBroker::default()
+                rack: broker.rack.as_deref().map(Into::into),
             })
             .collect(),
         cluster_id: Some(shard.image.cluster_id().into()),
@@ -122,20 +119,19 @@ fn answer(shard: &mut Shard, asker: Asker, asked: &MetadataRequest, created: &[T
 }
 
 fn topic_row(shard: &Shard, listener: ListenerKind, topic: &Topic) -> MetadataResponseTopic {
-    let partitions = (0..topic.partitions)
-        .map(|index| {
-            let leader = shard.shown_leader(listener, topic.id, PartitionIndex(index)).0;
-            MetadataResponsePartition {
-                partition_index: index,
-                leader_id: leader,
-                leader_epoch: LEADER_EPOCH,
-                replica_nodes: vec![leader],
-                isr_nodes: vec![leader],
-                offline_replicas: shard.offline_replicas(leader),
-                ..MetadataResponsePartition::default()
-            }
-        })
-        .collect();
+    let partitions = topic.states().map(|(partition, state)| {
+        let shown = shard.shown_partition(listener, topic.id, partition, state);
+        MetadataResponsePartition {
+            error_code: shown.error.code(),
+            partition_index: partition.0,
+            leader_id: shown.leader,
+            leader_epoch: shown.leader_epoch,
+            replica_nodes: shown.replicas,
+            isr_nodes: shown.isr,
+            offline_replicas: shown.offline,
+        }
+    });
+    let partitions = partitions.collect();
     MetadataResponseTopic {
         name: Some(topic.name.as_str().into()),
         topic_id: topic.id,

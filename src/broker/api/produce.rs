@@ -12,7 +12,7 @@ use crate::base::ids::{PartitionIndex, TopicId};
 use crate::base::names;
 use crate::base::slab::Key;
 use crate::base::stage::{Stage, Timed, Trace};
-use crate::broker::api::{self, key, metadata};
+use crate::broker::api::{self, key};
 use crate::broker::effect::Effects;
 use crate::broker::errors;
 use crate::broker::job::{Asker, Job, Work};
@@ -215,13 +215,14 @@ fn hint_leader(shard: &mut Shard, asker: Asker, job: Key, at: u32, of: TopicPart
     if asker.version < LEADER_HINT_VERSION {
         return;
     }
-    let leader = shard.shown_leader(asker.listener, of.topic, of.partition);
+    let Some(leader) = shard.shown_leader(asker.listener, of) else { return };
+    let leader_epoch = shard.leader_epoch(of).0;
     let endpoints = shard.shown_brokers(asker.listener);
     let Some(Job { work: Work::Produce(work), .. }) = shard.jobs.get_mut(job) else { return };
     let (at_topic, at_part) = (at as usize / PARTS_MAX, at as usize % PARTS_MAX);
     let row = &mut work.reply.responses[at_topic].partition_responses[at_part];
     row.current_leader.leader_id = leader.0;
-    row.current_leader.leader_epoch = metadata::LEADER_EPOCH;
+    row.current_leader.leader_epoch = leader_epoch;
     for endpoint in endpoints {
         if endpoint.id == leader && !work.reply.node_endpoints.iter().any(|known| known.node_id == leader.0) {
             work.reply.node_endpoints.push(NodeEndpoint {

@@ -64,7 +64,7 @@ fn check(
     let Some(replicas) = &wish.replicas else {
         return Err((ErrorCode::NoReassignmentInProgress, "The partition is not being moved.".into()));
     };
-    let here = shard.shown_leader(listener, of.topic, of.partition);
+    let here = shard.shown_leader(listener, of).unwrap_or_default();
     if *replicas == [here.0] {
         return Ok(());
     }
