@@ -118,6 +118,22 @@ macro_rules! every_message {
             DescribeProducersResponse,
             [topics, partitions, active_producers]
         );
+        $check!(alter_partition::AlterPartitionRequest, AlterPartitionRequest, [topics, partitions]);
+        $check!(alter_partition::AlterPartitionResponse, AlterPartitionResponse, [topics, partitions]);
+        $check!(envelope::EnvelopeRequest, EnvelopeRequest, []);
+        $check!(envelope::EnvelopeResponse, EnvelopeResponse, []);
+        $check!(broker_registration::BrokerRegistrationRequest, BrokerRegistrationRequest, [listeners]);
+        $check!(broker_registration::BrokerRegistrationResponse, BrokerRegistrationResponse, []);
+        $check!(broker_heartbeat::BrokerHeartbeatRequest, BrokerHeartbeatRequest, []);
+        $check!(broker_heartbeat::BrokerHeartbeatResponse, BrokerHeartbeatResponse, []);
+        $check!(unregister_broker::UnregisterBrokerRequest, UnregisterBrokerRequest, []);
+        $check!(unregister_broker::UnregisterBrokerResponse, UnregisterBrokerResponse, []);
+        $check!(allocate_producer_ids::AllocateProducerIdsRequest, AllocateProducerIdsRequest, []);
+        $check!(allocate_producer_ids::AllocateProducerIdsResponse, AllocateProducerIdsResponse, []);
+        $check!(add_raft_voter::AddRaftVoterRequest, AddRaftVoterRequest, [listeners]);
+        $check!(add_raft_voter::AddRaftVoterResponse, AddRaftVoterResponse, []);
+        $check!(remove_raft_voter::RemoveRaftVoterRequest, RemoveRaftVoterRequest, []);
+        $check!(remove_raft_voter::RemoveRaftVoterResponse, RemoveRaftVoterResponse, []);
         $check!(create_partitions::CreatePartitionsRequest, CreatePartitionsRequest, [topics]);
         $check!(create_partitions::CreatePartitionsResponse, CreatePartitionsResponse, [results]);
         $check!(delete_groups::DeleteGroupsRequest, DeleteGroupsRequest, []);
@@ -564,6 +580,7 @@ fn same_words(message: &impl Debug) -> String {
         .replace("Records([])", "b\"\"")
         // Texts that may be null are null by default with us, and empty in some of Kafka's tables.
         .replace("Some(\"\")", "None")
+        .replace("Some(b\"\")", "None")
         // Kafka's names are a word of Rust, and one that the request has too.
         .replace("_match: ", "match_value: ")
         .replace("EntryResponse {", "EntryData {")
@@ -573,7 +590,7 @@ fn same_words(message: &impl Debug) -> String {
         // Of a version that we do not have.
         .replace(", enable_2_pc: false, keep_prepared_txn: false", "")
         .replace(", ongoing_txn_producer_id: -1, ongoing_txn_producer_epoch: -1", "");
-    for (open, close) in [("TopicId(", ")"), ("ClientInstanceId(", ")"), ("Records([", "])")] {
+    for (open, close) in [("TopicId(", ")"), ("ClientInstanceId(", ")"), ("Incarnation(", ")"), ("Records([", "])")] {
         while let Some(start) = words.find(open) {
             let end = start + words[start..].find(close).expect("it closes");
             words.replace_range(end..end + close.len(), "");

@@ -71,8 +71,13 @@ number!(
     CoreId(u16)
 );
 number!(
-    /// A client connection. Unique for the life of the core that accepted it.
+    /// A connection that was accepted, of a client or of another broker. Unique for the life of the core that
+    /// accepted it.
     ConnId(u64)
+);
+number!(
+    /// A connection made to another broker. Unique for the life of the core that made it.
+    PeerId(u64)
 );
 
 impl Offset {
@@ -160,6 +165,24 @@ impl fmt::Display for ClientInstanceId {
 impl fmt::Debug for ClientInstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientInstanceId(")?;
+        write_uuid(self.0, f)?;
+        f.write_str(")")
+    }
+}
+
+/// One run of a broker, from its start to its end (KIP-631).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Incarnation(pub [u8; 16]);
+
+impl Incarnation {
+    pub fn random(rng: &mut super::rng::Rng) -> Incarnation {
+        Incarnation(random_uuid(rng))
+    }
+}
+
+impl fmt::Debug for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Incarnation(")?;
         write_uuid(self.0, f)?;
         f.write_str(")")
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::reader::{DecodeError, Fault, Reader};
 use super::text::Text;
 use super::writer::Writer;
-use crate::base::ids::{ClientInstanceId, TopicId};
+use crate::base::ids::{ClientInstanceId, Incarnation, TopicId};
 use crate::base::rng::Rng;
 
 /// A request or a reply, generated from its table in `messages`.
@@ -217,6 +217,7 @@ numbers! {
     i64, i64, 8, |rng| rng.next_u64() as i64;
     TopicId, topic_id, 16, |rng| TopicId::random(rng);
     ClientInstanceId, client_instance_id, 16, |rng| ClientInstanceId::random(rng);
+    Incarnation, incarnation, 16, |rng| Incarnation::random(rng);
     u16, u16, 2, |rng| rng.next_u64() as u16;
 }
 

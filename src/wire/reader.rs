@@ -10,7 +10,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::text::Text;
-use crate::base::ids::{ClientInstanceId, TopicId};
+use crate::base::ids::{ClientInstanceId, Incarnation, TopicId};
 use crate::base::limits::{DECODED_BYTES_BASE, DECODED_BYTES_PER_FRAME_BYTE};
 
 /// A frame and how far it has been read. Slices it hands out keep the frame's memory alive.
@@ -92,6 +92,11 @@ impl Reader {
     #[inline]
     pub fn client_instance_id(&mut self) -> Result<ClientInstanceId, DecodeError> {
         self.array().map(ClientInstanceId)
+    }
+
+    #[inline]
+    pub fn incarnation(&mut self) -> Result<Incarnation, DecodeError> {
+        self.array().map(Incarnation)
     }
 
     /// An unsigned varint of at most 32 bits, seven to a byte, the lowest first.

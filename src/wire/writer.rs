@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::text::Text;
-use crate::base::ids::{ClientInstanceId, TopicId};
+use crate::base::ids::{ClientInstanceId, Incarnation, TopicId};
 
 /// Bytes up to this are copied into the buffer: an entry of a vectored send costs more than the copy.
 const COPIED_BYTES_MAX: usize = 512;
@@ -117,6 +117,11 @@ impl Writer {
 
     #[inline]
     pub fn client_instance_id(&mut self, value: ClientInstanceId) {
+        self.buffer.extend_from_slice(&value.0);
+    }
+
+    #[inline]
+    pub fn incarnation(&mut self, value: Incarnation) {
         self.buffer.extend_from_slice(&value.0);
     }
 

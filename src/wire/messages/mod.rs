@@ -8,10 +8,15 @@
 
 use super::codec::Api;
 
+pub mod add_raft_voter;
+pub mod allocate_producer_ids;
 pub mod alter_client_quotas;
 pub mod alter_configs;
+pub mod alter_partition;
 pub mod alter_partition_reassignments;
 pub mod api_versions;
+pub mod broker_heartbeat;
+pub mod broker_registration;
 pub mod consumer_group_describe;
 pub mod consumer_group_heartbeat;
 pub mod create_partitions;
@@ -28,6 +33,7 @@ pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
+pub mod envelope;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod get_telemetry_subscriptions;
@@ -45,12 +51,16 @@ pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
+pub mod peer_hello;
 pub mod produce;
 pub mod push_telemetry;
+pub mod quorum_messages;
+pub mod remove_raft_voter;
 pub mod sync_group;
+pub mod unregister_broker;
 pub mod update_features;
 
-/// Every API with tables, by key.
+/// Every API of Kafka's with tables, by key.
 pub const APIS: &[Api] = &[
     produce::API,
     fetch::API,
@@ -84,33 +94,53 @@ pub const APIS: &[Api] = &[
     describe_client_quotas::API,
     alter_client_quotas::API,
     describe_quorum::API,
+    alter_partition::API,
     update_features::API,
+    envelope::API,
     describe_cluster::API,
     describe_producers::API,
+    broker_registration::API,
+    broker_heartbeat::API,
+    unregister_broker::API,
+    allocate_producer_ids::API,
     consumer_group_heartbeat::API,
     consumer_group_describe::API,
     get_telemetry_subscriptions::API,
     push_telemetry::API,
     list_config_resources::API,
     describe_topic_partitions::API,
+    add_raft_voter::API,
+    remove_raft_voter::API,
 ];
+
+/// What Corelog's brokers say to each other besides, by key.
+pub const PEER_APIS: &[Api] = &[peer_hello::API, quorum_messages::API];
 
 /// The row of `key`.
 pub fn api(key: i16) -> Option<&'static Api> {
-    usize::try_from(key).ok().and_then(|key| BY_KEY.get(key)).and_then(Option::as_ref)
+    let (rows, first): (&[Option<Api>], i16) =
+        if key >= PEER_KEY_FIRST { (&PEER_BY_KEY, PEER_KEY_FIRST) } else { (&BY_KEY, 0) };
+    usize::try_from(key - first).ok().and_then(|at| rows.get(at)).and_then(Option::as_ref)
 }
 
 /// An index instead of a search: it is asked for every request.
-static BY_KEY: [Option<Api>; KEYS] = {
-    let mut rows = [None; KEYS];
+static BY_KEY: [Option<Api>; KEYS] = by_key(APIS, 0);
+static PEER_BY_KEY: [Option<Api>; PEER_APIS.len()] = by_key(PEER_APIS, PEER_KEY_FIRST);
+
+const fn by_key<const ROWS: usize>(apis: &[Api], first: i16) -> [Option<Api>; ROWS] {
+    let mut rows = [None; ROWS];
     let mut i = 0;
-    while i < APIS.len() {
-        assert!(rows[APIS[i].key as usize].is_none(), "a key is listed once");
-        rows[APIS[i].key as usize] = Some(APIS[i]);
+    while i < apis.len() {
+        let at = (apis[i].key - first) as usize;
+        assert!(rows[at].is_none(), "a key is listed once");
+        rows[at] = Some(apis[i]);
         i += 1;
     }
     rows
-};
+}
 
 /// Above the largest key of [`APIS`].
-const KEYS: usize = 80;
+const KEYS: usize = 82;
+
+/// The first key of [`PEER_APIS`], far from Kafka's.
+const PEER_KEY_FIRST: i16 = 1000;
