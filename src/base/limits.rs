@@ -253,10 +253,37 @@ pub const GOSSIP_PARTITIONS_MAX: usize = 2 * PARTITIONS_MAX;
 
 const _: () = assert!(GOSSIP_DELTA_BYTES_MAX < GOSSIP_DATAGRAM_BYTES_MAX - 150, "a delta fits a datagram");
 const _: () = assert!(GOSSIP_PIECE_BYTES_MAX < GOSSIP_DATAGRAM_BYTES_MAX / 2, "two pieces fit a datagram");
+
+/// How long another broker may take to answer at all: to the connection, and to the greeting.
+pub const PEER_GREETING_MS: u64 = 2_000;
+
+/// How long another broker may take to answer a call that waits for nothing else.
+pub const PEER_CALL_MS: u64 = 5_000;
+
+/// Wait before a broker that could not be reached is connected to again: the first time, and at most.
+pub const PEER_BACKOFF_MS_MIN: u64 = 50;
+pub const PEER_BACKOFF_MS_MAX: u64 = 1_000;
+
+/// Calls of one connection to another broker that are not answered: fewer than its sessions take.
+pub const PEER_CALLS_MAX: usize = 1_000;
+
+/// Bytes queued to another broker that its socket has not taken: then the connection is given up.
+pub const PEER_OUTPUT_BYTES_MAX: usize = 256 << 20;
+
+/// What a reply of another broker may have besides the largest batch.
+pub const PEER_REPLY_EXTRA_BYTES: usize = 16 << 20;
+
+/// A frame on the listener for brokers before it is known whose it is.
+pub const PEER_GREETING_BYTES_MAX: usize = 1024;
+
+/// Connections of other brokers to this process: a core of each makes two to each core here.
+pub const PEER_CONNECTIONS_MAX: u32 = 20_000;
+
 const _: () = assert!(DISK_READ_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () = assert!(DISK_WRITE_BYTES_MAX.is_multiple_of(super::disk::BLOCK_BYTES));
 const _: () =
     assert!(JOURNAL_COMMIT_BYTES_MAX <= DISK_WRITE_BYTES_MAX && JOURNAL_COMMIT_BYTES_MAX <= DISK_READ_BYTES_MAX);
+const _: () = assert!(PEER_CALLS_MAX < REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX);
 // A metadata file is read in one piece: snapshot, log part, the write that passes its bound, and the frames around.
 const _: () = assert!(
     META_TOPICS_BYTES_MAX + META_CONFIGS_BYTES_MAX + META_LOG_BYTES_MAX + 2 * DISK_WRITE_BYTES_MAX

@@ -6,25 +6,28 @@
 use bytes::Bytes;
 
 use crate::base::disk::{DiskOp, DiskResult};
-use crate::base::ids::{ConnId, CoreId};
+use crate::base::ids::{ConnId, CoreId, PeerId};
 use crate::base::slab::Key;
 use crate::base::stage::{Arrival, Stopwatch};
 use crate::base::time::Instant;
 use crate::broker::message::ShardMessage;
+use crate::config::Address;
 
-/// What a listener shows to the clients that came through it (design: two kinds of listener).
+/// Who comes through a listener, and what it shows to them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ListenerKind {
     /// One port, every core accepts: the process is one broker.
     Shared,
     /// One port per core: every core is a broker of its own, and leads the partitions it owns.
     PerCore,
+    /// One port per core, for other brokers of the cluster alone.
+    Peer,
 }
 
 /// Something happened. Handed to `Shard::step` with the time, one after the other.
 #[derive(Debug)]
 pub enum Input {
-    /// A client connected, from this address and port. `conn` was never used before on this core.
+    /// A client or another broker connected, from this address and port. `conn` was never used before on this core.
     Opened { conn: ConnId, listener: ListenerKind, host: String, port: u16 },
     /// A whole request frame, without its length prefix, whose memory `Shard::admit` granted.
     Frame { conn: ConnId, frame: Bytes, arrival: Arrival },
@@ -32,6 +35,14 @@ pub enum Input {
     Closed { conn: ConnId },
     /// The socket took this many bytes of what [`Effect::Send`] queued, in an attempt that began at `began`.
     Drained { conn: ConnId, bytes: usize, began: Instant },
+    /// What [`Effect::PeerOpen`] asked for is there: it takes frames.
+    PeerOpened { peer: PeerId },
+    /// A whole frame from another broker, without its length prefix.
+    PeerFrame { peer: PeerId, frame: Bytes, arrival: Arrival },
+    /// The connection could not be made, or is gone by whichever side. Once for each [`Effect::PeerOpen`].
+    PeerClosed { peer: PeerId, why: String },
+    /// A datagram came on core 0, at most `limits::GOSSIP_DATAGRAM_BYTES_MAX` long. Anybody may have sent it.
+    Datagram { from: Address, data: Bytes },
     /// Another core of this process says something. Messages of one core arrive in the order sent.
     FromShard { from: CoreId, message: ShardMessage },
     /// A disk operation ended. Exactly once for each [`Effect::Disk`].
@@ -61,6 +72,27 @@ pub enum Effect {
     /// Connections for which `Shard::admit` said wait may be asked about again.
     Resume {
         conn: ConnId,
+    },
+    /// Connect to another broker. `peer` was never used before on this core. [`Input::PeerOpened`] follows, or
+    /// [`Input::PeerClosed`].
+    PeerOpen {
+        peer: PeerId,
+        to: Address,
+    },
+    /// Queue these slices on a connection that is open: whole frames with their length prefix. One that has too much
+    /// queued is closed.
+    PeerSend {
+        peer: PeerId,
+        data: Vec<Bytes>,
+    },
+    /// Close the connection at once, whatever is queued, or give up making it.
+    PeerClose {
+        peer: PeerId,
+    },
+    /// Send a datagram, from core 0. It may get lost, and nobody is told.
+    Datagram {
+        to: Address,
+        data: Bytes,
     },
     ToShard {
         to: CoreId,

@@ -39,7 +39,7 @@ pub fn partitions_of(topic: &Topic) -> impl Iterator<Item = TopicPartition> + us
 /// The process behind the id of a broker that a client of this listener names.
 pub fn node_of(listener: ListenerKind, id: i32) -> NodeId {
     match listener {
-        ListenerKind::Shared => NodeId(id),
+        ListenerKind::Shared | ListenerKind::Peer => NodeId(id),
         ListenerKind::PerCore => NodeId(id.div_euclid(CORE_IDS_PER_NODE)),
     }
 }
@@ -131,7 +131,7 @@ impl Shard {
                 is_fenced: place.is_fenced,
             };
             match listener {
-                ListenerKind::Shared => shown.push(broker(BrokerId(node.0), place.shared)),
+                ListenerKind::Shared | ListenerKind::Peer => shown.push(broker(BrokerId(node.0), place.shared)),
                 ListenerKind::PerCore => {
                     let cores = (0..).map(CoreId).zip(place.per_core);
                     shown.extend(cores.map(|(core, address)| broker(per_core_id(node, core), address)));
@@ -144,7 +144,7 @@ impl Shard {
     /// A replica of a partition: on per-core listeners, the core of it that has the partition.
     fn shown_replica(&self, listener: ListenerKind, of: TopicPartition, node: NodeId) -> BrokerId {
         match listener {
-            ListenerKind::Shared => BrokerId(node.0),
+            ListenerKind::Shared | ListenerKind::Peer => BrokerId(node.0),
             ListenerKind::PerCore => {
                 // Of a broker that is gone nobody knows the cores any more.
                 let core = self.place(node).map_or(CoreId(0), |place| owner(of, place.cores));
@@ -182,7 +182,7 @@ impl Shard {
         let leader = state.leader();
         let has_listener = |node: NodeId| {
             let place = self.place(node);
-            place.is_some_and(|place| listener == ListenerKind::Shared || !place.per_core.is_empty())
+            place.is_some_and(|place| listener != ListenerKind::PerCore || !place.per_core.is_empty())
         };
         let error = match leader {
             None => ErrorCode::LeaderNotAvailable,
@@ -205,13 +205,13 @@ impl Shard {
     /// where they are decided.
     pub(in crate::broker) fn shown_controller(&self, listener: ListenerKind) -> BrokerId {
         match listener {
-            ListenerKind::Shared => BrokerId(self.config.settings.node_id),
+            ListenerKind::Shared | ListenerKind::Peer => BrokerId(self.config.settings.node_id),
             ListenerKind::PerCore => per_core_id(self.node(), CoreId(0)),
         }
     }
 
     /// Whether a client of this listener sent its request to the right broker. On the shared listener every core
-    /// is the one broker, and requests cross the mesh; on per-core listeners a wrong core answers with a hint.
+    /// is the one broker, and requests cross the mesh; on the others a wrong core answers with a hint.
     pub(in crate::broker) fn leads(&self, listener: ListenerKind, owner: CoreId) -> bool {
         listener == ListenerKind::Shared || owner == self.config.core
     }
@@ -227,7 +227,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::ids::{BrokerEpoch, PartitionEpoch};
+    use crate::base::ids::{BrokerEpoch, Incarnation, PartitionEpoch};
     use crate::broker::shard::{Listeners, ShardConfig};
     use crate::config::Settings;
     use crate::meta::{Broker, MetaRecord, PartitionParts};
@@ -239,8 +239,16 @@ mod tests {
     /// Of node 1, which has 2 cores.
     fn shard() -> Shard {
         let settings = Arc::new(Settings { node_id: 1, ..Settings::default() });
-        let listeners = Listeners { shared: address(1), per_core: vec![address(10), address(11)] };
-        Shard::new(ShardConfig { core: CoreId(0), cores: 2, settings, listeners, seed: 1 })
+        let listeners = Listeners { shared: address(1), per_core: vec![address(10), address(11)], peer: None };
+        Shard::new(ShardConfig {
+            core: CoreId(0),
+            cores: 2,
+            settings,
+            listeners,
+            seed: 1,
+            incarnation: Incarnation::default(),
+            peer_key: None,
+        })
     }
 
     const TOPIC: TopicId = TopicId([7; 16]);

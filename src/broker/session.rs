@@ -12,6 +12,7 @@
 //! asks. *Runs on*: every core, for the connections it accepted.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 
 use bytes::Bytes;
 
@@ -22,6 +23,7 @@ use crate::base::stage::{Timed, Trace};
 use crate::base::stage_counts::{Snapshot, StageCounts};
 use crate::base::time::Instant;
 use crate::broker::effect::{Admission, Effect, Effects, ListenerKind};
+use crate::broker::greeting::{Admitted, Guest};
 use crate::broker::sending::Sending;
 use crate::wire::text::Text;
 
@@ -80,6 +82,8 @@ struct Session {
     client_id: Text,
     closing: bool,
     sending: Sending,
+    /// On the listener for brokers: which one it is.
+    guest: Guest,
 }
 
 /// Why a connection is not read.
@@ -148,6 +152,7 @@ impl Sessions {
             client_id: Text::default(),
             closing: false,
             sending: Sending::default(),
+            guest: Guest::default(),
         };
         let before = self.by_conn.insert(conn, session);
         assert!(before.is_none(), "{conn} is opened once");
@@ -170,6 +175,9 @@ impl Sessions {
         let fits = self.request_bytes == 0 || self.request_bytes + frame_bytes <= self.request_bytes_max;
         let output_is_full = self.output_bytes >= self.request_bytes_max;
         let Some(session) = self.by_conn.get_mut(&conn) else { return Admission::Refuse };
+        if session.is_unknown_broker() && frame_bytes > limits::PEER_GREETING_BYTES_MAX {
+            return Admission::Refuse;
+        }
         assert!(session.promised_bytes == 0, "one frame of a connection is read at a time");
         if session.muted_until.is_some() {
             session.waits_for = Some(WaitsFor::Quota);
@@ -180,7 +188,8 @@ impl Sessions {
             session.waits_for = Some(WaitsFor::Itself);
             return Admission::Wait;
         }
-        if self.stopping || !fits {
+        // Other brokers go on: what clients wait for may wait for them.
+        if (self.stopping && session.listener != ListenerKind::Peer) || !fits {
             session.waits_for = Some(WaitsFor::Memory);
             self.waiting.push_back(conn);
             return Admission::Wait;
@@ -314,6 +323,25 @@ impl Sessions {
         }
     }
 
+    /// The other broker, if it is one that was let in.
+    pub fn admitted(&self, conn: ConnId) -> Option<Admitted> {
+        match self.by_conn.get(&conn)?.guest {
+            Guest::Admitted(admitted) => Some(admitted),
+            Guest::Unknown | Guest::Asked { .. } => None,
+        }
+    }
+
+    /// Whoever is greeted; unknown until [`Sessions::set_guest`].
+    pub fn take_guest(&mut self, conn: ConnId) -> Guest {
+        self.by_conn.get_mut(&conn).map_or(Guest::Unknown, |session| mem::take(&mut session.guest))
+    }
+
+    pub fn set_guest(&mut self, conn: ConnId, guest: Guest) {
+        if let Some(session) = self.by_conn.get_mut(&conn) {
+            session.guest = guest;
+        }
+    }
+
     /// Who the client says it is; empty when it does not, or there were no quotas.
     pub fn client_id(&self, conn: ConnId) -> &str {
         self.by_conn.get(&conn).map_or("", |session| session.client_id.as_str())
@@ -378,14 +406,15 @@ impl Sessions {
         self.by_conn.values().filter(|session| session.muted_until.is_some()).count()
     }
 
-    /// From here on nothing new is read.
+    /// From here on nothing new is read of clients.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// Requests without a reply yet, on all connections.
+    /// No client's request is without a reply yet.
     pub fn is_idle(&self) -> bool {
-        self.by_conn.values().all(|session| session.slots.is_empty())
+        let mut clients = self.by_conn.values().filter(|session| session.listener != ListenerKind::Peer);
+        clients.all(|session| session.slots.is_empty())
     }
 
     /// Reply bytes that may still be taken on before the core's share is used up.
@@ -424,11 +453,14 @@ impl Sessions {
     /// Lets connections that wait for memory be read again, longest waiting first, while there is any. They ask
     /// again, and the one whose frame does not fit goes to the end of the row.
     fn resume_waiting(&mut self, effects: &mut Effects) {
-        if self.stopping || self.request_bytes >= self.request_bytes_max {
+        if self.request_bytes >= self.request_bytes_max {
             return;
         }
         while let Some(conn) = self.waiting.pop_front() {
             let Some(session) = self.by_conn.get_mut(&conn) else { continue };
+            if self.stopping && session.listener != ListenerKind::Peer {
+                continue;
+            }
             session.waits_for = None;
             effects.push(Effect::Resume { conn });
         }
@@ -450,6 +482,10 @@ impl Session {
             self.waits_for = None;
             effects.push(Effect::Resume { conn });
         }
+    }
+
+    fn is_unknown_broker(&self) -> bool {
+        self.listener == ListenerKind::Peer && !matches!(self.guest, Guest::Admitted(_))
     }
 
     fn is_full(&self) -> bool {

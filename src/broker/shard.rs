@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::deadlines::Deadlines;
-use crate::base::ids::{ConnId, CoreId, Offset, PartitionIndex};
+use crate::base::ids::{ConnId, CoreId, Incarnation, Offset, PartitionIndex};
 use crate::base::metric::{Metric, Metrics};
 use crate::base::rng::Rng;
 use crate::base::slab::{Key, Slab};
@@ -24,12 +24,14 @@ use crate::broker::cleaning::Cleaning;
 use crate::broker::commits::Commits;
 use crate::broker::control::Control;
 use crate::broker::deletions::Deletions;
-use crate::broker::effect::{Admission, Effect, Effects, Input};
+use crate::broker::effect::{Admission, Effect, Effects, Input, ListenerKind};
+use crate::broker::greeting::PeerKey;
 use crate::broker::groups::{GroupAsk, Groups};
 use crate::broker::job::{Asker, Job, Work};
 use crate::broker::message::{AppendEntry, ShardMessage};
 use crate::broker::noting::Noting;
 use crate::broker::partitions::Partitions;
+use crate::broker::peers::{PeerAnswer, PeerCall, PeerError, Peers};
 use crate::broker::quotas::Quotas;
 use crate::broker::reads::Reads;
 use crate::broker::report::{Report, RequestCounts};
@@ -53,6 +55,8 @@ pub struct Listeners {
     pub shared: Address,
     /// Empty, or one for each core.
     pub per_core: Vec<Address>,
+    /// Where other brokers reach core 0; core N is at this port plus N.
+    pub peer: Option<Address>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +66,10 @@ pub struct ShardConfig {
     pub settings: Arc<Settings>,
     pub listeners: Listeners,
     pub seed: u64,
+    /// Of this run of the process, the same on all its cores.
+    pub incarnation: Incarnation,
+    /// What the brokers of the cluster prove to each other that they have.
+    pub peer_key: Option<PeerKey>,
 }
 
 #[derive(Debug)]
@@ -87,6 +95,7 @@ pub struct Shard {
     pub(in crate::broker) deadlines: Deadlines<DeadlineKey>,
     pub(in crate::broker) quotas: Quotas,
     pub(in crate::broker) telemetry: Telemetry,
+    pub(in crate::broker) peers: Peers,
     /// Core 0 alone decides on metadata.
     pub(in crate::broker) control: Option<Control>,
     /// Why the data directory takes no more writes.
@@ -124,6 +133,8 @@ pub enum DeadlineKey {
     QuotaShare,
     /// Clients whose telemetry is known may have gone.
     Telemetry,
+    /// Another broker may be too late with an answer.
+    Peer(Key),
 }
 
 /// Consequences inside one step, handled in order instead of by recursion.
@@ -136,6 +147,7 @@ pub enum Todo {
     LateFind { owner: u32, ticket: ReadTicket, result: Result<Option<FoundOffset>, ReadError> },
     GroupAnswer(Ticket, GroupAnswer),
     LateDeletion { owner: u32, ticket: DeletionTicket, result: Result<Offset, Refusal> },
+    PeerAnswer { call: PeerCall, answer: Result<PeerAnswer, PeerError> },
     Message { from: CoreId, message: ShardMessage },
 }
 
@@ -187,6 +199,7 @@ impl Shard {
             deadlines: Deadlines::default(),
             quotas: Quotas::default(),
             telemetry: Telemetry::default(),
+            peers: Peers::default(),
             control: None,
             offline: None,
             todo: VecDeque::new(),
@@ -217,7 +230,9 @@ impl Shard {
         match input {
             Input::Opened { conn, listener, host, port } => {
                 self.sessions.on_opened(conn, listener, (host, port));
-                self.charge_connection(conn);
+                if listener != ListenerKind::Peer {
+                    self.charge_connection(conn);
+                }
             }
             Input::Frame { conn, frame, arrival } => self.on_frame(conn, frame, arrival, now, effects),
             Input::Closed { conn } => {
@@ -228,6 +243,10 @@ impl Shard {
             Input::Drained { conn, bytes, began } => {
                 self.sessions.on_drained(conn, bytes, began, now.mono, effects);
             }
+            Input::PeerOpened { peer } => self.on_peer_opened(peer, now, effects),
+            Input::PeerFrame { peer, frame, .. } => self.on_peer_frame(peer, frame, now, effects),
+            Input::PeerClosed { peer, why } => self.on_peer_closed(peer, &why, now, effects),
+            Input::Datagram { from, data } => tracing::trace!(%from, "a datagram of {} bytes", data.len()),
             Input::FromShard { from, message } => self.on_message(from, message, now, effects),
             Input::Disk { token, result } => self.on_disk(token, result, now, effects),
             Input::Timeout => self.on_timeout(now, effects),
@@ -452,6 +471,7 @@ impl Shard {
                 DeadlineKey::Unmute(conn) => self.sessions.unmute(conn, effects),
                 DeadlineKey::QuotaShare => self.share_quota_use(effects),
                 DeadlineKey::Telemetry => self.forget_silent_clients(now),
+                DeadlineKey::Peer(link) => self.on_peer_due(link, now, effects),
                 DeadlineKey::Stop => self.on_stop_deadline(now, effects),
             }
         }
@@ -477,6 +497,7 @@ impl Shard {
                 Todo::LateDeletion { owner, ticket, result } => self.on_late_deletion(owner, ticket, result, effects),
                 Todo::LateFind { owner, ticket, result } => self.on_late_find(owner, ticket, result, now, effects),
                 Todo::GroupAnswer(ticket, answer) => self.on_group_answer(ticket, answer, effects),
+                Todo::PeerAnswer { call, answer } => self.on_peer_answer(call, answer),
                 Todo::Message { from, message } => self.on_message(from, message, now, effects),
             }
         }

@@ -16,7 +16,7 @@ use super::values::{
     Address, Assignor, CleanupPolicy, Cores, Durability, MigrationPolicy, Ratio, TimestampType, Unit, Value,
 };
 use crate::base::limits::{
-    FETCH_SESSIONS_PER_CORE_MAX, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, PARTITIONS_PER_TOPIC_MAX,
+    FETCH_SESSIONS_PER_CORE_MAX, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, PARTITIONS_PER_TOPIC_MAX, REPLICATION_FACTOR_MAX,
 };
 
 /// Makes the struct, its defaults and the rows out of the table.
@@ -70,6 +70,51 @@ settings! {
         /// The cluster's id. Empty: made at the first start and kept.
         cluster_id: String = String::new() => string("cluster.id");
     }
+    "Cluster" {
+        /// Brokers of the cluster to join: host:port of where their clients connect, with commas between; they are
+        /// asked at the port 10000 above, where the first listener for brokers is by default. Empty: a broker whose
+        /// data directory is new founds a cluster.
+        seeds: Vec<Address> = Vec::new() => list("seeds");
+        /// Where the other brokers of the cluster connect: host:port, for core N at this port plus N, and for gossip
+        /// (UDP) at this port. Empty: the host and port of `listen` plus 10000 if there are `seeds`, else nowhere, and
+        /// nobody can join.
+        peer_listen: Option<Address> = None => string("peer.listen");
+        /// Host name given to other brokers for `peer.listen`. Empty: the host given to clients.
+        advertised_peer_host: String = String::new() => string("advertised.peer.host");
+        /// File with a secret that all brokers of the cluster share, of 16 to 1024 bytes; blanks and line ends around
+        /// it do not count. Who does not have it is refused on `peer.listen`. Empty: whoever reaches that port and knows
+        /// the cluster's id is taken for a broker. What brokers send is not encrypted either way.
+        peer_shared_key_file: Option<PathBuf> = None => string("peer.shared.key.file");
+        /// Where the broker stands, in any words: replicas of a partition are placed in as many racks as there are.
+        broker_rack: String = String::new() => string("broker.rack");
+        /// How long the controller may hear nothing of a broker until others lead its partitions.
+        broker_session_timeout_ms: u32 = 9_000 => int("broker.session.timeout.ms", Unit::Ms).within(100, i32::MAX as i64);
+        /// How often a broker tells the controller that it is there.
+        broker_heartbeat_interval_ms: u32 = 2_000 => int("broker.heartbeat.interval.ms", Unit::Ms)
+            .within(10, i32::MAX as i64);
+    }
+    "Replication" {
+        /// How long a follower may be behind its leader until it is not in sync any more.
+        replica_lag_time_max_ms: u64 = 30_000 => long("replica.lag.time.max.ms", Unit::Ms).within(1, i64::MAX);
+        /// How long a leader may leave a follower's fetch unanswered while there is nothing new.
+        replica_fetch_wait_max_ms: u32 = 500 => int("replica.fetch.wait.max.ms", Unit::Ms).within(0, i32::MAX as i64);
+        /// Bytes of new records for which a leader answers a follower's fetch at once.
+        replica_fetch_min_bytes: u32 = 1 => int("replica.fetch.min.bytes", Unit::Bytes);
+        /// Most record bytes of one partition that a follower fetches at a time; a larger batch is sent all the same.
+        replica_fetch_max_bytes: u32 = 1 << 20 => int("replica.fetch.max.bytes", Unit::Bytes);
+        /// Most record bytes of all partitions that a follower's core fetches at a time from a leader's.
+        replica_fetch_response_max_bytes: u32 = 10 << 20 => int("replica.fetch.response.max.bytes", Unit::Bytes);
+        /// How long a follower leaves a partition alone whose fetch has failed.
+        replica_fetch_backoff_ms: u32 = 1_000 => int("replica.fetch.backoff.ms", Unit::Ms);
+        /// Whether a replica that lacks acknowledged records may lead when no other is left: those records are lost.
+        unclean_leader_election_enable: bool = false => boolean("unclean.leader.election.enable")
+            .topic("unclean.leader.election.enable");
+        /// Whether partitions are led by the first of their replicas again when that is in sync again.
+        auto_leader_rebalance_enable: bool = true => boolean("auto.leader.rebalance.enable");
+        /// How often the controller looks for partitions that another than their first replica leads.
+        leader_imbalance_check_interval_seconds: u32 = 300
+            => int("leader.imbalance.check.interval.seconds", Unit::Count).within(1, i32::MAX as i64);
+    }
     "Watching" {
         /// Where core 0 serves HTTP: host:port. /metrics has numbers and stage histograms as OpenMetrics text,
         /// /stages.hlog the stage histograms as an HdrHistogram log. Empty: nowhere. Nobody is asked who they are.
@@ -83,8 +128,9 @@ settings! {
     "Topics" {
         /// Partitions of a topic whose creator does not say.
         num_partitions: i32 = 1 => int("num.partitions", Unit::Count).within(1, PARTITIONS_PER_TOPIC_MAX as i64).dynamic();
-        /// Replicas of a topic whose creator does not say. One broker has one.
-        default_replication_factor: i16 = 1 => short("default.replication.factor").within(1, 1);
+        /// Replicas of a topic whose creator does not say. There must be as many brokers.
+        default_replication_factor: i16 = 1 => short("default.replication.factor")
+            .within(1, REPLICATION_FACTOR_MAX as i64);
         /// Whether a topic that a client asks for is made when it is missing.
         auto_create_topics_enable: bool = true => boolean("auto.create.topics.enable").dynamic();
         /// Whether topics may be deleted.
@@ -189,8 +235,9 @@ settings! {
         /// They decide which core coordinates which group, so a later change has no effect.
         offsets_topic_num_partitions: i32 = 50 => int("offsets.topic.num.partitions", Unit::Count)
             .within(1, PARTITIONS_PER_TOPIC_MAX as i64);
-        /// Replicas of `__consumer_offsets`. One broker has one; Kafka's default is 3.
-        offsets_topic_replication_factor: i16 = 1 => short("offsets.topic.replication.factor").within(1, 1);
+        /// Replicas of `__consumer_offsets`, when it is made. Kafka's default is 3, and so should be a cluster's value.
+        offsets_topic_replication_factor: i16 = 1 => short("offsets.topic.replication.factor")
+            .within(1, REPLICATION_FACTOR_MAX as i64);
         /// Segment size of `__consumer_offsets`, when it is made.
         offsets_topic_segment_bytes: u64 = 100 << 20 => int("offsets.topic.segment.bytes", Unit::Bytes)
             .within(1 << 20, i32::MAX as i64);
@@ -259,6 +306,14 @@ settings! {
     }
 }
 
+/// How far above the port for clients that for brokers is by default.
+const PEER_PORT_ABOVE: u16 = 10_000;
+
+/// Where a broker with this listener for clients has the one for brokers by default. The ports were checked.
+fn peer_address(listen: &Address) -> Address {
+    Address { host: listen.host.clone(), port: listen.port.saturating_add(PEER_PORT_ABOVE) }
+}
+
 /// The row of a broker setting, by its name or an alias.
 pub fn row(name: &str) -> Option<&'static Row> {
     row_and_factor(name).map(|(row, _)| row)
@@ -317,7 +372,41 @@ impl Settings {
             let queued = self.queued_max_request_bytes;
             return Err(too_large("socket.request.max.bytes", request, "queued.max.request.bytes", queued));
         }
+        self.check_cluster()?;
         self.check_consumer_groups()
+    }
+
+    fn check_cluster(&self) -> Result<(), SettingError> {
+        let wrong = |name: &str, message: String| Err(SettingError { name: name.to_owned(), message });
+        let (beat, session) = (self.broker_heartbeat_interval_ms, self.broker_session_timeout_ms);
+        if beat >= session {
+            let message = format!("is {beat}, not less than broker.session.timeout.ms, which is {session}");
+            return wrong("broker.heartbeat.interval.ms", message);
+        }
+        let port_max = u16::MAX - PEER_PORT_ABOVE;
+        if let Some(seed) = self.seeds.iter().find(|seed| seed.port > port_max) {
+            let message = format!("must be below {} in its port, not `{seed}`", port_max + 1);
+            return wrong("seeds", message);
+        }
+        if self.peer_listen.as_ref().is_some_and(|address| address.port == 0) {
+            return wrong("peer.listen", "must name a port: the other brokers have to know it".to_owned());
+        }
+        if !self.seeds.is_empty() && self.peer_listen.is_none() && !(1..=port_max).contains(&self.listen.port) {
+            let message = format!("must be given beside seeds when the port of listen is {}", self.listen.port);
+            return wrong("peer.listen", message);
+        }
+        Ok(())
+    }
+
+    /// Where other brokers connect to core 0, if they may.
+    pub fn peer_listener(&self) -> Option<Address> {
+        let beside_clients = (!self.seeds.is_empty()).then(|| peer_address(&self.listen));
+        self.peer_listen.clone().or(beside_clients)
+    }
+
+    /// Where the brokers are asked that this one is to join.
+    pub fn seed_peers(&self) -> Vec<Address> {
+        self.seeds.iter().map(peer_address).collect()
     }
 
     fn check_consumer_groups(&self) -> Result<(), SettingError> {
@@ -446,7 +535,19 @@ mod tests {
         check("log.retention.hours", "9223372036854775807", Kafka, Ok("9223372036854775807"));
         check("log.dirs", "/data", Kafka, Ok("/data"));
         check("listeners", "PLAINTEXT://:9092", Kafka, Ok("0.0.0.0:9092"));
-        check("default.replication.factor", "3", Kafka, Err("must be 1 only"));
+        check("default.replication.factor", "8", Kafka, Err("must be 1 to 7"));
+        check("seeds", "a:9092,b:9093", Kafka, Ok("a:9092,b:9093"));
+        check("seeds", "a:9092,b", Kafka, Err("must be host:port"));
+        check("seeds", "a:55536", Kafka, Err("must be below 55536 in its port"));
+        check("peer.listen", "", Kafka, Ok(""));
+        check("peer.listen", "[::1]:19092", Kafka, Ok("[::1]:19092"));
+        check("peer.listen", "127.0.0.1:0", Kafka, Err("must name a port"));
+        check(
+            "broker.heartbeat.interval.ms",
+            "9s",
+            Typed,
+            Err("not less than broker.session.timeout.ms, which is 9000"),
+        );
         check("compression.type", "zstd", Kafka, Err("must be one of producer"));
         check("log.message.timestamp.type", "LogAppendTime", Kafka, Ok("LogAppendTime"));
         check("message.max.bytes", "200000000", Kafka, Err("socket.request.max.bytes, which is 104857600"));

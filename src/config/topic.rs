@@ -32,6 +32,7 @@ pub struct TopicSettings {
     pub min_compaction_lag_ms: u64,
     pub max_compaction_lag_ms: u64,
     pub min_insync_replicas: i32,
+    pub unclean_leader_election_enable: bool,
     /// The broker's; topics cannot override it.
     pub producer_id_expiration_ms: u64,
     /// With so much pending the segment is written directly: the broker's, within what its journal can take. 0 where
@@ -85,6 +86,7 @@ impl TopicSettings {
             min_compaction_lag_ms: settings.log_cleaner_min_compaction_lag_ms,
             max_compaction_lag_ms: settings.log_cleaner_max_compaction_lag_ms,
             min_insync_replicas: settings.min_insync_replicas,
+            unclean_leader_election_enable: settings.unclean_leader_election_enable,
             producer_id_expiration_ms: settings.producer_id_expiration_ms,
             journal_direct_bytes: u64::try_from(settings.journal_direct_bytes)
                 .unwrap_or(DIRECT_BYTES)
@@ -138,7 +140,7 @@ mod tests {
 
     #[test]
     fn every_topic_name_changes_something() {
-        let samples = ["70000", "LogAppendTime", "compact", "2", "sync", "write", "0.25"];
+        let samples = ["70000", "LogAppendTime", "compact", "2", "sync", "write", "0.25", "true"];
         for row in TABLE.iter().filter(|row| row.name != "compression.type") {
             let Some(name) = row.topic_name else { continue };
             let changed = samples.iter().any(|text| {

@@ -54,7 +54,7 @@ pub enum Unit {
 }
 
 /// Where a listener is, or is said to be.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Address {
     /// A name or an IP address; IPv6 without its brackets.
     pub host: String,
@@ -202,6 +202,17 @@ impl Value for PathBuf {
     }
 }
 
+/// A path that may be absent: nothing is none.
+impl Value for Option<PathBuf> {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or(String::new(), Value::show)
+    }
+}
+
 /// A port that may be absent: 0 is none.
 impl Value for Option<u16> {
     fn parse(text: &str) -> Result<Self, String> {
@@ -222,6 +233,17 @@ impl Value for Option<Address> {
 
     fn show(&self) -> String {
         self.as_ref().map_or(String::new(), Value::show)
+    }
+}
+
+/// Addresses with commas between.
+impl Value for Vec<Address> {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Address::parse).collect()
+    }
+
+    fn show(&self) -> String {
+        self.iter().map(Value::show).collect::<Vec<_>>().join(",")
     }
 }
 

@@ -7,16 +7,17 @@
 //! await. *Runs on*: every core, one each.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_lite::{AsyncReadExt, FutureExt};
 use glommio::timer::Timer;
 
 use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp};
-use crate::base::ids::{ConnId, CoreId};
+use crate::base::ids::{ConnId, CoreId, PeerId};
 use crate::base::metric::{Metric, Metrics};
 use crate::base::time::Instant;
 use crate::broker::effect::{Admission, DiskToken, Effect, Effects, Input};
@@ -24,10 +25,13 @@ use crate::broker::message::ShardMessage;
 use crate::broker::report::Report;
 use crate::broker::shard::Shard;
 use crate::shell::clock::Clock;
+use crate::shell::connection::{Connection, Side};
+use crate::shell::datagram::Datagrams;
 use crate::shell::disk::Disk;
 use crate::shell::executor::{self, Signal};
+use crate::shell::frames::SCRATCH_BYTES;
 use crate::shell::mesh::Mesh;
-use crate::shell::net::Connection;
+use crate::shell::peer;
 use crate::shell::socket;
 use crate::shell::watch::Inbox;
 
@@ -55,6 +59,17 @@ pub enum Between {
     Tell { round: u64, report: Box<Report> },
 }
 
+/// What a reactor is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub clock: Clock,
+    pub shard: Shard,
+    pub disk: Disk,
+    pub mesh: Mesh<Between>,
+    pub datagrams: Option<Rc<Datagrams>>,
+    pub peer_frame_bytes_max: usize,
+}
+
 #[derive(Debug)]
 pub struct Reactor {
     core: CoreId,
@@ -72,7 +87,15 @@ pub struct Reactor {
     stepping: Cell<bool>,
     /// Empty between steps; kept for its memory and its stopwatch.
     effects: RefCell<Effects>,
-    connections: RefCell<HashMap<ConnId, Rc<Connection>>>,
+    connections: RefCell<HashMap<Side, Rc<Connection>>>,
+    /// What all connections of the core read into. Nothing stays in it.
+    pub(super) scratch: RefCell<Vec<u8>>,
+    /// Connections that are being made to other brokers.
+    pub(super) connecting: RefCell<HashSet<PeerId>>,
+    /// On core 0, if there may be other brokers.
+    datagrams: Option<Rc<Datagrams>>,
+    /// Longest frame that another broker may answer with.
+    pub(super) peer_frame_bytes_max: usize,
     /// Connections with something to send.
     dirty: RefCell<VecDeque<Rc<Connection>>>,
     turn: Signal,
@@ -85,7 +108,8 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    pub fn new(core: CoreId, clock: Clock, shard: Shard, disk: Disk, mesh: Mesh<Between>) -> Rc<Reactor> {
+    pub fn new(core: CoreId, parts: Parts) -> Rc<Reactor> {
+        let Parts { clock, shard, disk, mesh, datagrams, peer_frame_bytes_max } = parts;
         let effects = RefCell::new(Effects::timed_by(clock.stopwatch()));
         Rc::new(Reactor {
             core,
@@ -99,6 +123,10 @@ impl Reactor {
             stepping: Cell::new(false),
             effects,
             connections: RefCell::default(),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
+            connecting: RefCell::default(),
+            datagrams,
+            peer_frame_bytes_max,
             dirty: RefCell::default(),
             turn: Signal::default(),
             timer_at: Cell::new(Instant(0)),
@@ -150,12 +178,25 @@ impl Reactor {
     }
 
     pub fn add_connection(&self, connection: Rc<Connection>) {
-        let before = self.connections.borrow_mut().insert(connection.id, connection);
+        let before = self.connections.borrow_mut().insert(connection.side, connection);
         assert!(before.is_none(), "a connection's id is used once");
     }
 
-    pub fn remove_connection(&self, conn: ConnId) {
-        self.connections.borrow_mut().remove(&conn);
+    pub fn remove_connection(&self, side: Side) {
+        self.connections.borrow_mut().remove(&side);
+    }
+
+    fn queue(&self, side: Side, data: Vec<Bytes>) {
+        if let Some(connection) = self.connections.borrow().get(&side) {
+            connection.queue(data);
+            self.mark_dirty(connection);
+        }
+    }
+
+    fn end_connection(&self, side: Side) {
+        if let Some(connection) = self.connections.borrow().get(&side) {
+            connection.end();
+        }
     }
 
     /// All connections at present, in no particular order.
@@ -241,25 +282,30 @@ impl Reactor {
     fn carry_out(self: &Rc<Self>, effects: &mut Effects) {
         for effect in effects.drain() {
             match effect {
-                Effect::Send { conn, data } => {
-                    if let Some(connection) = self.connections.borrow().get(&conn) {
-                        connection.queue(data);
-                        self.mark_dirty(connection);
-                    }
-                }
+                Effect::Send { conn, data } => self.queue(Side::Accepted(conn), data),
+                Effect::PeerSend { peer, data } => self.queue(Side::Made(peer), data),
                 Effect::Close { conn } => {
-                    if let Some(connection) = self.connections.borrow().get(&conn) {
+                    if let Some(connection) = self.connections.borrow().get(&Side::Accepted(conn)) {
                         connection.closing.set(true);
                         self.mark_dirty(connection);
                     }
                 }
-                Effect::Abort { conn } => {
-                    if let Some(connection) = self.connections.borrow().get(&conn) {
-                        connection.end();
+                Effect::Abort { conn } => self.end_connection(Side::Accepted(conn)),
+                Effect::PeerClose { peer } => {
+                    self.connecting.borrow_mut().remove(&peer);
+                    self.end_connection(Side::Made(peer));
+                }
+                Effect::PeerOpen { peer, to } => {
+                    self.connecting.borrow_mut().insert(peer);
+                    glommio::spawn_local(peer::serve(self.clone(), peer, to)).detach();
+                }
+                Effect::Datagram { to, data } => {
+                    if let Some(datagrams) = &self.datagrams {
+                        datagrams.clone().send(to, data);
                     }
                 }
                 Effect::Resume { conn } => {
-                    if let Some(connection) = self.connections.borrow().get(&conn) {
+                    if let Some(connection) = self.connections.borrow().get(&Side::Accepted(conn)) {
                         connection.resumed.give();
                     }
                 }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -19,16 +19,20 @@ use std::time::{Duration, Instant};
 
 use futures_lite::AsyncReadExt;
 
-use crate::base::ids::CoreId;
+use crate::base::ids::{CoreId, Incarnation};
+use crate::base::limits;
+use crate::base::rng::Rng;
 use crate::broker::effect::{Input, ListenerKind};
+use crate::broker::greeting::PeerKey;
 use crate::broker::shard::{Listeners, Shard, ShardConfig};
 use crate::config::{Address, Durability, Settings};
 use crate::shell::clock::Clock;
+use crate::shell::datagram::{self, Datagrams};
 use crate::shell::disk::Disk;
 use crate::shell::host::{DataDir, ServeError};
 use crate::shell::mesh::{Lanes, Mesh};
-use crate::shell::net::Net;
-use crate::shell::reactor::{Between, End, Reactor};
+use crate::shell::net::{Net, OpenConnections};
+use crate::shell::reactor::{Between, End, Parts, Reactor};
 use crate::shell::watch::Watch;
 use crate::shell::{executor, host, http, signals, socket};
 
@@ -63,19 +67,29 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
     let stops = signals::install(processors.len()).map_err(start_error)?;
     let (lanes, wakes) = Lanes::new(processors.len()).map_err(start_error)?;
     let seed = random_seed().map_err(start_error)?;
+    let incarnation = Incarnation::random(&mut Rng::new(random_seed().map_err(start_error)?));
+    let peer_key = read_peer_key(&settings)?;
     say_what_starts(&settings, &processors, memlock, &data, &sockets, &clock);
 
     let settings = Arc::new(settings);
     let listeners = sockets.advertised(&settings);
     let cores_starting = Arc::new(AtomicU32::new(u32::from(cores)));
-    let connections = Arc::new(AtomicU32::new(0));
+    let connections = OpenConnections::default();
     let (results, ended) = mpsc::channel();
     let parts = processors.iter().zip(stops).zip(wakes).zip(sockets.by_core).enumerate();
     for (core, (((&processor, stops), wakes), sockets)) in parts {
         let settings = settings.clone();
         let core = CoreId(core as u16);
         let plan = CorePlan {
-            shard: ShardConfig { core, cores, settings, listeners: listeners.clone(), seed },
+            shard: ShardConfig {
+                core,
+                cores,
+                settings,
+                listeners: listeners.clone(),
+                seed,
+                incarnation,
+                peer_key: peer_key.clone(),
+            },
             clock: clock.clone(),
             processor,
             data_dir: data.path.clone(),
@@ -111,6 +125,8 @@ struct Sockets {
     by_core: Vec<CoreSockets>,
     shared: SocketAddr,
     per_core: Vec<SocketAddr>,
+    /// One for each core, or none.
+    peer: Vec<SocketAddr>,
     http: Option<SocketAddr>,
 }
 
@@ -118,6 +134,10 @@ struct Sockets {
 struct CoreSockets {
     shared: OwnedFd,
     own: Option<OwnedFd>,
+    /// For other brokers, if there may be any.
+    peer: Option<OwnedFd>,
+    /// On core 0, if there may be other brokers.
+    datagrams: Option<UdpSocket>,
     /// On core 0, if HTTP is wanted.
     http: Option<OwnedFd>,
 }
@@ -129,7 +149,8 @@ impl Sockets {
             // Sockets that share a port would share it with another broker of this user too.
             bind(address, false, "--listen")?;
         }
-        let mut sockets = Sockets { by_core: Vec::new(), shared: address, per_core: Vec::new(), http: None };
+        let mut sockets =
+            Sockets { by_core: Vec::new(), shared: address, per_core: Vec::new(), peer: Vec::new(), http: None };
         let first_port = settings.per_core_port.filter(|port| *port != 0);
         for core in 0..cores {
             let shared = bind(sockets.shared, true, "--listen")?;
@@ -137,19 +158,14 @@ impl Sockets {
             let own = match first_port {
                 None => None,
                 Some(first) => {
-                    let port = first.checked_add(core).ok_or_else(|| {
-                        ServeError::new(format!(
-                            "{cores} per-core listeners from port {first} on do not fit: choose a lower \
-                             --per-core-port."
-                        ))
-                    })?;
-                    let address = SocketAddr::new(address.ip(), port);
+                    let address = core_address(SocketAddr::new(address.ip(), first), core, cores, "--per-core-port")?;
                     sockets.per_core.push(address);
                     Some(bind(address, false, "--per-core-port")?)
                 }
             };
-            sockets.by_core.push(CoreSockets { shared, own, http: None });
+            sockets.by_core.push(CoreSockets { shared, own, peer: None, datagrams: None, http: None });
         }
+        sockets.bind_for_peers(settings, cores)?;
         if let Some(address) = &settings.http_listen {
             let flag = "--http-listen";
             let address = resolve(address, flag)?;
@@ -160,12 +176,43 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// What clients are told to connect to.
+    fn bind_for_peers(&mut self, settings: &Settings, cores: u16) -> Result<(), ServeError> {
+        let flag = "--peer-listen";
+        let Some(first) = settings.peer_listener() else { return Ok(()) };
+        let first = resolve(&first, flag)?;
+        let datagrams = UdpSocket::bind(first).map_err(|error| bind_error(first, &error, flag))?;
+        self.by_core[0].datagrams = Some(datagrams);
+        for (core, sockets) in (0..cores).zip(&mut self.by_core) {
+            let address = core_address(first, core, cores, flag)?;
+            sockets.peer = Some(bind(address, false, flag)?);
+            self.peer.push(address);
+        }
+        Ok(())
+    }
+
+    /// What clients and other brokers are told to connect to.
     fn advertised(&self, settings: &Settings) -> Listeners {
         let host = advertised_host(settings, self.shared);
         let address = |bound: &SocketAddr| Address { host: host.clone(), port: bound.port() };
-        Listeners { shared: address(&self.shared), per_core: self.per_core.iter().map(address).collect() }
+        let peer = self.peer.first().map(|bound| Address {
+            host: match settings.advertised_peer_host.as_str() {
+                "" if bound.ip().is_unspecified() || bound.ip() == self.shared.ip() => host.clone(),
+                "" => bound.ip().to_string(),
+                given => given.to_owned(),
+            },
+            port: bound.port(),
+        });
+        Listeners { shared: address(&self.shared), per_core: self.per_core.iter().map(address).collect(), peer }
     }
+}
+
+/// The address of one of the listeners that each core has one of.
+fn core_address(first: SocketAddr, core: u16, cores: u16, flag: &str) -> Result<SocketAddr, ServeError> {
+    let port = first.port().checked_add(core).ok_or_else(|| {
+        let first = first.port();
+        ServeError::new(format!("{cores} listeners, one per core, from port {first} on do not fit: lower {flag}."))
+    })?;
+    Ok(SocketAddr::new(first.ip(), port))
 }
 
 fn resolve(address: &Address, flag: &str) -> Result<SocketAddr, ServeError> {
@@ -240,6 +287,10 @@ fn say_what_starts(
         (Some(first), Some(last)) => format!("{first} to port {}, one per core", last.port()),
         _ => "none (--per-core-port gives each core its own)".to_owned(),
     };
+    let brokers = match (sockets.peer.first(), sockets.peer.last()) {
+        (Some(first), Some(last)) => format!("{first} to port {}, one per core, and UDP", last.port()),
+        _ => "none (--peer-listen or --seeds makes a cluster)".to_owned(),
+    };
     let alignment =
         data.direct_io_alignment.map_or("not told by the kernel".to_owned(), |bytes| format!("{bytes} bytes"));
     let memlock =
@@ -248,6 +299,7 @@ fn say_what_starts(
     tracing::info!("  cores       {} on processors {processors:?}", processors.len());
     tracing::info!("  listen      {}", sockets.shared);
     tracing::info!("  per core    {per_core}");
+    tracing::info!("  brokers     {brokers}");
     let http =
         sockets.http.map_or("none (--http ADDRESS serves metrics)".to_owned(), |address| format!("http://{address}/"));
     tracing::info!("  http        {http}");
@@ -295,6 +347,16 @@ fn random_seed() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
+/// What the brokers of the cluster share, if they do.
+fn read_peer_key(settings: &Settings) -> Result<Option<PeerKey>, ServeError> {
+    let Some(path) = &settings.peer_shared_key_file else { return Ok(None) };
+    let content = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"));
+    content
+        .and_then(|content| PeerKey::parse(&content))
+        .map(Some)
+        .map_err(|why| ServeError::new(format!("the file {} of --peer-shared-key-file {why}.", path.display())))
+}
+
 /// What a core's thread starts with.
 struct CorePlan {
     shard: ShardConfig,
@@ -305,7 +367,7 @@ struct CorePlan {
     wakes: UnixStream,
     stops: UnixStream,
     sockets: CoreSockets,
-    connections: Arc<AtomicU32>,
+    connections: OpenConnections,
     /// Cores that have not opened their listeners.
     cores_starting: Arc<AtomicU32>,
 }
@@ -325,9 +387,21 @@ async fn serve_core(mut plan: CorePlan) -> Result<Option<String>, ServeError> {
     })?;
     let settings = plan.shard.settings.clone();
     let http = plan.sockets.http.take();
-    let reactor = Reactor::new(core, plan.clock, Shard::new(plan.shard), disk, Mesh::new(core, plan.lanes));
+    let datagrams = plan.sockets.datagrams.as_ref().map(Datagrams::new).transpose();
+    let datagrams =
+        datagrams.map_err(|error| ServeError::new(format!("core {core} cannot send datagrams: {error}.")))?;
+    let parts = Parts {
+        clock: plan.clock,
+        shard: Shard::new(plan.shard),
+        disk,
+        mesh: Mesh::new(core, plan.lanes),
+        datagrams,
+        peer_frame_bytes_max: settings.socket_request_max_bytes as usize + limits::PEER_REPLY_EXTRA_BYTES,
+    };
+    let reactor = Reactor::new(core, parts);
     let net = Net::new(reactor.clone(), plan.connections, settings.max_connections);
     let listening = Rc::new(RefCell::new(Vec::new()));
+    hear_brokers(&reactor, &net, &mut plan.sockets, &listening);
     let open = open_listeners(reactor.clone(), net.clone(), plan.sockets, listening.clone(), plan.cores_starting);
     glommio::spawn_local(open).detach();
     let watch = (core == CoreId(0)).then(|| watch(reactor.clone(), &settings, &plan.data_dir, http));
@@ -354,14 +428,33 @@ async fn open_listeners(
     reactor.ready.wait().await;
     let own = sockets.own.map(|socket| (socket, ListenerKind::PerCore));
     for (socket, kind) in [(sockets.shared, ListenerKind::Shared)].into_iter().chain(own) {
-        let ours = socket.try_clone().expect("a core has file descriptors left when it starts");
-        socket::listen(&socket).expect("a bound socket listens");
-        listening.borrow_mut().push(ours);
-        glommio::spawn_local(net.clone().accept(socket::into_listener(socket), kind)).detach();
+        listen(&net, socket, kind, &listening);
     }
     if cores_starting.fetch_sub(1, Ordering::AcqRel) == 1 {
         tracing::info!("ready");
     }
+}
+
+/// Other brokers may come at once: recovery may need them.
+fn hear_brokers(
+    reactor: &Rc<Reactor>,
+    net: &Rc<Net>,
+    sockets: &mut CoreSockets,
+    listening: &Rc<RefCell<Vec<OwnedFd>>>,
+) {
+    if let Some(socket) = sockets.peer.take() {
+        listen(net, socket, ListenerKind::Peer, listening);
+    }
+    if let Some(socket) = sockets.datagrams.take() {
+        glommio::spawn_local(datagram::receive(reactor.clone(), socket)).detach();
+    }
+}
+
+fn listen(net: &Rc<Net>, socket: OwnedFd, kind: ListenerKind, listening: &Rc<RefCell<Vec<OwnedFd>>>) {
+    let ours = socket.try_clone().expect("a core has file descriptors left when it starts");
+    socket::listen(&socket).expect("a bound socket listens");
+    listening.borrow_mut().push(ours);
+    glommio::spawn_local(net.clone().accept(socket::into_listener(socket), kind)).detach();
 }
 
 /// Core 0 watches all of them.

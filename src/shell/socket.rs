@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::mem::{self, MaybeUninit};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
@@ -76,6 +76,12 @@ pub fn listen(fd: &OwnedFd) -> io::Result<()> {
 pub fn into_listener(fd: OwnedFd) -> glommio::net::TcpListener {
     // SAFETY: the descriptor is a socket, and its ownership passes on.
     unsafe { glommio::net::TcpListener::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// Hands a socket for datagrams to the executor this is called on.
+pub fn into_datagrams(socket: UdpSocket) -> glommio::net::UdpSocket {
+    // SAFETY: the descriptor is a UDP socket, and its ownership passes on.
+    unsafe { glommio::net::UdpSocket::from_raw_fd(socket.into_raw_fd()) }
 }
 
 /// Hands a socket to the executor this is called on.

@@ -34,7 +34,11 @@ pub struct Client {
 
 impl Client {
     pub fn connect(broker: &Broker) -> Client {
-        Client { stream: broker.connect(), last: 0 }
+        Client::over(broker.connect())
+    }
+
+    pub fn over(stream: TcpStream) -> Client {
+        Client { stream, last: 0 }
     }
 
     /// The header of the next request.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use corelog::base::ids::{ConnId, CoreId};
+use corelog::base::ids::{ConnId, CoreId, Incarnation};
 use corelog::base::metric::Metric;
 use corelog::base::rng::Rng;
 use corelog::base::stage::Arrival;
@@ -333,12 +333,13 @@ impl World {
         self.timers = vec![None; usize::from(cores)];
         let settings = Arc::new(self.plan.settings_of_start(&mut self.rng));
         let address = |port| Address { host: "localhost".into(), port };
-        let listeners = Listeners { shared: address(9092), per_core: Vec::new() };
+        let listeners = Listeners { shared: address(9092), per_core: Vec::new(), peer: None };
         self.shards = (0..cores)
             .map(|core| {
                 let (settings, listeners) = (settings.clone(), listeners.clone());
-                let seed = self.rng.next_u64();
-                Shard::new(ShardConfig { core: CoreId(core), cores, settings, listeners, seed })
+                let (seed, incarnation) = (self.rng.next_u64(), Incarnation([1; 16]));
+                let core = CoreId(core);
+                Shard::new(ShardConfig { core, cores, settings, listeners, seed, incarnation, peer_key: None })
             })
             .collect();
         for core in 0..cores {
@@ -447,6 +448,9 @@ impl World {
                 world.net.get_mut(id).expect("just found").waits = false;
                 world.schedule(0, Event::ToBroker { link: id, bytes: Bytes::new() });
             }),
+            Effect::PeerOpen { .. } | Effect::PeerSend { .. } | Effect::PeerClose { .. } | Effect::Datagram { .. } => {
+                unreachable!("a broker without peers speaks to none")
+            }
             Effect::Ready => {
                 assert!(self.ready.insert(core), "a core is ready once");
                 if self.ready.len() == self.shards.len() {

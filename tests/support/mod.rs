@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use corelog::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
-use corelog::base::ids::{ConnId, CoreId};
+use corelog::base::ids::{ConnId, CoreId, Incarnation};
 use corelog::base::rng::Rng;
 use corelog::base::stage::{Arrival, Stopwatch};
 use corelog::base::time::{Instant, Now};
@@ -239,11 +239,22 @@ impl World {
     pub fn start(cores: u16, settings: Settings, disk: MemDisk) -> World {
         let settings = Arc::new(settings);
         let address = |port| Address { host: "localhost".into(), port };
-        let listeners =
-            Listeners { shared: address(9092), per_core: (0..cores).map(|core| address(9100 + core)).collect() };
+        let listeners = Listeners {
+            shared: address(9092),
+            per_core: (0..cores).map(|core| address(9100 + core)).collect(),
+            peer: None,
+        };
         let shards = (0..cores).map(|core| {
             let (settings, listeners) = (settings.clone(), listeners.clone());
-            Shard::new(ShardConfig { core: CoreId(core), cores, settings, listeners, seed: 42 })
+            Shard::new(ShardConfig {
+                core: CoreId(core),
+                cores,
+                settings,
+                listeners,
+                seed: 42,
+                incarnation: Incarnation([1; 16]),
+                peer_key: None,
+            })
         });
         let mut world = World {
             shards: shards.collect(),
@@ -471,6 +482,9 @@ impl World {
             Effect::ToShard { to, message } => {
                 self.mesh_messages += 1;
                 self.inputs.push_back((to.0, Input::FromShard { from: CoreId(core), message }));
+            }
+            Effect::PeerOpen { .. } | Effect::PeerSend { .. } | Effect::PeerClose { .. } | Effect::Datagram { .. } => {
+                unreachable!("a broker without peers speaks to none")
             }
             Effect::Ready => assert!(self.ready.insert(core)),
             Effect::Stopped => assert!(self.stopped.insert(core)),

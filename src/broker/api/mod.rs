@@ -34,6 +34,7 @@ pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
+pub mod peer_hello;
 pub mod produce;
 pub mod questions;
 pub mod reassignments;
@@ -41,7 +42,7 @@ pub mod telemetry;
 
 use crate::base::slab::Key;
 use crate::base::time::Now;
-use crate::broker::effect::Effects;
+use crate::broker::effect::{Effects, ListenerKind};
 use crate::broker::job::{Job, Work};
 use crate::broker::message::ControlOutcome;
 use crate::broker::shard::{Request, Shard};
@@ -62,8 +63,9 @@ pub struct Api {
 }
 
 macro_rules! apis {
-    ($($key:literal $name:ident $first:literal..=$last:literal $($served:literal)? => $handle:path,)*) => {
-        pub const APIS: &[Api] = &[$(Api {
+    ($(#[$doc:meta])* $table:ident: $($key:literal $name:ident $first:literal..=$last:literal $($served:literal)? => $handle:path,)*) => {
+        $(#[$doc])*
+        pub const $table: &[Api] = &[$(Api {
             key: $key,
             name: stringify!($name),
             versions: ($first, $last),
@@ -76,6 +78,8 @@ macro_rules! apis {
 }
 
 apis! {
+    /// What clients may ask.
+    APIS:
     0 Produce 0..=13 3 => produce::handle,
     1 Fetch 4..=18 => fetch::handle,
     2 ListOffsets 1..=11 => list_offsets::handle,
@@ -117,6 +121,12 @@ apis! {
     72 PushTelemetry 0..=0 => telemetry::handle_push,
     74 ListConfigResources 0..=1 => list_config_resources::handle,
     75 DescribeTopicPartitions 0..=0 => describe_topic_partitions::handle,
+}
+
+apis! {
+    /// What other brokers may ask, on the listener for them, and nobody else.
+    PEER_APIS:
+    1000 PeerHello 0..=0 => peer_hello::handle,
 }
 
 /// The keys by name, for handlers that reply.
@@ -162,12 +172,21 @@ pub mod key {
     pub const PUSH_TELEMETRY: i16 = 72;
     pub const LIST_CONFIG_RESOURCES: i16 = 74;
     pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
+    pub const PEER_HELLO: i16 = 1000;
 }
 
 /// Hands a request to its row. An unknown API or version closes the connection, as Kafka does, except that
 /// ApiVersions of any version is answered, so that a newer client can ask again with a version we know (KIP-511).
+///
+/// What other brokers may ask is another table, and they have to be known.
 pub(in crate::broker) fn dispatch(shard: &mut Shard, api_key: i16, request: Request, effects: &mut Effects) {
-    let Some(api) = APIS.iter().find(|api| api.key == api_key) else {
+    let of_broker = request.asker.listener == ListenerKind::Peer;
+    if of_broker && api_key != key::PEER_HELLO && shard.sessions.admitted(request.asker.to.conn).is_none() {
+        let why = format!("API {api_key} on the listener for brokers, and no greeting before it");
+        return shard.close_connection(request.asker, &why, effects);
+    }
+    let table = if of_broker { PEER_APIS } else { APIS };
+    let Some(api) = table.iter().find(|api| api.key == api_key) else {
         let why = format!("API {api_key} is not served");
         return shard.close_connection(request.asker, &why, effects);
     };
@@ -179,6 +198,9 @@ pub(in crate::broker) fn dispatch(shard: &mut Shard, api_key: i16, request: Requ
         let why =
             format!("{} version {version} is not served ({} to {} are)", api.name, api.served_from, api.versions.1);
         return shard.close_connection(request.asker, &why, effects);
+    }
+    if of_broker {
+        return (api.handle)(shard, request, effects);
     }
     shard.counts.on_request(api_key);
     shard.begin_request(&request, effects);
@@ -247,8 +269,10 @@ mod tests {
 
     #[test]
     fn the_table_is_ordered_and_its_ranges_are_sound() {
-        assert!(APIS.is_sorted_by(|a, b| a.key < b.key));
-        for api in APIS {
+        for table in [APIS, PEER_APIS] {
+            assert!(table.is_sorted_by(|a, b| a.key < b.key));
+        }
+        for api in APIS.iter().chain(PEER_APIS) {
             assert!(api.versions.0 <= api.served_from && api.served_from <= api.versions.1, "{}", api.name);
         }
     }
