@@ -13,6 +13,7 @@ const SHAPES: [(u32, usize); 5] = [(1, 200), (64, 200), (1000, 200), (64, 2_000)
 
 fn entry(owner: u32, at: u64, payload: &Bytes) -> Entry {
     Entry {
+        truncations: 0,
         owner,
         topic: TopicId([7; 16]),
         partition: PartitionIndex(owner as i32),

@@ -304,6 +304,7 @@ impl Core {
         while left > ENTRY_HEAD_BYTES {
             let len = entry_bytes.min(left - ENTRY_HEAD_BYTES).min(PAYLOAD.len());
             self.journal.append(Entry {
+                truncations: 0,
                 owner: 0,
                 topic: TopicId([1; 16]),
                 partition: PartitionIndex(0),

@@ -241,7 +241,7 @@ fn wait_until_noted(dir: &Path, records: i64) {
     let began = Instant::now();
     loop {
         let noted = fs::read(dir.join(noted::path(CoreId(0)))).ok().and_then(|bytes| Noted::from_file(&bytes));
-        let durable = noted.iter().flat_map(|noted| noted.durable.values()).map(|end| end.0).max().unwrap_or(0);
+        let durable = noted.iter().flat_map(|noted| noted.durable.values()).map(|reach| reach.end.0).max().unwrap_or(0);
         if durable >= records {
             return;
         }

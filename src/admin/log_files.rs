@@ -88,7 +88,7 @@ impl Survey {
     /// Reads all files of the log in `dir`, as they will be with what journals have of them.
     pub fn take(dir: &Path, mut overlay: Overlay, mut on_bytes: impl FnMut(usize)) -> Result<Survey, FileError> {
         let mut files = LogFiles::of(if dir.is_dir() { names(dir)? } else { Vec::new() });
-        let mut must_reach = overlay.must_reach.clone().join(MustReach::end(overlay.durable));
+        let mut must_reach = overlay.must_reach.clone().join(MustReach { reach: overlay.durable, doubt: None });
         if files.has_must_reach {
             must_reach = must_reach.join(read_must_reach(dir)?);
         }
@@ -98,7 +98,10 @@ impl Survey {
             bounds = claims.read_bounds(&read_small(&FileName::Bounds.path(dir))?);
         }
         files.finish_swaps();
-        overlay.segments.retain(|base, _| *base >= bounds.rewritten);
+        overlay.segments.retain(|base, pieces| {
+            pieces.retain(|piece| !bounds.voids(piece.truncations));
+            *base >= bounds.rewritten && !pieces.is_empty()
+        });
         let gaps = lay_over(dir, &overlay, bounds, &mut files)?;
         // A broker that starts removes them.
         let below = files.segments.partition_point(|base| *base <= bounds.start).saturating_sub(1);
@@ -146,7 +149,8 @@ impl Survey {
     /// Offsets that journals know of, or that were durable, from the first that the segments lack.
     pub fn missing(&self) -> Option<(Offset, Offset)> {
         let (_, end) = self.offsets();
-        (self.must_reach.end > end).then_some((end, self.must_reach.end))
+        let reach = self.bounds.reach(self.must_reach.reach);
+        (reach > end).then_some((end, reach))
     }
 
     /// Why it may lack batches that nothing is known of.
@@ -203,7 +207,7 @@ impl Survey {
 
     /// The offset after the last one that is known to have been there.
     pub fn known_end(&self) -> Offset {
-        self.ends.last().map_or(Offset(0), |end| end.next).max(self.must_reach.end)
+        self.ends.last().map_or(Offset(0), |end| end.next).max(self.bounds.reach(self.must_reach.reach))
     }
 
     /// The files beside the segments that have to go with a cut, or because they are untrue.

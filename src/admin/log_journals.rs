@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::admin::log_files::{FileError, at, names, read_small, replace_small};
+use crate::base::bounds::Reach;
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 use crate::broker::message::TopicPartition;
@@ -40,7 +41,7 @@ pub struct JournalFile {
     /// Of which partitions nobody can tell how far the journal had them.
     pub doubt: Doubt,
     /// Without a header: how far the commits that are whole had each partition, now or long ago.
-    pub once_known: BTreeMap<(TopicId, PartitionIndex), Offset>,
+    pub once_known: BTreeMap<(TopicId, PartitionIndex), Reach>,
 }
 
 /// A whole commit that is still needed.
@@ -79,13 +80,14 @@ pub struct Overlay {
     pub segments: BTreeMap<Offset, Vec<Piece>>,
     pub must_reach: MustReach,
     /// The core has noted that its segments are durable so far.
-    pub durable: Offset,
+    pub durable: Reach,
 }
 
 #[derive(Debug, Clone)]
 pub struct Piece {
     pub start: u64,
     pub len: u64,
+    pub truncations: u32,
     journal: PathBuf,
     position: u64,
 }
@@ -198,7 +200,7 @@ impl JournalFile {
             let commit = read(file, position, head.bytes).ok().and_then(|bytes| format::read_commit(&bytes));
             for (entry, _) in commit.into_iter().flat_map(|commit| commit.entries) {
                 let known = self.once_known.entry((entry.topic, entry.partition)).or_default();
-                *known = (*known).max(entry.next);
+                *known = (*known).max(Reach { truncations: entry.truncations, end: entry.next });
             }
         }
         if is_written {
@@ -280,10 +282,12 @@ impl Journals {
                 let head = &entry.head;
                 let Some(dir) = self.directory(head.topic, head.partition) else { continue };
                 let overlay = overlays.entry(dir).or_default();
-                overlay.must_reach.end = overlay.must_reach.end.max(head.next);
+                let reach = Reach { truncations: head.truncations, end: head.next };
+                overlay.must_reach.reach = overlay.must_reach.reach.max(reach);
                 overlay.segments.entry(head.segment).or_default().push(Piece {
                     start: head.position,
                     len: u64::from(head.len),
+                    truncations: head.truncations,
                     journal: file.path.clone(),
                     position: entry.position,
                 });
@@ -291,16 +295,16 @@ impl Journals {
             for (&(topic, partition), known) in &file.once_known {
                 let Some(dir) = self.directory(topic, partition) else { continue };
                 let overlay = overlays.entry(dir).or_default();
-                overlay.must_reach.end = overlay.must_reach.end.max(*known);
+                overlay.must_reach.reach = overlay.must_reach.reach.max(*known);
             }
             for dir in self.in_doubt(file) {
                 overlays.entry(dir).or_default().must_reach.doubt = file.doubt.cause().map(str::to_owned);
             }
         }
-        for (&(topic, partition), &end) in self.notes.values().flatten().flat_map(|noted| &noted.durable) {
+        for (&(topic, partition), &reach) in self.notes.values().flatten().flat_map(|noted| &noted.durable) {
             let Some(dir) = self.directory(topic, partition) else { continue };
             let overlay = overlays.entry(dir).or_default();
-            overlay.durable = overlay.durable.max(end);
+            overlay.durable = overlay.durable.max(reach);
         }
         self.overlays = overlays;
     }

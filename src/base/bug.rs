@@ -51,6 +51,8 @@ pub enum Bug {
     ForgetNotes,
     /// A group is told that its offsets are committed before they are safe.
     AnswerGroupsEarly,
+    /// A start takes what was known of a log before it was truncated for true.
+    ForgetTruncations,
 }
 
 impl Bug {
@@ -77,6 +79,7 @@ impl Bug {
         Bug::AnswerDeletionsEarly,
         Bug::ForgetNotes,
         Bug::AnswerGroupsEarly,
+        Bug::ForgetTruncations,
     ];
 }
 

@@ -52,6 +52,9 @@ pub const CLEANING_LOOKS_MAX: u32 = 1000;
 /// One commit of a journal, heads and padding included. A quarter of the ring is a bound besides.
 pub const JOURNAL_COMMIT_BYTES_MAX: usize = 1 << 20;
 
+/// Truncations of one log, so that a journal's entry has room for their number. One a minute would take thirty years.
+pub const TRUNCATIONS_MAX: u32 = (1 << 24) - 1;
+
 /// Payload of one journal entry. With its heads it fits a quarter of the smallest ring.
 pub const JOURNAL_ENTRY_BYTES_MAX: usize = (JOURNAL_BYTES_MIN / 4) as usize - super::disk::BLOCK_BYTES;
 

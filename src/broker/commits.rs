@@ -139,7 +139,7 @@ impl Shard {
     }
 
     pub(in crate::broker) fn commit_later(&mut self, owner: u32, name: TopicPartition, piece: ToJournal) {
-        let ToJournal { segment, position, epoch, base, next, slices, len } = piece;
+        let ToJournal { segment, position, truncations, epoch, base, next, slices, len } = piece;
         let journal = self.commits.journal.as_mut().expect("a log that commits was opened after the journal was made");
         journal.append(Entry {
             owner,
@@ -148,6 +148,7 @@ impl Shard {
             epoch,
             segment,
             position,
+            truncations,
             base,
             next,
             slices,

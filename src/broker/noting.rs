@@ -9,8 +9,8 @@
 
 use std::mem;
 
+use crate::base::bounds::Reach;
 use crate::base::disk::{DiskOp, DiskResult};
-use crate::base::ids::Offset;
 use crate::base::limits::NOTE_INTERVAL_MS;
 use crate::base::time::{Instant, Now};
 use crate::broker::effect::{Effect, Effects};
@@ -35,10 +35,11 @@ pub struct Noting {
 }
 
 impl Noting {
-    /// The log is durable below `end`.
-    pub fn on_durable(&mut self, name: TopicPartition, end: Offset) {
-        let known = self.noted.durable.insert((name.topic, name.partition), end);
-        self.changed |= known != Some(end);
+    /// The log is durable so far. True when it was truncated since this was said last.
+    pub fn on_durable(&mut self, name: TopicPartition, reach: Reach) -> bool {
+        let known = self.noted.durable.insert((name.topic, name.partition), reach);
+        self.changed |= known != Some(reach);
+        known.unwrap_or_default().truncations != reach.truncations
     }
 
     /// The partition is deleted.

@@ -414,10 +414,11 @@ impl Shard {
             }
         }
         if let Some(upto) = out.flushed.take() {
-            self.commits.on_flushed(owner, upto);
-            if let Some(Some(Row { name, .. })) = self.partitions.rows.get(owner as usize) {
-                self.noting.on_durable(*name, upto);
+            let name = self.partitions.rows.get(owner as usize).and_then(|row| row.as_ref().map(|row| row.name));
+            if name.is_some_and(|name| self.noting.on_durable(name, upto)) {
+                self.commits.forget(owner);
             }
+            self.commits.on_flushed(owner, upto.end);
         }
         for acked in out.acked.drain(..) {
             self.ack(acked);

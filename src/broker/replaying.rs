@@ -126,7 +126,7 @@ impl Shard {
         let Report { must_reach, mut doubtful, .. } = report;
         let mut all: BTreeMap<(TopicId, PartitionIndex), MustReach> = must_reach
             .into_iter()
-            .map(|(name, end)| (name, MustReach { end, doubt: doubtful.remove(&name) }))
+            .map(|(name, reach)| (name, MustReach { reach, doubt: doubtful.remove(&name) }))
             .collect();
         all.extend(
             doubtful.into_iter().map(|(name, why)| (name, MustReach { doubt: Some(why), ..MustReach::default() })),

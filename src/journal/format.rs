@@ -13,7 +13,7 @@ use crate::base::checksum::{crc32, crc32_of};
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::fields::Fields;
 use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
-use crate::base::limits::{CLUSTER_ID_BYTES_MAX, JOURNAL_BYTES_MAX, JOURNAL_COMMIT_BYTES_MAX};
+use crate::base::limits::{CLUSTER_ID_BYTES_MAX, JOURNAL_BYTES_MAX, JOURNAL_COMMIT_BYTES_MAX, TRUNCATIONS_MAX};
 
 /// Where journals are, in the data directory.
 pub const DIR: &str = "journal";
@@ -41,7 +41,11 @@ const _: () = assert!(JOURNAL_COMMIT_BYTES_MAX / ENTRY_HEAD_BYTES <= ENTRIES_MAS
 /// Of what no reader looks at.
 const RESERVED: u8 = 1;
 /// Where a segment may be told to be written. Far beyond what a segment can be.
-const POSITION_MAX: u64 = 1 << 40;
+const POSITION_MAX: u64 = 1 << 39;
+/// Of its field; the bits above have [`EntryHead::truncations`].
+const POSITION_BITS: u32 = 40;
+const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
+const _: () = assert!(TRUNCATIONS_MAX as u64 == u64::MAX >> POSITION_BITS);
 
 /// What kind of file in [`DIR`] a name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -229,6 +233,8 @@ pub struct EntryHead {
     pub segment: Offset,
     /// In the segment's file, of the payload's first byte.
     pub position: u64,
+    /// How often the partition's log had been truncated: what was handed over before the last time is void.
+    pub truncations: u32,
     /// Of the payload's first record.
     pub base: Offset,
     /// Behind its last.
@@ -243,19 +249,24 @@ impl EntryHead {
         bytes.extend_from_slice(&self.partition.0.to_le_bytes());
         bytes.extend_from_slice(&self.epoch.0.to_le_bytes());
         bytes.extend_from_slice(&self.segment.0.to_le_bytes());
-        bytes.extend_from_slice(&self.position.to_le_bytes());
+        let position = self.position | u64::from(self.truncations) << POSITION_BITS;
+        bytes.extend_from_slice(&position.to_le_bytes());
         bytes.extend_from_slice(&self.base.0.to_le_bytes());
         bytes.extend_from_slice(&self.next.0.to_le_bytes());
         bytes.extend_from_slice(&self.len.to_le_bytes());
     }
 
     fn read(fields: &mut Fields<'_>) -> Option<EntryHead> {
+        let (topic, partition) = (TopicId(fields.take()?), PartitionIndex(fields.i32()?));
+        let (epoch, segment) = (LeaderEpoch(fields.i32()?), Offset(fields.i64()?));
+        let position = fields.u64()?;
         let head = EntryHead {
-            topic: TopicId(fields.take()?),
-            partition: PartitionIndex(fields.i32()?),
-            epoch: LeaderEpoch(fields.i32()?),
-            segment: Offset(fields.i64()?),
-            position: fields.u64()?,
+            topic,
+            partition,
+            epoch,
+            segment,
+            position: position & POSITION_MASK,
+            truncations: (position >> POSITION_BITS) as u32,
             base: Offset(fields.i64()?),
             next: Offset(fields.i64()?),
             len: fields.u32()?,
@@ -265,7 +276,11 @@ impl EntryHead {
 
     fn holds_together(&self) -> bool {
         let ordered = self.segment.0 >= 0 && self.base >= self.segment && self.next > self.base;
-        ordered && self.partition.0 >= 0 && self.len > 0 && self.position < POSITION_MAX
+        ordered
+            && self.partition.0 >= 0
+            && self.len > 0
+            && self.position < POSITION_MAX
+            && self.truncations <= TRUNCATIONS_MAX
     }
 }
 
@@ -413,6 +428,7 @@ mod tests {
             epoch: LeaderEpoch(2),
             segment: Offset(100),
             position: at,
+            truncations: (at % 5) as u32 * (TRUNCATIONS_MAX / 4),
             base: Offset(120),
             next: Offset(123),
             len,

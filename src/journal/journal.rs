@@ -60,6 +60,8 @@ pub struct Entry {
     pub segment: Offset,
     /// Where in the segment's file.
     pub position: u64,
+    /// How often the log had been truncated.
+    pub truncations: u32,
     /// Of the first record.
     pub base: Offset,
     /// Behind the last record.
@@ -338,7 +340,8 @@ impl Journal {
         self.release_entries(owner, |next| next <= upto);
     }
 
-    /// The owner's partition is deleted: nothing of it is needed or reported any more.
+    /// The owner's partition is deleted, or what was appended of it is void: nothing is needed or reported any more of
+    /// that.
     pub fn forget(&mut self, owner: u32) {
         self.drop_waiting(owner, |_| true);
         for entry in self.flights.iter_mut().flat_map(|flight| &mut flight.entries) {
@@ -792,6 +795,7 @@ impl Entry {
             epoch: self.epoch,
             segment: self.segment,
             position: self.position,
+            truncations: self.truncations,
             base: self.base,
             next: self.next,
             len: self.len as u32,

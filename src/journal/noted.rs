@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::format::{Run, number};
+use crate::base::bounds::Reach;
 use crate::base::checksum::crc32;
 use crate::base::fields::Fields;
 use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
@@ -21,8 +22,10 @@ use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 pub const DIR: &str = "meta";
 
 const SUFFIX: &str = ".noted";
-const KIND: &[u8; 4] = b"CLN1";
-const ROW_BYTES: usize = 28;
+const KIND: &[u8; 4] = b"CLN2";
+/// Of before logs were truncated: its rows do not tell how often.
+const FIRST_KIND: &[u8; 4] = b"CLN1";
+const ROW_BYTES: usize = 32;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Noted {
@@ -31,7 +34,7 @@ pub struct Noted {
     /// How many cores there were.
     pub cores: u16,
     /// Everything below was durable, in the segments.
-    pub durable: BTreeMap<(TopicId, PartitionIndex), Offset>,
+    pub durable: BTreeMap<(TopicId, PartitionIndex), Reach>,
 }
 
 /// What cores have noted; nothing when the file does not read back.
@@ -90,10 +93,11 @@ impl Noted {
         bytes.extend_from_slice(KIND);
         bytes.extend_from_slice(&self.journal.to_le_bytes());
         bytes.extend_from_slice(&self.cores.to_le_bytes());
-        for ((topic, partition), end) in &self.durable {
+        for ((topic, partition), reach) in &self.durable {
             bytes.extend_from_slice(&topic.0);
             bytes.extend_from_slice(&partition.0.to_le_bytes());
-            bytes.extend_from_slice(&end.0.to_le_bytes());
+            bytes.extend_from_slice(&reach.end.0.to_le_bytes());
+            bytes.extend_from_slice(&reach.truncations.to_le_bytes());
         }
         let sum = crc32(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
@@ -106,12 +110,18 @@ impl Noted {
         if crc32(body) != u32::from_le_bytes(*sum) {
             return None;
         }
-        let mut fields = Fields(body.strip_prefix(KIND)?);
+        let mut fields = Fields(body);
+        let is_first = match &fields.take()? {
+            KIND => false,
+            FIRST_KIND => true,
+            _ => return None,
+        };
         let mut noted = Noted { journal: fields.u64()?, cores: fields.u16()?, durable: BTreeMap::new() };
         while !fields.is_empty() {
             let name = (TopicId(fields.take()?), PartitionIndex(fields.i32()?));
             let end = Some(Offset(fields.i64()?)).filter(|end| end.0 >= 0)?;
-            noted.durable.insert(name, end);
+            let truncations = if is_first { 0 } else { fields.u32()? };
+            noted.durable.insert(name, Reach { truncations, end });
         }
         Some(noted)
     }
@@ -123,7 +133,10 @@ mod tests {
 
     #[test]
     fn what_is_noted_reads_back_and_every_flipped_bit_and_every_cut_is_noticed() {
-        let row = |number: u8, end: i64| ((TopicId([number; 16]), PartitionIndex(7)), Offset(end));
+        let row = |number: u8, end: i64| {
+            let reach = Reach { truncations: u32::from(number), end: Offset(end) };
+            ((TopicId([number; 16]), PartitionIndex(7)), reach)
+        };
         for durable in [BTreeMap::new(), BTreeMap::from([row(1, 0), row(2, 1 << 40)])] {
             let noted = Noted { journal: 0x1234_5678_9abc_def0, cores: 3, durable };
             let bytes = noted.to_file();
@@ -140,6 +153,19 @@ mod tests {
         }
         let durable = BTreeMap::from([row(1, -1)]);
         assert_eq!(Noted::from_file(&Noted { journal: 1, cores: 1, durable }.to_file()), None);
+    }
+
+    #[test]
+    fn the_first_form_is_still_read() {
+        let mut bytes = FIRST_KIND.to_vec();
+        bytes.extend_from_slice(&9u64.to_le_bytes());
+        bytes.extend_from_slice(&2u16.to_le_bytes());
+        bytes.extend_from_slice(&[4; 16]);
+        bytes.extend_from_slice(&7i32.to_le_bytes());
+        bytes.extend_from_slice(&30i64.to_le_bytes());
+        bytes.extend_from_slice(&crc32(&bytes).to_le_bytes());
+        let durable = BTreeMap::from([((TopicId([4; 16]), PartitionIndex(7)), Reach::to(Offset(30)))]);
+        assert_eq!(Noted::from_file(&bytes), Some(Noted { journal: 9, cores: 2, durable }));
     }
 
     #[test]

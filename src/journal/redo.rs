@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::format::EntryHead;
 use super::replay::{Asked, Damage, Loss, ReplayOp, remedies};
 use crate::base::bounds::{BOUNDS_NAME, Bounds};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
@@ -37,6 +38,8 @@ struct Row {
 struct Run {
     start: u64,
     len: u64,
+    /// How often the log had been truncated by then.
+    truncations: u32,
     slices: VecDeque<Bytes>,
     entries: u64,
 }
@@ -119,24 +122,19 @@ enum Stage {
 }
 
 impl Pieces {
-    pub(super) fn push(
-        &mut self,
-        name: (TopicId, PartitionIndex),
-        dir: &Path,
-        segment: Offset,
-        position: u64,
-        bytes: Bytes,
-    ) {
+    pub(super) fn push(&mut self, name: (TopicId, PartitionIndex), dir: &Path, entry: &EntryHead, bytes: Bytes) {
+        let &EntryHead { segment, position, truncations, .. } = entry;
         let row = self.rows.entry(name).or_insert_with(|| Row { dir: dir.to_path_buf(), segments: BTreeMap::new() });
         let runs = row.segments.entry(segment).or_default();
         let len = bytes.len() as u64;
-        match runs.last_mut().filter(|run| run.start + run.len == position) {
+        let follows = |run: &&mut Run| run.start + run.len == position && run.truncations == truncations;
+        match runs.last_mut().filter(follows) {
             Some(run) => {
                 run.len += len;
                 run.entries += 1;
                 run.slices.push_back(bytes);
             }
-            None => runs.push(Run { start: position, len, slices: VecDeque::from([bytes]), entries: 1 }),
+            None => runs.push(Run { start: position, len, truncations, slices: VecDeque::from([bytes]), entries: 1 }),
         }
     }
 }
@@ -293,7 +291,12 @@ impl RowRedo {
     /// The partition's next segment.
     fn open(&mut self) -> Step {
         loop {
-            let Some((segment, runs)) = self.row.segments.pop_first() else { return Step::Done };
+            let Some((segment, mut runs)) = self.row.segments.pop_first() else { return Step::Done };
+            let void = runs.extract_if(.., |run| self.bounds.voids(run.truncations));
+            self.redone.retired += void.map(|run| run.entries).sum::<u64>();
+            if runs.is_empty() {
+                continue;
+            }
             self.stage = Stage::Opening;
             self.segment = segment;
             self.runs = runs.into();

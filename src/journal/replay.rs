@@ -24,9 +24,10 @@ use super::format::{
 use super::noted::{self, Found, Noted, Notes};
 use super::redo::{Ended, Pieces, Redo, Redone};
 use super::scan::{Scan, Scanned};
+use crate::base::bounds::Reach;
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
-use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
+use crate::base::ids::{CoreId, PartitionIndex, TopicId};
 use crate::base::limits::{DISK_READ_BYTES_MAX, JOURNAL_DAMAGES_MAX, JOURNAL_REDO_BYTES_MAX};
 
 /// The replay's own operations; those of a redo have the numbers of its partitions.
@@ -82,7 +83,7 @@ enum Step {
 #[derive(Debug, Default)]
 pub struct Report {
     /// Where each partition's log must end at least: as far as a journal has it, or it was noted to be durable.
-    pub must_reach: BTreeMap<(TopicId, PartitionIndex), Offset>,
+    pub must_reach: BTreeMap<(TopicId, PartitionIndex), Reach>,
     /// Partitions that may lack some of their last batches, and why.
     pub doubtful: BTreeMap<(TopicId, PartitionIndex), String>,
     /// Journals that held commits.
@@ -91,7 +92,7 @@ pub struct Report {
     /// Entries and bytes written to their segments.
     pub entries: u64,
     pub bytes: u64,
-    /// Entries of deleted topics and of segments that retention removed.
+    /// Entries of deleted topics, of segments that retention removed, and from before a truncation.
     pub skipped: u64,
     /// What was durable and could not be brought back. The journals concerned are put aside.
     pub damages: Vec<Damage>,
@@ -540,9 +541,9 @@ impl Replay {
                 continue;
             };
             let reach = self.report.must_reach.entry(name).or_default();
-            *reach = (*reach).max(entry.next);
+            *reach = (*reach).max(Reach { truncations: entry.truncations, end: entry.next });
             self.doubt.on_entry(name.0, name.1);
-            self.pieces.push(name, dir, entry.segment, entry.position, bytes.slice(payload.clone()));
+            self.pieces.push(name, dir, entry, bytes.slice(payload.clone()));
         }
         self.pieces_bytes += bytes.len();
     }

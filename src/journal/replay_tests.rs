@@ -1,9 +1,11 @@
 //! Tests of the replay: whatever is lost or torn, what was committed is in its segments afterwards.
 
 use super::format::{COMMIT_HEAD_BYTES, CommitHead, FileName, RING_START, newest_header};
+use super::journal::Entry;
 use super::replay::{Loss, Report};
-use super::testing::RING_BYTES;
+use super::testing::{RING_BYTES, entry};
 use super::world::{Ended, World, dir, replay, replay_as, ring, topic};
+use crate::base::bounds::{BOUNDS_NAME, Bounds, Reach};
 use crate::base::checksum::crc32;
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::{CoreId, Offset, PartitionIndex};
@@ -153,7 +155,7 @@ fn commits(world: &mut World) -> Vec<usize> {
 }
 
 fn reach(report: &Report, owner: u32) -> Option<i64> {
-    report.must_reach.get(&(topic(owner), PartitionIndex(owner as i32))).map(|offset| offset.0)
+    report.must_reach.get(&(topic(owner), PartitionIndex(owner as i32))).map(|reach| reach.end.0)
 }
 
 #[test]
@@ -306,6 +308,38 @@ fn deleted_topics_and_retired_segments_are_skipped() {
     assert_eq!(report.damages, []);
 }
 
+/// Of a log that was truncated in between: what was handed over before is void, wherever it lies in its segment.
+#[test]
+fn what_was_handed_over_before_a_truncation_is_skipped() {
+    let mut world = World::new(3, 1);
+    let append = |world: &mut World, base: i64, position: u64, segment: i64, truncations: u32| {
+        let entry = Entry { position, truncations, segment: Offset(segment), ..entry(0, base, 100, 100) };
+        let bytes = entry.slices.concat();
+        world.rig.journal.append(entry);
+        world.rig.run();
+        assert_eq!(world.rig.committed(), [(0, base + 100)]);
+        bytes
+    };
+    let first = append(&mut world, 0, 0, 0, 0);
+    append(&mut world, 100, 100, 0, 0);
+    append(&mut world, 200, 200, 0, 0);
+    append(&mut world, 300, 0, 300, 0);
+    // What stays is durable in its segment.
+    let bounds = Bounds { truncations: 1, ..Bounds::default() };
+    let (segment, later) = (dir(0).join(segment_name(Offset(0))), dir(0).join(segment_name(Offset(300))));
+    world.rig.disk.put(&segment, first.clone());
+    world.rig.disk.put(&dir(0).join(BOUNDS_NAME), bounds.to_file().to_vec());
+    world.rig.journal.forget(0);
+    let second = append(&mut world, 100, 100, 0, 1);
+    world.rig.disk.crash(Crash::Power);
+    let report = replayed(&mut world);
+    assert_eq!((report.commits, report.skipped, report.entries, report.damages), (5, 4, 1, vec![]));
+    let reach = Reach { truncations: 1, end: Offset(200) };
+    assert_eq!(report.must_reach.values().copied().collect::<Vec<_>>(), [reach]);
+    assert_eq!(*world.rig.disk.bytes(&segment), [first, second].concat());
+    assert!(!world.rig.disk.names(&dir(0)).iter().any(|(name, _)| later.ends_with(name)));
+}
+
 #[test]
 fn a_journal_that_does_not_belong_here_stops_the_start_and_is_left_alone() {
     let check = |change: fn(&mut World), cluster: &str, expect: &str| {
@@ -449,7 +483,7 @@ fn no_damage_of_a_journal_makes_a_replay_fail_to_end() {
             Some(Ended::Done(report)) => {
                 let whole = report.damages.is_empty();
                 let all = world.partitions.iter().map(|partition| partition.safe).sum::<i64>();
-                let reached: i64 = report.must_reach.values().map(|offset| offset.0).sum();
+                let reached: i64 = report.must_reach.values().map(|reach| reach.end.0).sum();
                 assert!(!whole || forged || reached <= all, "seed {seed}");
                 assert_eq!(report.aside.is_empty(), whole);
             }

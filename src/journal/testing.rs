@@ -35,6 +35,7 @@ pub(super) fn entry(owner: u32, base: i64, records: i64, len: usize) -> Entry {
         epoch: LeaderEpoch(0),
         segment: Offset(0),
         position: base as u64,
+        truncations: 0,
         base: Offset(base),
         next: Offset(base + records),
         slices: vec![bytes.slice(..len / 3), bytes.slice(len / 3..)],

@@ -110,6 +110,7 @@ impl World {
             epoch: LeaderEpoch(1),
             segment: Offset(segment.base),
             position,
+            truncations: 0,
             base: Offset(base),
             next: Offset(base + len as i64),
             slices: vec![bytes.slice(..half), bytes.slice(half..)],
@@ -226,7 +227,7 @@ impl World {
         for owner in 0..self.partitions.len() as u32 {
             let name = (topic(owner), PartitionIndex(owner as i32));
             let partition = &mut self.partitions[owner as usize];
-            let reach = report.must_reach.get(&name).map_or(0, |offset| offset.0);
+            let reach = report.must_reach.get(&name).map_or(0, |reach| reach.end.0);
             assert!(reach <= partition.next());
             let end = reach.max(partition.safe).max(partition.flushed);
             partition.segments.retain(|segment| segment.base < end || segment.base == 0);

@@ -32,7 +32,7 @@ impl Log {
     /// with [`super::log::ReadError::Offline`]. Closing twice, or after a deletion began, does nothing.
     pub fn close(&mut self, cache: &mut TailCache, now: Now, out: &mut LogOut) {
         match &self.life {
-            Life::Open => self.begin_leaving(Life::Closing(Closing { stage: Stage::Draining })),
+            Life::Open | Life::Truncating(_) => self.begin_leaving(Life::Closing(Closing { stage: Stage::Draining })),
             Life::Opening(_) | Life::Failed => self.begin_leaving(Life::Closing(Closing { stage: Stage::Files })),
             Life::Closing(_) | Life::Closed | Life::Deleting | Life::Deleted => return,
         }
@@ -48,7 +48,7 @@ impl Log {
     /// answered. Works in every state, also after [`LogEvent::Closed`] or [`LogEvent::OpenFailed`].
     pub fn delete(&mut self, cache: &mut TailCache, out: &mut LogOut) {
         match &self.life {
-            Life::Opening(_) | Life::Open | Life::Failed | Life::Closing(_) | Life::Closed => {}
+            Life::Opening(_) | Life::Open | Life::Failed | Life::Closing(_) | Life::Truncating(_) | Life::Closed => {}
             Life::Deleting | Life::Deleted => return,
         }
         self.begin_leaving(Life::Deleting);
@@ -72,6 +72,7 @@ impl Log {
         }
         match &self.life {
             Life::Opening(_) | Life::Open | Life::Failed | Life::Closed | Life::Deleted => {}
+            Life::Truncating(_) => self.go_on_truncating(now, out),
             Life::Deleting => {
                 if !self.close_files(out) {
                     self.ask(Step::Remove, DiskOp::DeleteDir { dir: self.dir.clone() }, out);
@@ -170,7 +171,7 @@ impl Log {
     }
 
     /// Asks for every open file to be closed; false when there was none.
-    fn close_files(&mut self, out: &mut LogOut) -> bool {
+    pub(super) fn close_files(&mut self, out: &mut LogOut) -> bool {
         let mut files: Vec<FileId> =
             self.abandoned.take().and_then(|recovery| recovery.open_file()).into_iter().collect();
         for segment in &mut self.segments {

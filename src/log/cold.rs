@@ -196,6 +196,12 @@ impl ColdReads {
         }
     }
 
+    /// All files are closed.
+    pub(super) fn forget_files(&mut self) {
+        assert!(self.list.is_empty() && self.loading.is_empty() && self.rebuilds.is_empty());
+        self.warm.clear();
+    }
+
     /// When the longest unused segment may be let go.
     pub(super) fn idle_due(&self) -> Option<Instant> {
         self.warm.first().map(|(_, used)| used.after_ms(WARM_MS))

@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 
+use crate::base::bounds::Reach;
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::time::{Instant, Now};
@@ -34,6 +35,8 @@ pub struct ToJournal {
     /// First offset of the segment.
     pub segment: Offset,
     pub position: u64,
+    /// How often the log had been truncated.
+    pub truncations: u32,
     /// Of the last batch.
     pub epoch: LeaderEpoch,
     pub base: Offset,
@@ -165,7 +168,7 @@ impl Writer {
 impl Log {
     /// The journal has everything up to `next` of what was handed over.
     pub fn on_committed(&mut self, next: Offset, times: WriteTimes, now: Now, out: &mut LogOut) {
-        let lives = matches!(self.life, Life::Open | Life::Closing(_)) && self.offline.is_none();
+        let lives = self.may_write();
         if !lives || !self.writer.is_handing_over() {
             return;
         }
@@ -173,14 +176,14 @@ impl Log {
         assert!(next == commits.handed, "one piece is with the journal at a time");
         commits.committed = next;
         commits.committed_bytes += std::mem::take(&mut commits.handed_bytes);
-        out.events.push(LogEvent::Safe { end: self.writer.safe_end(), times });
+        self.tell_safe(times, out);
         self.pump(now, out);
         self.leave(now, out);
     }
 
     /// The journal has no space for what was handed over last: that goes to the segment.
     pub fn on_handed_back(&mut self, now: Now, out: &mut LogOut) {
-        let lives = matches!(self.life, Life::Open | Life::Closing(_)) && self.offline.is_none();
+        let lives = self.may_write();
         if !lives || !self.writer.is_handing_over() {
             return;
         }
@@ -217,7 +220,7 @@ impl Log {
     pub(super) fn way(&self) -> Way {
         let (writer, commits) = (&self.writer, &self.writer.commits);
         let direct = self.settings.durability == Durability::Write
-            || matches!(self.life, Life::Closing(_))
+            || !matches!(self.life, Life::Open)
             || commits.direct_until > writer.safe_end();
         let fresh = writer.fresh_bytes();
         if fresh > 0 && !writer.is_handing_over() {
@@ -270,6 +273,7 @@ impl Log {
         let mut piece = ToJournal {
             segment: active.base,
             position,
+            truncations: self.bounding.held.truncations,
             epoch: self.epochs.latest().expect("a log that holds a batch has an epoch"),
             base,
             next: base,
@@ -320,12 +324,26 @@ impl Log {
         let active = self.segments.back().map_or(self.end, |active| active.base);
         let upto = self.first_unsynced_seal().unwrap_or(self.writer.commits.synced.max(active));
         let commits = &mut self.writer.commits;
-        if upto > commits.flushed {
-            out.events.push(LogEvent::Flushed { upto });
-            commits.flushed = upto;
-        }
+        let is_news = upto > commits.flushed;
+        commits.flushed = commits.flushed.max(upto);
         if commits.flush_to.is_some_and(|to| to <= commits.flushed) {
             commits.flush_to = None;
+        }
+        if is_news {
+            self.tell_reach(upto, out);
+        }
+    }
+
+    pub(super) fn tell_reach(&self, end: Offset, out: &mut LogOut) {
+        let truncations = self.bounding.held.truncations;
+        out.events.push(LogEvent::Flushed { upto: Reach { truncations, end } });
+    }
+
+    /// Says how far the log is safe.
+    pub(super) fn tell_safe(&self, times: WriteTimes, out: &mut LogOut) {
+        let end = self.writer.safe_end();
+        if self.may_tell_safe(end) {
+            out.events.push(LogEvent::Safe { end, times });
         }
     }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use crate::base::bounds::Reach;
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskOp, DiskResult, FileId};
 use crate::base::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
@@ -34,6 +35,7 @@ use super::segment::{FileIds, FileName, FileState, Segment};
 use super::settings::Stricter;
 use super::spare::Spare;
 use super::start::Bounding;
+use super::truncate::Truncating;
 use super::write::{Pending, Writer};
 
 /// Names a disk operation of a log; goes back with its result.
@@ -63,6 +65,7 @@ pub(super) enum Step {
     Remove,
     Bounds,
     RemoveSegment,
+    Truncate,
     Clean(CleanStep),
     /// Nobody: housekeeping that may fail.
     Tidy,
@@ -95,8 +98,12 @@ pub enum LogEvent {
     /// ([`AppendError::Offline`]); reads below `from` go on.
     Failed { from: Offset, full: bool, message: String },
     /// The segments are durable below `upto`: the journal may let go of what it has from there. Also after `Opened`,
-    /// of what was found to be.
-    Flushed { upto: Offset },
+    /// of what was found to be. With more truncations than before, everything that was handed over is void.
+    Flushed { upto: Reach },
+    /// The log ends here: what came after is given up for good, and appends and reads work again.
+    Truncated { end: Offset },
+    /// See [`Log::truncate`].
+    TruncateFailed { message: String },
     /// The log's start could not be made durable: it is where it was, and will be tried again.
     StartFailed { message: String },
     /// A segment with so many bytes of batches is removed.
@@ -208,6 +215,7 @@ pub(super) enum Life {
     /// The files could not be read; holds nothing open.
     Failed,
     Closing(Closing),
+    Truncating(Truncating),
     Closed,
     Deleting,
     Deleted,
@@ -246,6 +254,8 @@ pub struct Log {
     pub(super) spare: Spare,
     pub(super) cold: ColdReads,
     pub(super) tail: Option<TailKey>,
+    /// It is opened again by a recovery after a truncation, or that failed.
+    pub(super) is_reopening: bool,
     /// A recovery that closing or deleting cut short; it may have a file open.
     pub(super) abandoned: Option<Box<Recovery>>,
     /// Why writing ended for good.
@@ -289,6 +299,7 @@ impl Log {
             spare: Spare::default(),
             cold: ColdReads::default(),
             tail: None,
+            is_reopening: false,
             abandoned: None,
             offline: None,
         };
@@ -320,6 +331,7 @@ impl Log {
             Step::Remove => self.on_removed(result, out),
             Step::Bounds => self.on_bounds(result, now, out),
             Step::RemoveSegment => self.on_segment_removed(result),
+            Step::Truncate => self.on_truncate_step(result, cache, out),
             Step::Clean(step) => self.on_clean(step, result, cache, now, out),
             Step::Tidy => {}
         }
@@ -459,6 +471,7 @@ impl Log {
             (Life::Open, Some(why)) => why.clone(),
             (Life::Opening(_), _) => "the log is still being recovered".to_string(),
             (Life::Failed, _) => "the log could not be opened".to_string(),
+            (Life::Truncating(_), _) => "the log is being truncated".to_string(),
             (Life::Closing(_) | Life::Closed | Life::Deleting | Life::Deleted, _) => "the log is closed".to_string(),
         };
         Err(AppendError::Offline { message })
@@ -515,7 +528,10 @@ impl Log {
                 if let Some(file) = close {
                     self.ask(Step::Tidy, DiskOp::Close { file }, out);
                 }
-                out.events.push(LogEvent::OpenFailed { message, kept });
+                out.events.push(match self.is_reopening {
+                    true => LogEvent::TruncateFailed { message },
+                    false => LogEvent::OpenFailed { message, kept },
+                });
             }
         }
     }
@@ -533,9 +549,12 @@ impl Log {
         self.spare = Spare::recovered(recovered.spare);
         self.life = Life::Open;
         out.events.extend(recovered.notes.into_iter().map(|message| LogEvent::Noted { message }));
-        out.events.push(LogEvent::Opened);
+        match std::mem::take(&mut self.is_reopening) {
+            true => self.end_reopening(out),
+            false => out.events.push(LogEvent::Opened),
+        }
         if recovered.durable > Offset(0) {
-            out.events.push(LogEvent::Flushed { upto: recovered.durable });
+            self.tell_reach(recovered.durable, out);
         }
         for name in recovered.leftovers {
             self.ask(Step::Tidy, DiskOp::Delete { path: name.path(&self.dir) }, out);

@@ -47,6 +47,7 @@ mod swap;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod truncate;
 mod write;
 
 #[cfg(test)]

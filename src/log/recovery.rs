@@ -15,6 +15,7 @@
 //! without saying so; trusts a file's length. *Runs on*: the core that owns the partition.
 
 mod behind;
+mod truncate;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ use super::seal::SEALS_MAX;
 use super::segment::{FileIds, FileName, FileState, Segment};
 use super::state::{SealedRow, State};
 use super::write::{Mark, Writer};
+use truncate::Truncation;
 
 /// What recovery asks for next, or how it ended.
 #[derive(Debug)]
@@ -141,6 +143,7 @@ enum Stage {
     Forgetting,
     /// It is not, and must be kept.
     Keeping,
+    Truncating(Truncation),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,13 +163,25 @@ impl Recovery {
         now: Now,
     ) -> (Recovery, DiskOp) {
         let first = DiskOp::List { dir: dir.clone() };
-        let recovery = Recovery {
+        let sync = settings.durability == Durability::Sync || settings.flush_messages < i64::MAX as u64;
+        (Recovery::begin(files, dir, settings.index_interval_bytes, sync, must_reach, now), first)
+    }
+
+    fn begin(
+        files: FileIds,
+        dir: PathBuf,
+        index_interval_bytes: u32,
+        sync: bool,
+        asked: MustReach,
+        now: Now,
+    ) -> Recovery {
+        Recovery {
             dir,
             files,
-            index_interval_bytes: settings.index_interval_bytes,
-            sync: settings.durability == Durability::Sync || settings.flush_messages < i64::MAX as u64,
-            must_reach: (must_reach.end, "the last run"),
-            asked: must_reach,
+            index_interval_bytes,
+            sync,
+            must_reach: (Offset(0), ""),
+            asked,
             kept: Kept::Nothing,
             refusal: None,
             now,
@@ -181,7 +196,7 @@ impl Recovery {
             indexes: Vec::new(),
             spares: Vec::new(),
             candidates: Vec::new(),
-            state: State::nothing(Offset(0), settings.index_interval_bytes),
+            state: State::nothing(Offset(0), index_interval_bytes),
             resumed: false,
             synced: false,
             segments: VecDeque::new(),
@@ -190,8 +205,17 @@ impl Recovery {
             file: None,
             to_remove: Vec::new(),
             notes: Vec::new(),
-        };
-        (recovery, first)
+        }
+    }
+
+    /// All over, with what the bounds say now.
+    fn begin_again(&mut self) -> Next {
+        let files = std::mem::replace(&mut self.files, FileIds::new(0));
+        let (dir, asked) = (self.dir.clone(), self.asked.clone());
+        let notes = std::mem::take(&mut self.notes);
+        let recovery = Recovery::begin(files, dir, self.index_interval_bytes, self.sync, asked, self.now);
+        *self = Recovery { notes, ..recovery };
+        Next::Ask(DiskOp::List { dir: self.dir.clone() })
     }
 
     pub(super) fn on_disk(&mut self, result: DiskResult) -> Next {
@@ -250,6 +274,7 @@ impl Recovery {
             // One that is still there is read again, and its log has what it asks for.
             Stage::Forgetting => self.done(),
             Stage::Keeping => self.on_kept(result),
+            Stage::Truncating(step) => self.on_truncated(step, result),
         }
     }
 
@@ -370,9 +395,6 @@ impl Recovery {
             );
             return self.refuse(message);
         };
-        if kept.end > self.must_reach.0 {
-            self.must_reach = (kept.end, "an earlier run");
-        }
         self.kept = Kept::Known(kept);
         // Nobody else will say again that what is found now must stay.
         self.sync = true;
@@ -411,6 +433,17 @@ impl Recovery {
     }
 
     fn begin_finish(&mut self) -> Next {
+        self.must_reach = (self.bounds.reach(self.asked.reach), "the last run");
+        let mut truncations = self.bounds.truncations.max(self.asked.reach.truncations);
+        if let Kept::Known(kept) = &self.kept {
+            truncations = truncations.max(kept.reach.truncations);
+            let end = self.bounds.reach(kept.reach);
+            if end > self.must_reach.0 {
+                self.must_reach = (end, "an earlier run");
+            }
+        }
+        // Where the bounds themselves were lost, what is known now must not pass for void later.
+        self.bounds.truncations = truncations;
         self.to_finish = self.unfinished.plan(&mut self.found, self.bounds.start, &self.dir);
         self.finish()
     }
@@ -436,7 +469,10 @@ impl Recovery {
         self.leftovers.extend(self.snapshots.iter().copied().filter(gone).map(FileName::Snapshot));
         self.snapshots.retain(|base| !gone(base));
         self.state = State::nothing(first, self.index_interval_bytes);
-        self.read_state()
+        match self.truncating() {
+            Some(to) => self.begin_truncating(to),
+            None => self.read_state(),
+        }
     }
 
     fn read_state(&mut self) -> Next {
@@ -487,6 +523,9 @@ impl Recovery {
     fn begin_scans(&mut self) -> Next {
         if self.found.is_empty() {
             let start = self.bounds.start;
+            if let Some(next) = self.check_emptied() {
+                return next;
+            }
             return if self.must_reach.0 > start { self.falls_short(start) } else { self.done() };
         }
         self.take_sealed();
@@ -494,7 +533,7 @@ impl Recovery {
         let last = self.at + 1 == self.found.len();
         let next = self.state.mark.next;
         let reaches = next >= self.must_reach.0 && next >= self.bounds.start;
-        if last && self.found[self.at].1 == self.state.mark.position && reaches {
+        if last && self.found[self.at].1 == self.state.mark.position && reaches && self.truncating().is_none() {
             // A clean stop: the checkpoint even holds the tail block's bytes.
             self.synced = true;
             return self.done();
@@ -553,11 +592,12 @@ impl Recovery {
 
     fn on_opened(&mut self, len: u64) -> Next {
         self.found[self.at].1 = len;
+        let next = self.found.get(self.at + 1).map(|(next, _)| *next);
+        let until = next.or(self.truncating()).unwrap_or(Offset(i64::MAX));
         let state = &mut self.state;
         let index = std::mem::replace(&mut state.index, super::index::Index::new(state.segment, 1));
         let timestamps = (state.first_timestamp, state.mark.max_timestamp);
         let latest = state.epochs.latest();
-        let until = self.found.get(self.at + 1).map_or(Offset(i64::MAX), |(next, _)| *next);
         self.scan = Some(Scan::new(state.mark.position, state.mark.next, index, timestamps, latest, len, until));
         self.scan_on()
     }
@@ -591,7 +631,7 @@ impl Recovery {
 
     fn on_scan_ended(&mut self) -> Next {
         let scan = self.scan.take().expect("a scan is under way");
-        let torn = scan.is_torn;
+        let (torn, crosses) = (scan.is_torn, scan.crosses);
         let state = &mut self.state;
         state.first_timestamp = scan.first_timestamp;
         state.index = scan.index;
@@ -603,6 +643,10 @@ impl Recovery {
         state.mark.position = scan.position;
         let end = scan.next;
         let follow = self.found.len() - self.at - 1;
+        let goes_on = self.found.get(self.at + 1).is_some_and(|(next, _)| *next == end);
+        if !goes_on && let Some(next) = self.check_truncated(end, crosses && follow == 0) {
+            return next;
+        }
         match self.found.get(self.at + 1) {
             Some((next, _)) if *next == end => return self.seal(),
             Some(_) | None if end < self.must_reach.0 && self.must_reach.0 > self.bounds.start => {
@@ -615,7 +659,7 @@ impl Recovery {
             }
             Some(_) | None => {}
         }
-        if torn {
+        if torn && self.truncating().is_none() {
             self.notes.push(format!(
                 "{} is cut at byte {}, behind the batch before offset {end}: what lies there is no whole batch that \
                  follows on it. A crash leaves such when it interrupts a write",
@@ -725,6 +769,9 @@ impl Recovery {
     }
 
     fn done(&mut self) -> Next {
+        if self.truncating().is_some() {
+            return self.end_truncation();
+        }
         if let Kept::Known(_) = std::mem::replace(&mut self.kept, Kept::Nothing) {
             self.notes.push("what was missing here at an earlier start is here again".to_owned());
             self.stage = Stage::Forgetting;

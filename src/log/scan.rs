@@ -39,6 +39,8 @@ pub(super) struct Scan {
     /// It ended at a block that goes on with something else than zeros, or a batch of an earlier segment that the file
     /// was: a write came to no end there.
     pub(super) is_torn: bool,
+    /// It ended before a whole batch that goes on beyond the offset it was to end at.
+    pub(super) crosses: bool,
 }
 
 impl Scan {
@@ -66,6 +68,7 @@ impl Scan {
             need: 0,
             ended: false,
             is_torn: false,
+            crosses: false,
         }
     }
 
@@ -111,9 +114,11 @@ impl Scan {
                     on_batch(&header);
                 }
                 Walked::Incomplete { need, .. } => break need,
-                Walked::Batch { .. } | Walked::Corrupt => {
+                Walked::Batch { start, end, .. } => {
+                    self.crosses = self.accepts(&have[start..end]);
                     return self.end_at(&have[done..]);
                 }
+                Walked::Corrupt => return self.end_at(&have[done..]),
             }
         };
         if self.need as u64 > self.file_len.saturating_sub(self.position) {

@@ -95,6 +95,15 @@ impl Log {
         }
     }
 
+    /// What the bounds were to become will not be.
+    pub(super) fn give_up_bounds(&mut self, why: &str, out: &mut LogOut) {
+        let bounding = &mut self.bounding;
+        assert!(bounding.writing.is_none());
+        if std::mem::replace(&mut bounding.wanted, bounding.held) != bounding.held {
+            out.events.push(LogEvent::StartFailed { message: why.to_owned() });
+        }
+    }
+
     /// Tries again what failed, when it is time.
     pub(super) fn retry_bounds(&mut self, now: Now, out: &mut LogOut) {
         if self.bounding.retry_due.is_some_and(|due| due <= now.mono) {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use crate::base::bounds::Bounds;
+use crate::base::bounds::{Bounds, Reach};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::base::time::{Instant, Now};
@@ -78,11 +78,13 @@ pub(super) struct TestJournal {
     /// Pieces committed in all.
     pub(super) commits: u64,
     /// The log knows its segments to be durable up to here.
-    pub(super) flushed: Offset,
+    pub(super) flushed: Reach,
     /// With so many live bytes the log is asked to flush.
     pub(super) bytes_max: usize,
     /// What is handed over is handed back.
     pub(super) is_full: bool,
+    /// How far the log was flushed is known after a crash.
+    pub(super) notes: bool,
 }
 
 impl TestJournal {
@@ -92,9 +94,10 @@ impl TestJournal {
             waiting: None,
             live: VecDeque::new(),
             commits: 0,
-            flushed: Offset(0),
+            flushed: Reach::default(),
             bytes_max: 12_000,
             is_full: false,
+            notes: false,
         }
     }
 
@@ -102,12 +105,12 @@ impl TestJournal {
         self.live.iter().map(|piece| piece.len).sum()
     }
 
-    fn on_flushed(&mut self, upto: Offset) {
-        assert!(upto > self.flushed);
+    fn on_flushed(&mut self, upto: Reach) {
+        assert!(upto > self.flushed, "{upto:?} after {:?}", self.flushed);
         self.flushed = upto;
         // Another partition may hold the tail: then what is flushed stays, and is replayed for nothing.
         if self.rng.below(2) == 0 {
-            self.live.retain(|piece| piece.next > upto);
+            self.live.retain(|piece| reach_of(piece) > upto);
         }
     }
 
@@ -123,30 +126,36 @@ impl TestJournal {
     }
 
     /// Puts everything to its place; how far the log must reach then.
-    fn replay(&mut self, disk: &mut TestDisk<LogOp>) -> Offset {
-        let mut must_reach = Offset(0);
+    fn replay(&mut self, disk: &mut TestDisk<LogOp>) -> Reach {
+        let mut must_reach = if self.notes { self.flushed } else { Reach::default() };
         for piece in self.live.drain(..) {
             let path = FileName::Segment(piece.segment).path(&dir());
-            must_reach = piece.next;
-            if is_retired(disk, piece.segment) {
+            must_reach = must_reach.max(reach_of(&piece));
+            if is_retired(disk, &piece) {
                 continue;
             }
             disk.restore(&path, piece.position as usize, &piece.slices.concat());
         }
-        self.flushed = Offset(0);
+        self.flushed = Reach::default();
         must_reach
     }
 }
 
-/// As a replay knows it: the segment was removed or rewritten.
-fn is_retired(disk: &mut TestDisk<LogOp>, segment: Offset) -> bool {
+fn reach_of(piece: &ToJournal) -> Reach {
+    Reach { truncations: piece.truncations, end: piece.next }
+}
+
+/// As a replay knows it: the segment was removed or rewritten, or the log truncated.
+fn is_retired(disk: &mut TestDisk<LogOp>, piece: &ToJournal) -> bool {
+    let segment = piece.segment;
     let names = disk.names(&dir());
     let has = |wanted: FileName| names.iter().any(|(name, _)| FileName::parse(name) == Some(wanted));
     let path = FileName::Bounds.path(&dir());
     let bounds = if has(FileName::Bounds) { Bounds::from_file(disk.bytes(&path)).unwrap() } else { Bounds::default() };
     let later = |name: &str| matches!(FileName::parse(name), Some(FileName::Segment(base)) if base > segment);
     let is_removed = segment < bounds.start || names.iter().any(|(name, _)| later(name));
-    segment < bounds.rewritten || (is_removed && !has(FileName::Segment(segment)))
+    let is_gone = is_removed && !has(FileName::Segment(segment));
+    segment < bounds.rewritten || is_gone || bounds.voids(piece.truncations)
 }
 
 pub(super) fn dir() -> PathBuf {
@@ -170,7 +179,7 @@ impl Rig {
         settings: TopicSettings,
         cache_bytes: usize,
     ) -> Rig {
-        let must_reach = MustReach::end(journal.replay(&mut disk));
+        let must_reach = MustReach { reach: journal.replay(&mut disk), doubt: None };
         Rig::start_asked(disk, journal, settings, cache_bytes, must_reach)
     }
 
@@ -211,8 +220,8 @@ impl Rig {
                 self.notes.push(message);
                 continue;
             }
-            if let LogEvent::Failed { from, .. } = &event {
-                self.model.retain(|(_, next, _)| next <= from);
+            if let LogEvent::Failed { from: end, .. } | LogEvent::Truncated { end } = &event {
+                self.model.retain(|(_, next, _)| next <= end);
             }
             self.events.push(event);
         }
@@ -290,6 +299,17 @@ impl Rig {
         taken
     }
 
+    /// Gives up the log's end, in the model when that is over.
+    pub(super) fn truncate(&mut self, end: Offset) {
+        self.log.truncate(end, &mut self.cache, self.now, &mut self.out);
+        self.send();
+    }
+
+    pub(super) fn truncate_fully(&mut self, start: Offset) {
+        self.log.truncate_fully(start, &mut self.cache, self.now, &mut self.out);
+        self.send();
+    }
+
     pub(super) fn move_start(&mut self, to: Offset) {
         self.log.move_start(to, self.now, &mut self.out);
         self.send();
@@ -312,7 +332,7 @@ impl Rig {
         self.run();
         assert_eq!(self.events.pop(), Some(LogEvent::Closed));
         assert_eq!(self.disk.open_files(), 0);
-        assert!(self.journal.live.iter().all(|piece| piece.next <= self.journal.flushed));
+        assert!(self.journal.live.iter().all(|piece| reach_of(piece) <= self.journal.flushed));
     }
 
     /// Closes the log. False when that ended early, because the disk has done so many operations in all.
@@ -427,7 +447,8 @@ impl Rig {
         assert!(self.log.end() >= end, "safe up to {end}, and only {} is left", self.log.end());
         let log_end = self.log.end();
         let at = self.model.partition_point(|(_, next, _)| *next <= log_end);
-        assert!(at == 0 || self.model[at - 1].1 == log_end);
+        let is_empty = log_end == self.log.start();
+        assert!(at == 0 || is_empty || self.model[at - 1].1 == log_end);
         self.model.truncate(at);
         let from = |start: Offset| {
             let from = self.model.partition_point(|(_, next, _)| *next <= start);

@@ -333,10 +333,13 @@ impl Writer {
 }
 
 impl Log {
+    pub(super) fn may_write(&self) -> bool {
+        matches!(self.life, Life::Open | Life::Closing(_) | Life::Truncating(_)) && self.offline.is_none()
+    }
+
     /// Starts the next operation of the pipeline, if none is in flight and there is something to do.
     pub(super) fn pump(&mut self, now: Now, out: &mut LogOut) {
-        let may_write = matches!(self.life, Life::Open | Life::Closing(_)) && self.offline.is_none();
-        if !may_write {
+        if !self.may_write() {
             return;
         }
         if !matches!(self.writer.stage, Stage::Idle) {
@@ -570,7 +573,7 @@ impl Log {
         let began = writer.write_began.take().unwrap_or(writer.write_ended);
         if writer.safe_end() > before {
             let times = WriteTimes { began, written: writer.write_ended, safe: now.mono };
-            out.events.push(LogEvent::Safe { end: writer.safe_end(), times });
+            self.tell_safe(times, out);
         }
     }
 
@@ -597,7 +600,11 @@ impl Log {
     /// Ends writing for good: what is not safe is forgotten ([`LogEvent::Failed`]), appends are refused with
     /// `message`, reads of what is safe go on. Does nothing to a log that is not open, or offline already.
     pub fn take_offline(&mut self, message: &str, cache: &mut TailCache, out: &mut LogOut) {
-        if self.offline.is_some() || !matches!(self.life, Life::Open | Life::Closing(_)) {
+        if self.is_reopening {
+            // What it finds may be read.
+            self.offline.get_or_insert_with(|| message.to_owned());
+        }
+        if !self.may_write() {
             return;
         }
         let message = message.to_owned();

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use crate::base::bounds::Reach;
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskOp, DiskResult};
 use crate::base::ids::{CoreId, LeaderEpoch, NodeId, Offset, PartitionIndex};
@@ -166,8 +167,8 @@ pub enum Deletion {
 pub struct PartitionOut {
     pub disk: Vec<(LogOp, DiskOp)>,
     pub journal: Vec<ToJournal>,
-    /// The journal may let go of what lies below.
-    pub flushed: Option<Offset>,
+    /// The journal may let go of what lies below; after a truncation, of everything.
+    pub flushed: Option<Reach>,
     pub acked: Vec<Acked>,
     pub woken: Vec<Watch>,
     pub read: Vec<(ReadTicket, Result<LogSlices, ReadError>)>,
@@ -682,6 +683,12 @@ impl Partition {
                 self.acks.refuse_from(from, &Refusal::NotWritten { full, message }, &mut out.acked);
             }
             LogEvent::Flushed { upto } => out.flushed = Some(upto),
+            LogEvent::Truncated { end } => {
+                self.safe_end = self.log.safe_end();
+                self.high_watermark = self.high_watermark.min(end);
+                self.on_change(out);
+            }
+            LogEvent::TruncateFailed { message } => out.notes.push(message),
             LogEvent::Removed { bytes } => {
                 out.removed.0 += 1;
                 out.removed.1 += bytes;

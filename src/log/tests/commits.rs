@@ -49,7 +49,7 @@ fn a_look_up_by_time_brings_the_segment_up_to_date() {
     assert_eq!(rig.find_timestamp(2, until).unwrap().unwrap().offset, Offset(2));
     assert_eq!(rig.max_timestamp(until).unwrap().unwrap().offset, Offset(2));
     assert_eq!(rig.disk.counts.get("write"), Some(&1));
-    assert_eq!(rig.journal.flushed, Offset(0), "written is not synced");
+    assert_eq!(rig.journal.flushed.end, Offset(0), "written is not synced");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_flush_makes_the_segment_durable_while_commits_go_on() {
     rig.log.flush(rig.now, &mut rig.out);
     rig.send();
     let mut sequence = 3;
-    while rig.journal.flushed < Offset(3) {
+    while rig.journal.flushed.end < Offset(3) {
         rig.append(&batch_of(5, 0, sequence, 100)).unwrap();
         sequence += 1;
         rig.step();
@@ -78,7 +78,7 @@ fn much_at_once_goes_to_the_segment_with_all_that_the_journal_had() {
     rig.run();
     assert_eq!(rig.journal.commits, 3);
     assert_eq!(rig.log.safe_end(), Offset(4));
-    assert_eq!(rig.journal.flushed, Offset(4));
+    assert_eq!(rig.journal.flushed.end, Offset(4));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_full_disk_keeps_back_what_the_journal_has_until_there_is_space() {
     rig.now.mono = Instant(due.0);
     rig.timeout();
     rig.run();
-    assert_eq!(rig.journal.flushed, Offset(3));
+    assert_eq!(rig.journal.flushed.end, Offset(3));
     rig.check_holds(Offset(3));
 }
 
@@ -154,7 +154,7 @@ fn what_the_journal_hands_back_goes_to_the_segment() {
         rig.run();
         assert_eq!(rig.log.safe_end(), Offset(i64::from(sequence) + 1));
     }
-    assert!(rig.journal.commits == 3 && rig.journal.flushed >= Offset(3), "the journal can let go of all it has");
+    assert!(rig.journal.commits == 3 && rig.journal.flushed.end >= Offset(3), "the journal can let go of all it has");
     rig.journal.is_full = false;
     rig.append(&batch_of(5, 0, 6, 1000)).unwrap();
     rig.run();

@@ -13,6 +13,7 @@ mod replicate;
 mod retention;
 mod settings;
 mod spare;
+mod truncate;
 
 use super::testing::{Rig, batch, small_segments, small_synced_segments};
 use crate::base::ids::Offset;

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use crate::base::bounds::Reach;
 use crate::base::ids::Offset;
 use crate::config::TopicSettings;
 
@@ -123,7 +124,7 @@ fn what_cannot_be_kept_is_said() {
 
 #[test]
 fn a_doubt_stays_until_a_person_has_settled_it() {
-    let doubt = |end: i64| MustReach { end: Offset(end), doubt: Some("commit 7 is damaged".to_owned()) };
+    let doubt = |end: i64| MustReach { reach: Reach::to(Offset(end)), doubt: Some("commit 7 is damaged".to_owned()) };
     for end in [0, 3, 4] {
         let (disk, whole) = shortened(1);
         let mut rig = refused(disk, doubt(end), "which only the journal had: commit 7 is damaged");
