@@ -13,7 +13,7 @@ use std::mem;
 use std::path::PathBuf;
 
 use crate::base::disk::DiskResult;
-use crate::base::ids::{CoreId, NodeId, ProducerId, TopicId};
+use crate::base::ids::{CoreId, NodeId, PartitionIndex, ProducerId, TopicId};
 use crate::base::limits;
 use crate::base::rng::Rng;
 use crate::base::slab::Key;
@@ -27,8 +27,10 @@ use crate::config::Settings;
 use crate::meta::MetaRecord;
 use crate::meta::configs;
 use crate::meta::controller::{self, MetaError};
+use crate::meta::election;
 use crate::meta::fleet::Fleet;
 use crate::meta::quota;
+use crate::meta::reassign;
 use crate::meta::{Image, MetaEvent, MetaOp, MetaOut, NotController, Quorum};
 use crate::wire::errors::ErrorCode;
 
@@ -424,6 +426,17 @@ fn decide(
     let me = NodeId(settings.node_id);
     let mut outcomes = Vec::new();
     match order {
+        ControlOrder::DescribeQuorum => return (ControlOutcome::Quorum(control.quorum.status()), None),
+        ControlOrder::MovePartitions(wishes) => {
+            let plan = |image: &Image, wish: &_| reassign::plan_move(Fleet::of(image, me), wish, settings);
+            return (control.each(&wishes, false, &mut last_seq, plan), last_seq);
+        }
+        ControlOrder::ElectLeaders { election, partitions } => {
+            let plan = |image: &Image, (topic, partition): &(String, PartitionIndex)| {
+                election::plan_election(Fleet::of(image, me), topic, *partition, election, settings)
+            };
+            return (control.each(&partitions, false, &mut last_seq, plan), last_seq);
+        }
         ControlOrder::TakeProducerIds => {
             let (ids, records) = controller::plan_producer_ids(control.quorum.planned());
             let outcome = match control.propose(records, &mut last_seq) {
@@ -433,18 +446,11 @@ fn decide(
             return (outcome, last_seq);
         }
         ControlOrder::AlterQuotas { wishes, validate_only } => {
-            let results = wishes.iter().map(|wish| {
-                let planned = quota::plan_quota_change(control.quorum.planned(), wish);
-                control.commit_unless(validate_only, planned, &mut last_seq)
-            });
-            return (ControlOutcome::Results(results.collect()), last_seq);
+            return (control.each(&wishes, validate_only, &mut last_seq, quota::plan_quota_change), last_seq);
         }
         ControlOrder::AlterConfigs { wishes, validate_only } => {
-            let results = wishes.iter().map(|wish| {
-                let planned = configs::plan_config_change(control.quorum.planned(), wish, at_start);
-                control.commit_unless(validate_only, planned, &mut last_seq)
-            });
-            return (ControlOutcome::Results(results.collect()), last_seq);
+            let plan = |image: &Image, wish: &_| configs::plan_config_change(image, wish, at_start);
+            return (control.each(&wishes, validate_only, &mut last_seq, plan), last_seq);
         }
         ControlOrder::CreateTopics { topics, validate_only, quota } => {
             let quota = quota.filter(|_| !validate_only);
@@ -506,18 +512,22 @@ impl Control {
         }
     }
 
-    /// Appends what was planned, unless it was only to be checked.
-    fn commit_unless(
+    /// Plans for one wish after the other, and appends what was planned unless it was only to be checked.
+    fn each<Wish>(
         &mut self,
+        wishes: &[Wish],
         validate_only: bool,
-        planned: Result<Vec<MetaRecord>, MetaError>,
         last_seq: &mut Option<u64>,
-    ) -> Result<(), MetaError> {
-        let records = planned?;
-        if !validate_only && !records.is_empty() {
-            self.propose(records, last_seq)?;
-        }
-        Ok(())
+        plan: impl Fn(&Image, &Wish) -> Result<Vec<MetaRecord>, MetaError>,
+    ) -> ControlOutcome {
+        let results = wishes.iter().map(|wish| {
+            let records = plan(self.quorum.planned(), wish)?;
+            if !validate_only && !records.is_empty() {
+                self.propose(records, last_seq)?;
+            }
+            Ok(())
+        });
+        ControlOutcome::Results(results.collect())
     }
 
     fn propose(&mut self, records: Vec<MetaRecord>, last_seq: &mut Option<u64>) -> Result<(), MetaError> {

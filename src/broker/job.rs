@@ -5,10 +5,11 @@
 
 use crate::broker::api::{
     alter_configs, client_quotas, create_partitions, create_topics, delete_records, delete_topics, describe_log_dirs,
-    describe_producers, epoch_ends, fetch, group_work, list_offsets, produce,
+    describe_producers, elect_leaders, epoch_ends, fetch, group_work, list_offsets, produce, reassignments,
 };
 use crate::broker::effect::ListenerKind;
 use crate::broker::session::ReplyTo;
+use crate::wire::messages::describe_quorum::DescribeQuorumRequest;
 use crate::wire::messages::find_coordinator::FindCoordinatorRequest;
 use crate::wire::messages::metadata::MetadataRequest;
 
@@ -37,6 +38,9 @@ pub enum Work {
     CreateTopics(create_topics::CreateTopicsWork),
     DeleteTopics(delete_topics::DeleteTopicsWork),
     CreatePartitions(create_partitions::CreatePartitionsWork),
+    MovePartitions(reassignments::MoveWork),
+    ElectLeaders(elect_leaders::ElectWork),
+    DescribeQuorum(DescribeQuorumRequest),
     /// Waits for coordinators of groups.
     Group(Box<group_work::GroupWork>),
     /// Waits for `__consumer_offsets` to be made.

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 pub use crate::base::ids::TopicPartition;
-use crate::base::ids::{LeaderEpoch, NodeId, Offset, ProducerId, TopicId};
+use crate::base::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerId, TopicId};
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
 use crate::broker::groups::GroupAsk;
@@ -13,10 +13,12 @@ use crate::broker::quotas::{Bucket, MutationQuota};
 use crate::broker::survey::{Survey, Surveyed};
 use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::reach::MustReach;
-use crate::meta::MetaRecord;
 use crate::meta::configs::ConfigChange;
 use crate::meta::controller::{MetaError, NewTopic};
+use crate::meta::election::Election;
 use crate::meta::quota::QuotaWish;
+use crate::meta::reassign::MoveWish;
+use crate::meta::{MetaRecord, QuorumStatus};
 use crate::replica::partition::{Acked, Brought, Follower};
 use crate::wire::errors::ErrorCode;
 
@@ -201,12 +203,36 @@ pub enum Answer {
 
 #[derive(Debug)]
 pub enum ControlOrder {
-    CreateTopics { topics: Vec<NewTopic>, validate_only: bool, quota: Option<MutationQuota> },
-    DeleteTopics { topics: Vec<TopicName>, quota: Option<MutationQuota> },
-    CreatePartitions { topics: Vec<NewPartitions>, validate_only: bool, quota: Option<MutationQuota> },
+    CreateTopics {
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+        quota: Option<MutationQuota>,
+    },
+    DeleteTopics {
+        topics: Vec<TopicName>,
+        quota: Option<MutationQuota>,
+    },
+    CreatePartitions {
+        topics: Vec<NewPartitions>,
+        validate_only: bool,
+        quota: Option<MutationQuota>,
+    },
     TakeProducerIds,
-    AlterQuotas { wishes: Vec<QuotaWish>, validate_only: bool },
-    AlterConfigs { wishes: Vec<ConfigChange>, validate_only: bool },
+    AlterQuotas {
+        wishes: Vec<QuotaWish>,
+        validate_only: bool,
+    },
+    AlterConfigs {
+        wishes: Vec<ConfigChange>,
+        validate_only: bool,
+    },
+    MovePartitions(Vec<MoveWish>),
+    ElectLeaders {
+        election: Election,
+        partitions: Vec<(String, PartitionIndex)>,
+    },
+    /// Changes nothing: answered by [`ControlOutcome::Quorum`].
+    DescribeQuorum,
 }
 
 /// A topic somebody wants to grow.
@@ -231,6 +257,7 @@ pub enum ControlOutcome {
     Topics(Vec<TopicOutcome>),
     Results(Vec<Result<(), MetaError>>),
     ProducerIds { first: ProducerId, count: i64 },
+    Quorum(QuorumStatus),
     Failed(ErrorCode),
 }
 

@@ -44,6 +44,14 @@ pub fn node_of(listener: ListenerKind, id: i32) -> NodeId {
     }
 }
 
+/// How a listener shows a node where its core 0 is meant.
+pub fn core_0_of(listener: ListenerKind, node: NodeId) -> BrokerId {
+    match listener {
+        ListenerKind::Shared | ListenerKind::Peer => BrokerId(node.0),
+        ListenerKind::PerCore => per_core_id(node, CoreId(0)),
+    }
+}
+
 /// A broker as one kind of listener shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownBroker {
@@ -64,6 +72,8 @@ pub struct ShownPartition {
     pub replicas: Vec<i32>,
     pub isr: Vec<i32>,
     pub elr: Vec<i32>,
+    pub adding: Vec<i32>,
+    pub removing: Vec<i32>,
     /// Replicas that are not there.
     pub offline: Vec<i32>,
 }
@@ -197,6 +207,8 @@ impl Shard {
             replicas: ids(&mut state.replicas().iter().copied()),
             isr: ids(&mut state.isr()),
             elr: ids(&mut state.elr()),
+            adding: ids(&mut state.adding()),
+            removing: ids(&mut state.removing()),
             offline: ids(&mut state.replicas().iter().copied().filter(is_away)),
         }
     }
@@ -204,10 +216,7 @@ impl Shard {
     /// The broker that administrative requests should go to. Every broker and every core takes them, and brings them to
     /// where they are decided.
     pub(in crate::broker) fn shown_controller(&self, listener: ListenerKind) -> BrokerId {
-        match listener {
-            ListenerKind::Shared | ListenerKind::Peer => BrokerId(self.config.settings.node_id),
-            ListenerKind::PerCore => per_core_id(self.node(), CoreId(0)),
-        }
+        core_0_of(listener, self.node())
     }
 
     /// Whether a client of this listener sent its request to the right broker. On the shared listener every core

@@ -89,7 +89,9 @@ pub(in crate::broker) fn on_outcome(
     let (results, failed) = match outcome {
         ControlOutcome::Results(results) => (results, ErrorCode::UnknownServerError),
         ControlOutcome::Failed(error) => (Vec::new(), error),
-        ControlOutcome::Topics(_) | ControlOutcome::ProducerIds { .. } => unreachable!("the order was for settings"),
+        ControlOutcome::Topics(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Quorum(_) => {
+            unreachable!("the order was for settings")
+        }
     };
     let mut results = results.into_iter();
     let ended = work.rows.into_iter().map(|row| {

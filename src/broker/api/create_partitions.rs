@@ -62,7 +62,9 @@ pub(in crate::broker) fn on_outcome(
             rows.map(|outcome| row(&outcome.name, outcome.error.code(), outcome.message.as_deref())).collect()
         }
         ControlOutcome::Failed(error) => work.names.iter().map(|name| row(name, error.code(), None)).collect(),
-        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => unreachable!("the order was for partitions"),
+        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) | ControlOutcome::Quorum(_) => {
+            unreachable!("the order was for partitions")
+        }
     };
     let reply = CreatePartitionsResponse { results, ..CreatePartitionsResponse::default() };
     shard.reply(key::CREATE_PARTITIONS, asker, &reply, effects);

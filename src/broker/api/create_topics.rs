@@ -51,7 +51,9 @@ pub(in crate::broker) fn on_outcome(
             work.refused = Some(error);
             Vec::new()
         }
-        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => unreachable!("the order was for topics"),
+        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) | ControlOutcome::Quorum(_) => {
+            unreachable!("the order was for topics")
+        }
     };
     shard.throttle_for(asker, &outcomes);
     let rows = work.names.iter().enumerate().map(|(index, name)| match outcomes.get(index) {

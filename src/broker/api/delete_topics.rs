@@ -56,7 +56,9 @@ pub(in crate::broker) fn on_outcome(
             outcomes.iter().map(result_row).collect()
         }
         ControlOutcome::Failed(error) => work.asked.iter().map(|topic| refused_row(topic, error)).collect(),
-        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => unreachable!("the order was for topics"),
+        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) | ControlOutcome::Quorum(_) => {
+            unreachable!("the order was for topics")
+        }
     };
     let reply = DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() };
     shard.reply(key::DELETE_TOPICS, asker, &reply, effects);

@@ -70,7 +70,9 @@ pub(in crate::broker) fn on_block(shard: &mut Shard, outcome: ControlOutcome, ef
             shard.producer_ids.left = count;
         }
         ControlOutcome::Failed(error) => refused = Some(error),
-        ControlOutcome::Topics(_) | ControlOutcome::Results(_) => unreachable!("the order was for producer ids"),
+        ControlOutcome::Topics(_) | ControlOutcome::Results(_) | ControlOutcome::Quorum(_) => {
+            unreachable!("the order was for producer ids")
+        }
     }
     while let Some(job) = shard.producer_ids.waiting.pop_front() {
         let answer = match (refused, shard.jobs.get(job)) {

@@ -55,7 +55,10 @@ pub(in crate::broker) fn on_outcome(
 ) {
     let outcomes = match outcome {
         ControlOutcome::Topics(outcomes) => outcomes,
-        ControlOutcome::Failed(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => Vec::new(),
+        ControlOutcome::Failed(_)
+        | ControlOutcome::ProducerIds { .. }
+        | ControlOutcome::Results(_)
+        | ControlOutcome::Quorum(_) => Vec::new(),
     };
     shard.throttle_for(asker, &outcomes);
     answer(shard, asker, asked, &outcomes, effects);

@@ -247,6 +247,11 @@ pub(in crate::broker) fn on_controlled(
         Work::AlterQuotas(work) => client_quotas::on_outcome(shard, asker, work, outcome, effects),
         Work::AlterConfigs(work) => alter_configs::on_outcome(shard, asker, work, outcome, effects),
         Work::CreatePartitions(work) => create_partitions::on_outcome(shard, asker, work, outcome, effects),
+        Work::MovePartitions(work) => reassignments::on_outcome(shard, asker, work, outcome, effects),
+        Work::ElectLeaders(work) => elect_leaders::on_outcome(shard, asker, work, outcome, effects),
+        Work::DescribeQuorum(request) => {
+            describe_quorum::on_outcome(shard, asker, &request, outcome, now, effects);
+        }
         Work::FindCoordinator(request) => find_coordinator::on_outcome(shard, asker, request, effects),
         Work::Metadata(request) => metadata::on_outcome(shard, asker, &request, outcome, now, effects),
         Work::Produce(_)

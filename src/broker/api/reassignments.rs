@@ -1,73 +1,129 @@
-//! AlterPartitionReassignments (API 45, versions 0–1) and ListPartitionReassignments (API 46, version 0): with one
-//! broker every partition is where it can be, and none is on its way (KIP-455).
+//! AlterPartitionReassignments (API 45, versions 0–1) and ListPartitionReassignments (API 46, version 0): moving
+//! partitions to other brokers (KIP-455).
 //!
-//! *Owns*: the form of the answers. *Never*: moves a partition. *Runs on*: the core whose client asked.
+//! *Owns*: the form of order and answers. *Never*: decides where a partition may go. *Runs on*: the core whose client
+//! asked.
 
+use crate::base::ids::{CoreId, PartitionIndex};
 use crate::broker::api::{self, key};
 use crate::broker::effect::{Effects, ListenerKind};
+use crate::broker::job::{Asker, Work};
+use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage};
 use crate::broker::route;
 use crate::broker::shard::{Request, Shard};
-use crate::meta::Topic;
-use crate::wire::errors::ErrorCode;
+use crate::meta::reassign::MoveWish;
+use crate::meta::{PartitionState, Topic};
 use crate::wire::messages::alter_partition_reassignments::{
-    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ReassignablePartition,
-    ReassignablePartitionResponse, ReassignableTopicResponse,
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ReassignablePartitionResponse,
+    ReassignableTopicResponse,
 };
 use crate::wire::messages::list_partition_reassignments::{
-    ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
+    ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, OngoingPartitionReassignment,
+    OngoingTopicReassignment,
 };
+
+/// The answer, with a row for each wish in the order of the request.
+#[derive(Debug)]
+pub struct MoveWork {
+    reply: AlterPartitionReassignmentsResponse,
+}
 
 pub(in crate::broker) fn handle_alter(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let (asker, name) = (request.asker, "AlterPartitionReassignments");
     let Some(asked) = api::decode::<AlterPartitionReassignmentsRequest>(shard, &mut request, name, effects) else {
         return;
     };
+    let may_change_count = asked.allow_replication_factor_change;
     let mut reply = AlterPartitionReassignmentsResponse {
-        allow_replication_factor_change: asked.allow_replication_factor_change,
+        allow_replication_factor_change: may_change_count,
         ..AlterPartitionReassignmentsResponse::default()
     };
-    for topic in &asked.topics {
-        let known = shard.image.topic(&topic.name);
-        let rows = topic.partitions.iter().map(|wish| {
-            let refused = check(shard, asker.listener, known, wish).err();
-            let (error, message) = refused.map_or((ErrorCode::None, None), |(error, message)| (error, Some(message)));
-            ReassignablePartitionResponse {
-                partition_index: wish.partition_index,
-                error_code: error.code(),
-                error_message: message.map(Into::into),
+    let mut wishes = Vec::new();
+    for topic in asked.topics {
+        let row = |partition_index| ReassignablePartitionResponse {
+            partition_index,
+            ..ReassignablePartitionResponse::default()
+        };
+        let partitions = topic.partitions.iter().map(|wish| row(wish.partition_index)).collect();
+        let nodes = |ids: Vec<i32>| ids.into_iter().map(|id| route::node_of(asker.listener, id)).collect();
+        wishes.extend(topic.partitions.into_iter().map(|wish| MoveWish {
+            topic: topic.name.to_string(),
+            partition: PartitionIndex(wish.partition_index),
+            replicas: wish.replicas.map(nodes),
+            may_change_count,
+        }));
+        reply.responses.push(ReassignableTopicResponse { name: topic.name, partitions });
+    }
+    let job = shard.add_job(asker, Work::MovePartitions(MoveWork { reply }));
+    let order = ControlOrder::MovePartitions(wishes);
+    shard.send(CoreId(0), ShardMessage::Control { job, order }, effects);
+}
+
+pub(in crate::broker) fn on_outcome(
+    shard: &mut Shard,
+    asker: Asker,
+    MoveWork { mut reply }: MoveWork,
+    outcome: ControlOutcome,
+    effects: &mut Effects,
+) {
+    match outcome {
+        ControlOutcome::Results(results) => {
+            let rows = reply.responses.iter_mut().flat_map(|topic| &mut topic.partitions);
+            for (row, result) in rows.zip(results) {
+                if let Err(error) = result {
+                    row.error_code = error.code.code();
+                    row.error_message = Some(error.message.into());
+                }
             }
-        });
-        reply.responses.push(ReassignableTopicResponse { name: topic.name.clone(), partitions: rows.collect() });
+        }
+        ControlOutcome::Failed(error) => {
+            reply.error_code = error.code();
+            reply.responses.clear();
+        }
+        ControlOutcome::Topics(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Quorum(_) => {
+            unreachable!("the order was for partitions")
+        }
     }
     shard.reply(key::ALTER_PARTITION_REASSIGNMENTS, asker, &reply, effects);
 }
 
 pub(in crate::broker) fn handle_list(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let (asker, name) = (request.asker, "ListPartitionReassignments");
-    if api::decode::<ListPartitionReassignmentsRequest>(shard, &mut request, name, effects).is_none() {
+    let Some(asked) = api::decode::<ListPartitionReassignmentsRequest>(shard, &mut request, name, effects) else {
         return;
+    };
+    let mut reply = ListPartitionReassignmentsResponse::default();
+    match asked.topics {
+        None => {
+            let moving = shard.image.topics().map(|topic| moving(shard, asker.listener, topic, |_| true));
+            reply.topics = moving.filter(|topic| !topic.partitions.is_empty()).collect();
+        }
+        Some(wanted) => {
+            for wish in wanted {
+                let Some(topic) = shard.image.topic(&wish.name) else { continue };
+                let row = moving(shard, asker.listener, topic, |index| wish.partition_indexes.contains(&index));
+                reply.topics.extend(Some(row).filter(|row| !row.partitions.is_empty()));
+            }
+        }
     }
-    let reply = ListPartitionReassignmentsResponse::default();
     shard.reply(key::LIST_PARTITION_REASSIGNMENTS, asker, &reply, effects);
 }
 
-/// Fine where the partition is to be where it is.
-fn check(
+fn moving(
     shard: &Shard,
     listener: ListenerKind,
-    topic: Option<&Topic>,
-    wish: &ReassignablePartition,
-) -> Result<(), (ErrorCode, String)> {
-    let Some(of) = topic.and_then(|topic| route::partition_of(topic, wish.partition_index)) else {
-        return Err((ErrorCode::UnknownTopicOrPartition, "There is no such partition.".into()));
-    };
-    let Some(replicas) = &wish.replicas else {
-        return Err((ErrorCode::NoReassignmentInProgress, "The partition is not being moved.".into()));
-    };
-    let here = shard.shown_leader(listener, of).unwrap_or_default();
-    if *replicas == [here.0] {
-        return Ok(());
-    }
-    let message = format!("The partition can be on broker {here} alone, not on {replicas:?}: there is no other.");
-    Err((ErrorCode::InvalidReplicaAssignment, message))
+    topic: &Topic,
+    wanted: impl Fn(i32) -> bool,
+) -> OngoingTopicReassignment {
+    let moving = |(partition, state): &(PartitionIndex, &PartitionState)| state.is_moving() && wanted(partition.0);
+    let partitions = topic.states().filter(moving).map(|(partition, state)| {
+        let shown = shard.shown_partition(listener, topic.id, partition, state);
+        OngoingPartitionReassignment {
+            partition_index: partition.0,
+            replicas: shown.replicas,
+            adding_replicas: shown.adding,
+            removing_replicas: shown.removing,
+        }
+    });
+    OngoingTopicReassignment { name: topic.name.as_str().into(), partitions: partitions.collect() }
 }
