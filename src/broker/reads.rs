@@ -141,11 +141,9 @@ impl Shard {
             changes: partition.changes(Reader::Consumer),
             ..ReadResult::error(ErrorCode::None)
         };
-        if entry.last_fetched_epoch != LeaderEpoch::UNKNOWN {
-            result.diverging = diverging(partition.epoch_end(entry.last_fetched_epoch), entry);
-            if result.diverging.is_some() {
-                return (result, 0);
-            }
+        result.diverging = partition.diverging(entry.last_fetched_epoch, entry.from);
+        if result.diverging.is_some() {
+            return (result, 0);
         }
         let bytes_max = entry.bytes_max.min(room);
         if bytes_max == 0 && !nothing_yet {
@@ -359,14 +357,5 @@ fn offset_answer(found: Option<FoundOffset>) -> Answer {
             Answer::Offset { offset: offset.0, timestamp: timestamp_ms, leader_epoch: leader_epoch.0 }
         }
         None => Answer::Offset { offset: -1, timestamp: -1, leader_epoch: -1 },
-    }
-}
-
-/// Whether a client that fetched `last_fetched_epoch` up to `from` holds records this log does not (KIP-595).
-fn diverging(end: Option<(LeaderEpoch, Offset)>, entry: &ReadEntry) -> Option<(LeaderEpoch, Offset)> {
-    match end {
-        None => None,
-        Some((epoch, end)) if epoch < entry.last_fetched_epoch || end < entry.from => Some((epoch, end)),
-        Some(_) => None,
     }
 }

@@ -110,8 +110,15 @@ impl Partition {
                 self.take(&records, cache, now, out);
                 self.follow_start(log_start, now);
             }
-            // Its log is left as it is: asking again, later, does no harm.
-            Content::Diverging { .. } | Content::OutOfRange { .. } => self.on_write_failed(),
+            Content::Diverging { epoch, end } => {
+                let own = self.log.epoch_end(epoch).map_or(end, |(_, own)| own);
+                self.state = State::Cutting;
+                self.log.truncate(end.min(own), cache, now, &mut self.log_out);
+            }
+            Content::OutOfRange { log_start } => {
+                self.state = State::Cutting;
+                self.log.truncate_fully(log_start, cache, now, &mut self.log_out);
+            }
         }
         self.settle(out);
     }
@@ -136,6 +143,34 @@ impl Partition {
         if start > self.log.start() {
             self.log.move_start(start, now, &mut self.log_out);
         }
+    }
+
+    /// The log is cut, or could not be and is to be cut again. Meanwhile this replica may have become the leader.
+    pub(super) fn on_cut(&mut self, result: Result<Offset, String>, out: &mut PartitionOut) {
+        if self.state != State::Cutting {
+            return;
+        }
+        self.state = State::Online;
+        match result {
+            Ok(end) => {
+                self.safe_end = self.log.safe_end();
+                if self.high_watermark > end {
+                    out.notes.push(format!("gave up committed records from {end} on, which its leader does not have"));
+                    self.high_watermark = end;
+                }
+                if let Role::Leader(isr) = &mut self.role {
+                    isr.begin(end);
+                }
+            }
+            Err(message) => {
+                out.notes.push(format!("could not be cut to what its leader has: {message}"));
+                match &mut self.role {
+                    Role::Leader(_) => self.state = State::Offline,
+                    Role::Follower(following) => following.has_failed = true,
+                }
+            }
+        }
+        self.on_change(out);
     }
 
     /// What was to be written is not in the log.

@@ -11,8 +11,13 @@ use crate::base::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch}
 use crate::base::time::{Instant, Now};
 use crate::meta::PartitionState;
 
+use super::follower::FetchPosition;
+
 /// A proposal of which nothing was heard is made again after so long.
 const PROPOSAL_AGAIN_MS: u64 = 5_000;
+
+/// After one that was refused, nothing is proposed for so long.
+const REFUSED_REST_MS: u64 = 200;
 
 /// For the controller: the in-sync set should be this (AlterPartition).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +47,7 @@ pub struct ReplicaFetch {
     /// Of the run of the broker that asks.
     pub broker_epoch: BrokerEpoch,
     /// Everything below is safe there.
-    pub from: Offset,
+    pub position: FetchPosition,
     /// May be in the in-sync set: neither fenced nor about to stop.
     pub is_eligible: bool,
 }
@@ -56,6 +61,7 @@ pub(super) struct Isr {
     followers: Vec<Progress>,
     /// As the controller has it; the leader is in it.
     members: Vec<NodeId>,
+    /// Nothing else is proposed meanwhile.
     proposed: Option<Proposed>,
     /// Was proposed for this state, and may have been taken. Whoever is in it counts as being in the set.
     doubtful: Vec<NodeId>,
@@ -168,12 +174,13 @@ impl Isr {
         }
         follower.broker_epoch = fetch.broker_epoch;
         follower.is_eligible = fetch.is_eligible;
-        if fetch.from >= leader_end {
+        let from = fetch.position.from;
+        if from >= leader_end {
             follower.caught_up_at = now.mono;
-        } else if fetch.from >= follower.leader_end_then && follower.end.is_some() {
+        } else if from >= follower.leader_end_then && follower.end.is_some() {
             follower.caught_up_at = follower.caught_up_at.max(follower.fetched_at);
         }
-        follower.end = Some(fetch.from);
+        follower.end = Some(from);
         follower.fetched_at = now.mono;
         follower.leader_end_then = leader_end;
         true
@@ -194,12 +201,11 @@ impl Isr {
         if self.proposed.is_some() || self.is_alone() {
             return None;
         }
-        let (lag_ms, least) = (self.lag_ms, high_watermark.max(self.began));
-        let belongs = |follower: &Progress| match self.members.contains(&follower.node) {
-            true => {
-                follower.end.is_some_and(|end| end >= safe_end) || now.mono < follower.caught_up_at.after_ms(lag_ms)
-            }
-            false => follower.is_eligible && follower.end.is_some_and(|end| end >= least),
+        let least = high_watermark.max(self.began);
+        let has = |follower: &Progress, wanted: Offset| follower.end.is_some_and(|end| end >= wanted);
+        let belongs = |follower: &Progress| {
+            let in_time = has(follower, safe_end) || now.mono < follower.caught_up_at.after_ms(self.lag_ms);
+            in_time && (self.members.contains(&follower.node) || (follower.is_eligible && has(follower, least)))
         };
         let wanted = self.followers.iter().filter(|follower| belongs(follower));
         let mut isr: Vec<(NodeId, BrokerEpoch)> =
@@ -218,24 +224,29 @@ impl Isr {
     }
 
     /// What became of a proposal for this state. One that was taken changes nothing yet: the new state is on its way.
-    pub(super) fn on_answer(&mut self, of: PartitionEpoch, answer: Result<(), IsrRefusal>) {
-        let Some(proposed) = self.proposed.as_ref().filter(|_| of == self.partition_epoch) else { return };
-        let is_known = match answer {
-            Ok(()) => !proposed.is_change,
+    pub(super) fn on_answer(&mut self, of: PartitionEpoch, answer: Result<(), IsrRefusal>, now: Now) {
+        let Some(proposed) = self.proposed.as_mut().filter(|_| of == self.partition_epoch) else { return };
+        match answer {
+            Ok(()) if proposed.is_change => {}
+            Ok(()) => {
+                self.proposed = None;
+                self.settle_doubts();
+            }
             Err(IsrRefusal::Ineligible) => {
+                proposed.again_at = now.mono.after_ms(REFUSED_REST_MS);
                 for follower in self.followers.iter_mut().filter(|follower| self.doubtful.contains(&follower.node)) {
                     // Its next fetch says whether it may by then.
                     follower.is_eligible = false;
                 }
-                true
+                self.settle_doubts();
             }
-            Err(IsrRefusal::Stale | IsrRefusal::Unknown) => false,
-        };
-        if is_known {
-            self.proposed = None;
-            self.doubtful.clear();
-            self.count();
+            Err(IsrRefusal::Stale | IsrRefusal::Unknown) => {}
         }
+    }
+
+    fn settle_doubts(&mut self) {
+        self.doubtful.clear();
+        self.count();
     }
 
     /// When [`Isr::on_timeout`] has something to do.
@@ -314,9 +325,13 @@ mod tests {
     }
 
     fn fetch(isr: &mut Isr, node: i32, from: i64, leader_end: i64, ms: u64) {
-        let fetch =
-            ReplicaFetch { node: NodeId(node), broker_epoch: BrokerEpoch(9), from: Offset(from), is_eligible: true };
-        assert!(isr.on_fetch(fetch, Offset(leader_end), after_ms(ms)));
+        assert!(isr.on_fetch(asked(node, 9, from), Offset(leader_end), after_ms(ms)));
+    }
+
+    fn asked(node: i32, broker_epoch: i64, from: i64) -> ReplicaFetch {
+        let (epoch, from) = (LeaderEpoch(4), Offset(from));
+        let position = FetchPosition { epoch, from, last_epoch: LeaderEpoch::UNKNOWN, log_start: Offset(0) };
+        ReplicaFetch { node: NodeId(node), broker_epoch: BrokerEpoch(broker_epoch), position, is_eligible: true }
     }
 
     fn proposed(isr: &mut Isr, high_watermark: i64, end: i64, ms: u64) -> Option<Vec<i32>> {
@@ -380,7 +395,8 @@ mod tests {
         assert_eq!(proposed(&mut isr, 16, 20, 0), None, "it lacks what is committed");
         assert_eq!(proposed(&mut isr, 15, 20, 0), Some(vec![1, 2, 3]));
         assert_eq!(committed(&isr, 20), Some(15));
-        isr.on_answer(PartitionEpoch(0), Err(IsrRefusal::Ineligible));
+        isr.on_answer(PartitionEpoch(0), Err(IsrRefusal::Ineligible), after_ms(0));
+        isr.on_timeout(Offset(20), after_ms(REFUSED_REST_MS));
         assert_eq!(committed(&isr, 20), Some(20));
         assert_eq!(proposed(&mut isr, 15, 20, 0), None);
     }
@@ -391,13 +407,13 @@ mod tests {
         fetch(&mut isr, 2, 20, 20, 0);
         fetch(&mut isr, 3, 15, 20, 0);
         assert!(proposed(&mut isr, 15, 20, 0).is_some());
-        isr.on_answer(PartitionEpoch(0), Err(IsrRefusal::Unknown));
+        isr.on_answer(PartitionEpoch(0), Err(IsrRefusal::Unknown), after_ms(0));
         isr.on_timeout(Offset(20), after_ms(PROPOSAL_AGAIN_MS));
         fetch(&mut isr, 3, 10, 20, 6000);
         fetch(&mut isr, 2, 20, 20, 6000);
         assert_eq!(proposed(&mut isr, 20, 20, 6000), Some(vec![1, 2]), "asked, though nothing is to change");
         assert_eq!(committed(&isr, 20), Some(10));
-        isr.on_answer(PartitionEpoch(0), Ok(()));
+        isr.on_answer(PartitionEpoch(0), Ok(()), after_ms(6000));
         assert_eq!((committed(&isr, 20), proposed(&mut isr, 20, 20, 6000)), (Some(20), None));
     }
 
@@ -406,9 +422,7 @@ mod tests {
         let mut isr = leader(&[1, 2, 3], 0);
         fetch(&mut isr, 2, 0, 0, 0);
         for (node, broker_epoch) in [(4, 9), (1, 9), (2, 8)] {
-            let (node, broker_epoch) = (NodeId(node), BrokerEpoch(broker_epoch));
-            let fetch = ReplicaFetch { node, broker_epoch, from: Offset(0), is_eligible: true };
-            assert!(!isr.on_fetch(fetch, Offset(0), after_ms(0)));
+            assert!(!isr.on_fetch(asked(node, broker_epoch, 0), Offset(0), after_ms(0)));
         }
     }
 

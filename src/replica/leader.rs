@@ -7,7 +7,7 @@ use crate::base::ids::{LeaderEpoch, NodeId, Offset, PartitionEpoch};
 use crate::base::time::Now;
 use crate::meta::PartitionState;
 
-use super::follower::Following;
+use super::follower::{FetchPosition, Following};
 use super::isr::{Isr, IsrRefusal, ReplicaFetch};
 use super::partition::{Partition, PartitionOut, Place, Refusal, Role, State};
 
@@ -73,19 +73,23 @@ impl Partition {
         }
     }
 
-    /// A follower asks for what comes after all it has: says what it has. Its fetch must be of this leader's epoch.
+    /// A follower asks for what comes after all it has, and so says what that is. Where its log ends otherwise than
+    /// this one, gets the largest epoch that both may have, and its end here.
     pub fn on_replica_fetch(
         &mut self,
         fetch: ReplicaFetch,
-        current: LeaderEpoch,
         now: Now,
         out: &mut PartitionOut,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<(LeaderEpoch, Offset)>, Refusal> {
         if self.state != State::Online {
             return Err(Refusal::Unavailable);
         }
-        self.check_leader(current)?;
-        if fetch.from < self.log.start() || fetch.from > self.safe_end {
+        let FetchPosition { epoch, from, last_epoch, .. } = fetch.position;
+        self.check_leader(epoch)?;
+        if let Some(diverging) = self.diverging(last_epoch, from) {
+            return Ok(Some(diverging));
+        }
+        if from < self.log.start() || from > self.safe_end {
             return Err(Refusal::OffsetOutOfRange);
         }
         let safe_end = self.safe_end;
@@ -95,7 +99,7 @@ impl Partition {
         }
         self.settle(out);
         self.propose_isr(now, out);
-        Ok(())
+        Ok(None)
     }
 
     /// What became of a proposal for the in-sync set.
@@ -107,7 +111,7 @@ impl Partition {
         out: &mut PartitionOut,
     ) {
         if let Role::Leader(isr) = &mut self.role {
-            isr.on_answer(of, answer);
+            isr.on_answer(of, answer, now);
             self.propose_isr(now, out);
         }
         self.settle(out);

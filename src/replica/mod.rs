@@ -10,3 +10,6 @@ pub mod isr;
 mod leader;
 pub mod partition;
 mod watches;
+
+#[cfg(test)]
+mod tests;

@@ -240,6 +240,8 @@ pub struct Partition {
 pub(super) enum State {
     Opening,
     Online,
+    /// A follower's log is being cut: nothing can be said of it.
+    Cutting,
     Offline,
     Leaving,
 }
@@ -439,6 +441,13 @@ impl Partition {
             latest => is_past.then_some((latest.unwrap_or(epoch), self.safe_end)),
         });
         known.map(|(epoch, end)| (epoch, end.min(self.safe_end)))
+    }
+
+    /// Whether somebody who has `last` as the epoch of what lies before `from` (−1: nothing) has records that this log
+    /// does not: the largest epoch that both may have, and its end here (KIP-595).
+    pub fn diverging(&self, last: LeaderEpoch, from: Offset) -> Option<(LeaderEpoch, Offset)> {
+        let (epoch, end) = self.epoch_end(last)?;
+        (epoch < last || end < from).then_some((epoch, end))
     }
 
     /// Compares the epoch a client believes in (−1: none) with this replica's, which must lead.
@@ -683,12 +692,8 @@ impl Partition {
                 self.acks.refuse_from(from, &Refusal::NotWritten { full, message }, &mut out.acked);
             }
             LogEvent::Flushed { upto } => out.flushed = Some(upto),
-            LogEvent::Truncated { end } => {
-                self.safe_end = self.log.safe_end();
-                self.high_watermark = self.high_watermark.min(end);
-                self.on_change(out);
-            }
-            LogEvent::TruncateFailed { message } => out.notes.push(message),
+            LogEvent::Truncated { end } => self.on_cut(Ok(end), out),
+            LogEvent::TruncateFailed { message } => self.on_cut(Err(message), out),
             LogEvent::Removed { bytes } => {
                 out.removed.0 += 1;
                 out.removed.1 += bytes;

@@ -1,0 +1,118 @@
+//! Three replicas of one partition on test disks, with a controller that is a few lines, and messages that are late,
+//! lost and out of order.
+
+mod random;
+mod world;
+
+use crate::base::ids::Offset;
+use crate::base::testdisk::Crash;
+use crate::replica::partition::Refusal;
+
+use world::{Ended, World};
+
+#[test]
+fn acks_of_all_wait_for_the_followers_and_acks_of_one_do_not() {
+    let mut world = World::new(1, 2);
+    world.run();
+    world.hold_messages = true;
+    let (one, all) = (world.produce(0, 1), world.produce(0, -1));
+    world.run();
+    assert_eq!((world.ended(one), world.ended(all)), (Ended::Stored, Ended::Pending));
+    assert_eq!(world.replica(0).high_watermark(), Offset(0));
+    world.hold_messages = false;
+    world.run();
+    assert_eq!(world.ended(all), Ended::Stored);
+    for node in 0..3 {
+        assert_eq!(world.replica(node).high_watermark(), Offset(2), "node {node}");
+    }
+}
+
+#[test]
+fn a_follower_that_stays_away_leaves_the_set_and_comes_back() {
+    let mut world = World::new(2, 2);
+    world.run();
+    world.crash(2, Crash::Kill);
+    let all = world.produce(0, -1);
+    world.run();
+    assert_eq!(world.ended(all), Ended::Pending);
+    world.pass_ms(2 * world::LAG_MS);
+    world.run();
+    assert_eq!((world.ended(all), world.isr()), (Ended::Stored, vec![0, 1]));
+    world.start(2);
+    world.run();
+    assert_eq!((world.replica(2).high_watermark(), world.isr()), (Offset(1), vec![0, 1, 2]));
+}
+
+#[test]
+fn with_too_few_in_sync_nothing_is_taken_for_all() {
+    let mut world = World::new(3, 2);
+    world.run();
+    world.crash(1, Crash::Kill);
+    world.crash(2, Crash::Kill);
+    let waits = world.produce(0, -1);
+    world.run();
+    world.pass_ms(2 * world::LAG_MS);
+    world.run();
+    assert_eq!(world.ended(waits), Ended::Refused(Refusal::NotEnoughReplicasAfterAppend));
+    let (all, one) = (world.produce(0, -1), world.produce(0, 1));
+    world.run();
+    assert_eq!(world.ended(all), Ended::Refused(Refusal::NotEnoughReplicas));
+    assert_eq!((world.ended(one), world.replica(0).high_watermark()), (Ended::Stored, Offset(0)));
+    world.start(1);
+    world.run();
+    assert_eq!((world.isr(), world.replica(0).high_watermark()), (vec![0, 1], Offset(2)));
+}
+
+#[test]
+fn a_leader_that_lost_its_place_gives_up_what_nobody_else_has() {
+    let mut world = World::new(4, 2);
+    world.produce(0, -1);
+    world.run();
+    world.cut_off(0);
+    let lost = world.produce(0, -1);
+    world.run();
+    world.elect(1);
+    world.run();
+    let kept = world.produce(1, -1);
+    world.run();
+    assert_eq!((world.ended(lost), world.ended(kept)), (Ended::Pending, Ended::Pending));
+    world.pass_ms(2 * world::LAG_MS);
+    world.run();
+    assert_eq!((world.ended(kept), world.isr()), (Ended::Stored, vec![1, 2]));
+    world.join(0);
+    world.run();
+    assert_eq!(world.ended(lost), Ended::Refused(Refusal::NotLeader));
+    assert_eq!((world.log(0), world.isr()), (world.log(1), vec![0, 1, 2]));
+}
+
+#[test]
+fn a_client_waits_no_longer_than_it_says() {
+    let mut world = World::new(5, 2);
+    world.run();
+    world.cut_off(0);
+    let all = world.produce(0, -1);
+    world.run();
+    world.pass_ms(world::TIMEOUT_MS);
+    assert_eq!(world.ended(all), Ended::Refused(Refusal::TimedOut));
+}
+
+#[test]
+fn a_follower_below_its_leaders_start_begins_anew_there() {
+    let mut world = World::new(6, 1);
+    world.run();
+    world.crash(2, Crash::Kill);
+    (0..5).for_each(|_| _ = world.produce(0, -1));
+    world.run();
+    world.pass_ms(2 * world::LAG_MS);
+    world.run();
+    world.delete_records(0, 4);
+    world.start(2);
+    world.run();
+    assert_eq!((world.replica(2).log_start(), world.log(2)), (Offset(4), world.log(0)));
+    world.produce(0, -1);
+    world.run();
+    world.delete_records(0, 6);
+    world.produce(0, -1);
+    world.run();
+    assert_eq!(world.replica(1).log_start(), Offset(6), "followers delete what their leader deletes");
+}
