@@ -10,6 +10,7 @@ use corelog::config::Settings;
 use corelog::wire::codec::Message;
 use corelog::wire::compression::Compression;
 use corelog::wire::errors::ErrorCode;
+use corelog::wire::messages::add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
 use corelog::wire::messages::alter_partition_reassignments::*;
 use corelog::wire::messages::describe_log_dirs::*;
 use corelog::wire::messages::describe_producers::{DescribeProducersRequest, DescribeProducersResponse, TopicRequest};
@@ -19,6 +20,8 @@ use corelog::wire::messages::describe_quorum::{
 use corelog::wire::messages::elect_leaders::{ElectLeadersRequest, ElectLeadersResponse, TopicPartitions};
 use corelog::wire::messages::list_partition_reassignments::*;
 use corelog::wire::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
+use corelog::wire::messages::remove_raft_voter::{RemoveRaftVoterRequest, RemoveRaftVoterResponse};
+use corelog::wire::messages::unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 use corelog::wire::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest, UpdateFeaturesResponse};
 use corelog::wire::messages::{api_versions, update_features};
 use corelog::wire::records::BatchBuilder;
@@ -194,6 +197,31 @@ fn the_quorum_is_this_broker() {
         let nodes: Vec<_> = reply.nodes.iter().map(|node| (node.node_id, node.listeners[0].port)).collect();
         assert_eq!(nodes, [(broker, port)]);
     }
+}
+
+#[test]
+fn the_only_voter_stays_and_nobody_else_is_known() {
+    let mut world = world(1);
+    let client = world.connect(0, Shared);
+    let mut add = |voter_id: i32, cluster: &str| {
+        let cluster_id = Some(cluster.into()).filter(|_| !cluster.is_empty());
+        let request = AddRaftVoterRequest { voter_id, cluster_id, ..Default::default() };
+        let reply: AddRaftVoterResponse = world.call(client, key::ADD_RAFT_VOTER, 0, &request);
+        ErrorCode::from_code(reply.error_code).expect("a code")
+    };
+    assert_eq!(add(7, ""), ErrorCode::DuplicateVoter);
+    assert_eq!(add(8, ""), ErrorCode::InvalidRequest);
+    assert_eq!(add(8, "other"), ErrorCode::InconsistentClusterId);
+    let mut remove = |voter_id: i32| {
+        let request = RemoveRaftVoterRequest { voter_id, ..Default::default() };
+        let reply: RemoveRaftVoterResponse = world.call(client, key::REMOVE_RAFT_VOTER, 0, &request);
+        ErrorCode::from_code(reply.error_code).expect("a code")
+    };
+    assert_eq!(remove(7), ErrorCode::InvalidRequest);
+    assert_eq!(remove(8), ErrorCode::VoterNotFound);
+    let request = UnregisterBrokerRequest { broker_id: 8 };
+    let reply: UnregisterBrokerResponse = world.call(client, key::UNREGISTER_BROKER, 0, &request);
+    assert_eq!(reply.error_code, ErrorCode::BrokerIdNotRegistered.code());
 }
 
 #[test]

@@ -19,12 +19,13 @@ use crate::base::rng::Rng;
 use crate::base::slab::Key;
 use crate::base::time::Now;
 use crate::broker::effect::{Effect, Effects};
-use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicName, TopicOutcome};
+use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicName, TopicOutcome, VoterChange};
 use crate::broker::quotas::{MutationQuota, Quotas};
 use crate::broker::replaying::Replaying;
 use crate::broker::shard::{DeadlineKey, Shard, ShardConfig};
 use crate::config::Settings;
 use crate::meta::MetaRecord;
+use crate::meta::brokers;
 use crate::meta::configs;
 use crate::meta::controller::{self, MetaError};
 use crate::meta::election;
@@ -427,6 +428,14 @@ fn decide(
     let mut outcomes = Vec::new();
     match order {
         ControlOrder::DescribeQuorum => return (ControlOutcome::Quorum(control.quorum.status()), None),
+        ControlOrder::UnregisterBroker(node) => {
+            let plan = |image: &Image, node: &NodeId| brokers::plan_unregister(Fleet::of(image, me), *node, settings);
+            return (control.each(&[node], false, &mut last_seq, plan), last_seq);
+        }
+        ControlOrder::ChangeVoters(change) => {
+            let result = control.change_voters(change, &mut last_seq);
+            return (ControlOutcome::Results(vec![result]), last_seq);
+        }
         ControlOrder::MovePartitions(wishes) => {
             let plan = |image: &Image, wish: &_| reassign::plan_move(Fleet::of(image, me), wish, settings);
             return (control.each(&wishes, false, &mut last_seq, plan), last_seq);
@@ -528,6 +537,41 @@ impl Control {
             Ok(())
         });
         ControlOutcome::Results(results.collect())
+    }
+
+    /// Rules and codes are those of Kafka's `AddVoterHandler` and `RemoveVoterHandler`.
+    fn change_voters(&mut self, change: VoterChange, last_seq: &mut Option<u64>) -> Result<(), MetaError> {
+        let refuse = |code, message: String| Err(MetaError { code, message });
+        let status = self.quorum.status();
+        let has_vote = |node| status.voters.contains(&node);
+        let proposed = match change {
+            VoterChange::Add(node) if has_vote(node) => {
+                return refuse(ErrorCode::DuplicateVoter, format!("Node {node} is a voter already."));
+            }
+            VoterChange::Add(node) if !status.learners.contains(&node) => {
+                let message = format!("Node {node} does not follow the metadata: start it as a broker first.");
+                return refuse(ErrorCode::InvalidRequest, message);
+            }
+            VoterChange::Remove(node) if !has_vote(node) => {
+                return refuse(ErrorCode::VoterNotFound, format!("Node {node} is no voter."));
+            }
+            VoterChange::Remove(node) if status.voters.len() == 1 => {
+                return refuse(ErrorCode::InvalidRequest, format!("Node {node} is the only voter."));
+            }
+            VoterChange::Add(node) => self.quorum.add_voter(node, &mut self.out),
+            // It goes on to follow, without a vote.
+            VoterChange::Remove(node) => self.quorum.add_learner(node, &mut self.out),
+        };
+        match proposed {
+            Ok(seq) => {
+                *last_seq = Some(seq);
+                Ok(())
+            }
+            Err(NotController { .. }) => {
+                let message = "Another change of voters is under way: try again soon.";
+                refuse(ErrorCode::RequestTimedOut, message.into())
+            }
+        }
     }
 
     fn propose(&mut self, records: Vec<MetaRecord>, last_seq: &mut Option<u64>) -> Result<(), MetaError> {

@@ -5,7 +5,7 @@
 
 use crate::broker::api::{
     alter_configs, client_quotas, create_partitions, create_topics, delete_records, delete_topics, describe_log_dirs,
-    describe_producers, elect_leaders, epoch_ends, fetch, group_work, list_offsets, produce, reassignments,
+    describe_producers, elect_leaders, epoch_ends, fetch, group_work, list_offsets, members, produce, reassignments,
 };
 use crate::broker::effect::ListenerKind;
 use crate::broker::session::ReplyTo;
@@ -41,6 +41,7 @@ pub enum Work {
     MovePartitions(reassignments::MoveWork),
     ElectLeaders(elect_leaders::ElectWork),
     DescribeQuorum(DescribeQuorumRequest),
+    Members(members::MembersWork),
     /// Waits for coordinators of groups.
     Group(Box<group_work::GroupWork>),
     /// Waits for `__consumer_offsets` to be made.

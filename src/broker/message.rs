@@ -231,8 +231,17 @@ pub enum ControlOrder {
         election: Election,
         partitions: Vec<(String, PartitionIndex)>,
     },
+    UnregisterBroker(NodeId),
+    ChangeVoters(VoterChange),
     /// Changes nothing: answered by [`ControlOutcome::Quorum`].
     DescribeQuorum,
+}
+
+/// Who is to decide on metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VoterChange {
+    Add(NodeId),
+    Remove(NodeId),
 }
 
 /// A topic somebody wants to grow.

@@ -34,13 +34,13 @@ impl LeaderRules {
         if own.iter().any(|name| topic.settings.contains_key(*name)) {
             return LeaderRules::of_overrides(&topic.settings, settings);
         }
-        LeaderRules::new(settings.min_insync_replicas, false)
+        LeaderRules::new(settings.min_insync_replicas, settings.unclean_leader_election_enable)
     }
 
     /// As a topic with these settings of its own has them.
     pub fn of_overrides(overrides: &Overrides, settings: &Settings) -> LeaderRules {
-        let unclean = overrides.get("unclean.leader.election.enable").is_some_and(|text| text == "true");
-        LeaderRules::new(TopicSettings::in_force(settings, overrides).min_insync_replicas, unclean)
+        let settings = TopicSettings::in_force(settings, overrides);
+        LeaderRules::new(settings.min_insync_replicas, settings.unclean_leader_election_enable)
     }
 
     fn new(min_isr: i32, unclean: bool) -> LeaderRules {

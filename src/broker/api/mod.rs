@@ -30,6 +30,7 @@ pub mod init_producer_id;
 pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod members;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -115,12 +116,15 @@ apis! {
     57 UpdateFeatures 0..=2 => features::handle,
     60 DescribeCluster 0..=2 => describe_cluster::handle,
     61 DescribeProducers 0..=0 => describe_producers::handle,
+    64 UnregisterBroker 0..=0 => members::handle_unregister,
     68 ConsumerGroupHeartbeat 0..=1 => group_membership::handle_consumer_heartbeat,
     69 ConsumerGroupDescribe 0..=1 => describe_groups::handle_consumer,
     71 GetTelemetrySubscriptions 0..=0 => telemetry::handle_get,
     72 PushTelemetry 0..=0 => telemetry::handle_push,
     74 ListConfigResources 0..=1 => list_config_resources::handle,
     75 DescribeTopicPartitions 0..=0 => describe_topic_partitions::handle,
+    80 AddRaftVoter 0..=0 => members::handle_add_voter,
+    81 RemoveRaftVoter 0..=0 => members::handle_remove_voter,
 }
 
 apis! {
@@ -166,12 +170,15 @@ pub mod key {
     pub const UPDATE_FEATURES: i16 = 57;
     pub const DESCRIBE_CLUSTER: i16 = 60;
     pub const DESCRIBE_PRODUCERS: i16 = 61;
+    pub const UNREGISTER_BROKER: i16 = 64;
     pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
     pub const CONSUMER_GROUP_DESCRIBE: i16 = 69;
     pub const GET_TELEMETRY_SUBSCRIPTIONS: i16 = 71;
     pub const PUSH_TELEMETRY: i16 = 72;
     pub const LIST_CONFIG_RESOURCES: i16 = 74;
     pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
+    pub const ADD_RAFT_VOTER: i16 = 80;
+    pub const REMOVE_RAFT_VOTER: i16 = 81;
     pub const PEER_HELLO: i16 = 1000;
 }
 
@@ -249,6 +256,7 @@ pub(in crate::broker) fn on_controlled(
         Work::CreatePartitions(work) => create_partitions::on_outcome(shard, asker, work, outcome, effects),
         Work::MovePartitions(work) => reassignments::on_outcome(shard, asker, work, outcome, effects),
         Work::ElectLeaders(work) => elect_leaders::on_outcome(shard, asker, work, outcome, effects),
+        Work::Members(work) => members::on_outcome(shard, asker, &work, outcome, effects),
         Work::DescribeQuorum(request) => {
             describe_quorum::on_outcome(shard, asker, &request, outcome, now, effects);
         }
