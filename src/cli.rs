@@ -56,6 +56,7 @@ const TOOLS: &[Tool] = &[
     Tool { command: compare_table::command, run: compare_table::run },
     Tool { command: convert::command, run: convert::run },
     Tool { command: report::command, run: report::run },
+    Tool { command: admin::cluster::command, run: admin::cluster::run },
     Tool { command: admin::log::command, run: admin::log::run },
     Tool { command: admin::topic::command, run: admin::topic::run },
     Tool { command: admin::group::command, run: admin::group::run },

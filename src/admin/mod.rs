@@ -5,6 +5,8 @@
 
 mod advice;
 mod aim;
+pub mod cluster;
+mod cluster_local;
 pub mod config;
 mod duration;
 pub mod group;

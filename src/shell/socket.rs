@@ -231,6 +231,14 @@ pub fn lock_file(file: &File) -> io::Result<()> {
     check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(|_| ())
 }
 
+/// Tells a child process to stop in order. One that has ended already was waited for, or is not there.
+pub fn terminate(process: u32) {
+    if let Ok(process) = libc::pid_t::try_from(process) {
+        // SAFETY: no pointers are passed. An error means that the process is gone already.
+        unsafe { libc::kill(process, libc::SIGTERM) };
+    }
+}
+
 /// Raises a soft limit to its hard one and returns it.
 pub fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
