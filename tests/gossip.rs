@@ -48,6 +48,17 @@ fn those_who_know_one_address_find_all_others() {
 }
 
 #[test]
+fn brokers_that_metadata_names_are_asked() {
+    let mut network = Network::new(20, KEY);
+    (0..30).for_each(|node| network.start(node, 100));
+    let brokers: Vec<_> = (0..30).map(|node| (NodeId(node), address(node as usize))).collect();
+    network.with(0, |gossip, _, _| gossip.set_brokers(brokers));
+    assert!(network.run_until(20_000, all_are_acquainted).is_some());
+    network.run_ms(2_000);
+    assert!(network.node(0).next_deadline().is_some_and(|at| at > network.now));
+}
+
+#[test]
 fn who_is_killed_is_suspected_soon_and_gone_later_and_comes_back() {
     let mut network = Network::acquainted(1, 3, KEY);
     network.run_ms(3_000);
@@ -131,7 +142,7 @@ fn reports_reach_everybody_and_the_newest_counts() {
     let mut network = Network::acquainted(6, 5, KEY);
     network.loss_percent = 5;
     for end in [10, 20, 30] {
-        network.with(0, |gossip, _, _| gossip.set_report(report(end)));
+        network.with(0, |gossip, _, _| gossip.report(report(end)));
         let took = network.run_until(70_000, |network| {
             network.living().skip(1).all(|(_, gossip)| {
                 let view = gossip.view();

@@ -80,7 +80,7 @@ fn run(network: &mut Network, ms: u64, time: &mut i64) {
         *time += 1;
         let living: Vec<usize> = network.living().map(|(node, _)| node).collect();
         for node in living {
-            network.with(node, |gossip, _, _| gossip.set_report(report(node, *time)));
+            network.with(node, |gossip, _, _| gossip.report(report(node, *time)));
         }
         network.run_ms(REPORT_MS);
     }

@@ -7,7 +7,6 @@
 //! clock or sends. *Runs on*: core 0.
 
 use std::collections::BTreeMap;
-use std::mem;
 
 use bytes::Bytes;
 
@@ -23,7 +22,7 @@ use crate::config::Address;
 use crate::gossip::deltas::{Delta, Deltas};
 use crate::gossip::frame::{self, FrameWriter, Head, Refusal, Seal, SectionKind};
 use crate::gossip::member::{Member, Standing};
-use crate::gossip::report::{NodeReport, Piece, Reporter};
+use crate::gossip::report::{NodeReport, PartitionKey, Piece, Reporter};
 use crate::gossip::rumors::{Rank, Rumors};
 use crate::gossip::swim::{Swim, SwimOut, tellings};
 use crate::gossip::view::View;
@@ -31,8 +30,10 @@ use crate::gossip::window::Window;
 
 const SPREAD_MS: u64 = 200;
 const SPREAD_MEMBERS: usize = 3;
-/// How often those who know nobody ask their seeds.
+/// How often those are asked who were not heard of.
 const JOIN_MS: u64 = 1_000;
+/// Brokers that are asked at a time.
+const ASKED_MAX: usize = 16;
 /// Cores and devices are told this often, if the pace allows it.
 const REPORT_MS: u64 = 1_000;
 /// A report needs not reach everybody, since the next one comes: two in a hundred miss it.
@@ -96,6 +97,10 @@ pub struct Gossip {
     swim: Swim,
     senders: BTreeMap<NodeId, Sender>,
     seeds: Vec<Address>,
+    /// Brokers of the cluster, and how many of them there are that were never heard of.
+    brokers: Vec<(NodeId, Address)>,
+    strangers: usize,
+    next_asked: usize,
     rumors: Rumors,
     deltas: Deltas,
     /// Who said that it has which metadata, of those who can be asked for it alone.
@@ -126,6 +131,9 @@ impl Gossip {
             swim: Swim::new(me, engine_rng),
             senders: BTreeMap::new(),
             seeds: Vec::new(),
+            brokers: Vec::new(),
+            strangers: 0,
+            next_asked: 0,
             rumors: Rumors::default(),
             deltas: Deltas::default(),
             ahead: None,
@@ -152,7 +160,14 @@ impl Gossip {
         }
     }
 
-    /// Brokers that are known otherwise, as runs that any datagram of theirs supersedes.
+    /// The brokers of the cluster, as metadata has them: those that were never heard of are asked.
+    pub fn set_brokers(&mut self, brokers: impl IntoIterator<Item = (NodeId, Address)>) {
+        let me = self.me().node;
+        self.brokers = brokers.into_iter().filter(|(node, _)| *node != me).take(GOSSIP_MEMBERS_MAX).collect();
+        self.count_strangers();
+    }
+
+    /// Members that are known otherwise, as the runs they are.
     pub fn introduce(&mut self, members: impl IntoIterator<Item = Member>, now: Instant, out: &mut GossipOut) {
         let mut swim = SwimOut::default();
         self.swim.introduce(members, now, &mut swim);
@@ -166,8 +181,14 @@ impl Gossip {
         self.carry_out(swim, now, out);
     }
 
-    pub fn set_report(&mut self, report: NodeReport) {
-        self.reporter.set(report);
+    /// What this broker has measured of itself. What it measured before of anything else still counts.
+    pub fn report(&mut self, report: NodeReport) {
+        self.reporter.add(report);
+    }
+
+    /// Tells no more of partitions that are led elsewhere.
+    pub fn keep_partitions(&mut self, is_led: impl Fn(&PartitionKey) -> bool) {
+        self.reporter.keep_partitions(is_led);
     }
 
     /// This broker knows by itself what was committed: others are told.
@@ -220,9 +241,9 @@ impl Gossip {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        let alone = self.swim.active() == 0;
-        let mine = if alone { (!self.seeds.is_empty()).then_some(self.next_join) } else { Some(self.next_spread) };
-        [mine, self.swim.next_deadline(), self.deltas.gap_deadline()].into_iter().flatten().min()
+        let join = self.has_somebody_to_ask().then_some(self.next_join);
+        let spread = (self.swim.active() > 0).then_some(self.next_spread);
+        [join, spread, self.swim.next_deadline(), self.deltas.gap_deadline()].into_iter().flatten().min()
     }
 
     /// A datagram came. When it is refused nothing has changed but the counts.
@@ -357,26 +378,43 @@ impl Gossip {
         let mut swim = SwimOut::default();
         self.swim.on_timeout(now, &mut swim);
         self.carry_out(swim, now, out);
-        if self.swim.active() == 0 {
-            if self.next_join <= now {
-                self.next_join = now.after_ms(JOIN_MS);
-                self.ask_seeds(now, out);
-            }
-        } else if self.next_spread <= now {
+        if self.next_join <= now && self.has_somebody_to_ask() {
+            self.next_join = now.after_ms(JOIN_MS);
+            self.ask_around(now, out);
+        }
+        if self.next_spread <= now && self.swim.active() > 0 {
             self.next_spread = now.after_ms(SPREAD_MS - SPREAD_MS / 8 + self.rng.below(SPREAD_MS / 4));
             self.spread(now, out);
         }
         self.tell_gap(now, out);
     }
 
-    fn ask_seeds(&mut self, now: Instant, out: &mut GossipOut) {
+    fn has_somebody_to_ask(&self) -> bool {
+        let is_alone = self.swim.active() == 0;
+        self.strangers > 0 || is_alone && (!self.seeds.is_empty() || !self.brokers.is_empty())
+    }
+
+    fn count_strangers(&mut self) {
+        let strangers = self.brokers.iter().filter(|(node, _)| self.swim.standing(*node).is_none());
+        self.strangers = strangers.count();
+    }
+
+    /// Those who know nobody ask everybody they have an address of, others the brokers they have not heard of: some at a
+    /// time.
+    fn ask_around(&mut self, now: Instant, out: &mut GossipOut) {
+        let is_alone = self.swim.active() == 0;
         let mut section = Vec::new();
         self.me().write(&mut section);
-        let seeds = mem::take(&mut self.seeds);
-        for seed in &seeds {
-            self.send(seed, Some((SectionKind::Join, &section)), now, out);
+        let mut asked: Vec<Address> = if is_alone { self.seeds.clone() } else { Vec::new() };
+        let wanted = self.brokers.iter().filter(|(node, _)| is_alone || self.swim.standing(*node).is_none());
+        let wanted: Vec<&Address> = wanted.map(|(_, address)| address).collect();
+        let turn = wanted.len().min(ASKED_MAX);
+        asked.extend(wanted.iter().cycle().skip(self.next_asked % wanted.len().max(1)).take(turn).copied().cloned());
+        self.next_asked = self.next_asked.wrapping_add(turn);
+        for address in &asked {
+            self.send(address, Some((SectionKind::Join, &section)), now, out);
         }
-        self.seeds = seeds;
+        self.count_strangers();
     }
 
     /// Begins new rumors of this broker, and tells what there is to a few.

@@ -23,6 +23,8 @@ const PARTITIONS: u8 = 2;
 const HEAD_BYTES: usize = 4 + 8 + 8;
 /// A tag, a topic's id, and a count.
 const TOPIC_BYTES: usize = 1 + 16 + 2;
+/// Devices in one piece.
+const DEVICES_TOLD_MAX: usize = 16;
 /// Partitions that are looked at for one piece, and those that are candidates for it.
 const LOOKS_MAX: usize = 2000;
 const DUE_MAX: usize = GOSSIP_PIECE_BYTES_MAX / 4;
@@ -34,6 +36,7 @@ const DEVICE_BYTES: usize = 1 + 2 + 4;
 
 pub type PartitionKey = (TopicId, PartitionIndex);
 
+/// What there is to tell of late: a part of the whole, or all of it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct NodeReport {
     pub cores: Vec<CoreReport>,
@@ -150,7 +153,9 @@ fn read_partition(topic: TopicId, fields: &mut Fields<'_>) -> Option<(PartitionK
 /// This broker's own report, and what of it was told when.
 #[derive(Default, Debug)]
 pub(super) struct Reporter {
-    report: NodeReport,
+    cores: BTreeMap<CoreId, CoreReport>,
+    devices: BTreeMap<u8, DeviceReport>,
+    partitions: BTreeMap<PartitionKey, Position>,
     told: BTreeMap<PartitionKey, (Position, Instant)>,
     /// Led with an epoch that was not told yet.
     elected: BTreeSet<PartitionKey>,
@@ -161,34 +166,42 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub fn set(&mut self, report: NodeReport) {
-        self.told.retain(|key, _| report.partitions.contains_key(key));
-        self.elected = report
-            .partitions
-            .iter()
-            .filter(|(key, position)| self.told.get(key).is_none_or(|(told, _)| told.epoch != position.epoch))
-            .map(|(key, _)| *key)
-            .collect();
-        self.report = report;
+    /// What is in the report takes the place of what was known of the same cores, devices and partitions.
+    pub fn add(&mut self, report: NodeReport) {
+        self.cores.extend(report.cores.into_iter().map(|core| (core.core, core)));
+        self.devices.extend(report.devices.into_iter().map(|device| (device.device, device)));
+        for (key, position) in report.partitions {
+            if self.told.get(&key).is_none_or(|(told, _)| told.epoch != position.epoch) {
+                self.elected.insert(key);
+            }
+            self.partitions.insert(key, position);
+        }
+    }
+
+    /// The others are not led here any more.
+    pub fn keep_partitions(&mut self, is_led: impl Fn(&PartitionKey) -> bool) {
+        self.partitions.retain(|key, _| is_led(key));
+        self.told.retain(|key, _| self.partitions.contains_key(key));
+        self.elected.retain(|key| self.partitions.contains_key(key));
     }
 
     /// Cores and devices, if there are any: so many cores as fit, in turn.
     pub fn next_of_cores(&mut self, node: NodeId, generation: u64) -> Option<Vec<u8>> {
-        if self.report.cores.is_empty() && self.report.devices.is_empty() {
+        if self.cores.is_empty() && self.devices.is_empty() {
             return None;
         }
         let mut out = self.head(node, generation);
-        put_head(&mut out, DEVICES, self.report.devices.len());
-        for device in &self.report.devices {
+        let devices = self.devices.len().min(DEVICES_TOLD_MAX);
+        put_head(&mut out, DEVICES, devices);
+        for device in self.devices.values().take(devices) {
             out.push(device.device);
             out.extend_from_slice(&device.full_permille.to_le_bytes());
             out.extend_from_slice(&device.p99_us.to_le_bytes());
         }
-        let cores = self.report.cores.len();
+        let cores = self.cores.len();
         let fit = cores.min((GOSSIP_PIECE_BYTES_MAX - out.len() - 3) / CORE_BYTES);
         put_head(&mut out, CORES, fit);
-        for at in 0..fit {
-            let core = &self.report.cores[(self.next_core + at) % cores];
+        for core in self.cores.values().cycle().skip(self.next_core).take(fit) {
             out.extend_from_slice(&core.core.0.to_le_bytes());
             out.extend_from_slice(&core.load_permille.to_le_bytes());
             let latency = &core.latency;
@@ -211,7 +224,7 @@ impl Reporter {
         let mut topic: Option<(TopicId, usize, u16)> = None;
         let mut are_all_told = true;
         for key in due {
-            let position = self.report.partitions[&key];
+            let position = self.partitions[&key];
             let is_same = topic.is_some_and(|(topic, ..)| topic == key.0);
             let head_bytes = if is_same { 0 } else { TOPIC_BYTES };
             if out.len() + head_bytes + PARTITION_BYTES_MAX > GOSSIP_PIECE_BYTES_MAX {
@@ -242,7 +255,7 @@ impl Reporter {
     /// The next few, each once: new leaders, then whatever has changed or was told long ago, on from where the last
     /// piece ended; and where this ends.
     fn next_due(&self, now: Instant) -> (Vec<PartitionKey>, Option<PartitionKey>) {
-        let partitions = &self.report.partitions;
+        let partitions = &self.partitions;
         let mut due: Vec<PartitionKey> = self.elected.iter().copied().take(DUE_MAX).collect();
         let mut looked_up_to = self.cursor;
         let behind = self.cursor.map_or(Bound::Unbounded, Bound::Excluded);
@@ -284,7 +297,7 @@ fn put_partition(out: &mut Vec<u8>, index: PartitionIndex, position: Position) {
     }
 }
 
-const _: () = assert!(HEAD_BYTES + 3 + 16 * DEVICE_BYTES + 3 + CORE_BYTES < GOSSIP_PIECE_BYTES_MAX);
+const _: () = assert!(HEAD_BYTES + 3 + DEVICES_TOLD_MAX * DEVICE_BYTES + 3 + CORE_BYTES < GOSSIP_PIECE_BYTES_MAX);
 const _: () = assert!(HEAD_BYTES + TOPIC_BYTES + PARTITION_BYTES_MAX < GOSSIP_PIECE_BYTES_MAX);
 
 #[cfg(test)]
@@ -326,24 +339,23 @@ mod tests {
     fn each_partition_is_told_once_and_again_when_it_changes() {
         let mut reporter = Reporter::default();
         let mut now_report = report(300);
-        reporter.set(now_report.clone());
+        reporter.add(now_report.clone());
         let now = Instant(5);
         let told = tell(&mut reporter, now);
         assert_eq!(told.len(), 300);
         assert_eq!(told.into_iter().collect::<BTreeMap<_, _>>(), now_report.partitions);
-        reporter.set(now_report.clone());
+        reporter.add(now_report.clone());
         assert_eq!(tell(&mut reporter, now), []);
 
         now_report.partitions.insert(key(0, 0), position(1, 77));
         now_report.partitions.insert(key(2, 299), position(2, 5));
-        reporter.set(now_report.clone());
+        reporter.add(now_report.clone());
         let told = tell(&mut reporter, now);
         assert_eq!(told, [(key(2, 299), position(2, 5)), (key(0, 0), position(1, 77))], "the new leader first");
         assert_eq!(tell(&mut reporter, now.after_ms(RETELL_MS)).len(), 300, "for those who did not hear");
 
-        now_report.partitions.remove(&key(0, 0));
-        reporter.set(now_report);
-        assert_eq!(reporter.told.len(), 299);
+        reporter.keep_partitions(|led| *led != key(0, 0));
+        assert_eq!((reporter.told.len(), reporter.partitions.len()), (299, 299));
     }
 
     #[test]
@@ -351,7 +363,7 @@ mod tests {
         let mut reporter = Reporter::default();
         assert_eq!(reporter.next_of_cores(ME, 1), None);
         let all = report(0);
-        reporter.set(all.clone());
+        reporter.add(all.clone());
         let mut cores = BTreeMap::new();
         for sequence in 1..=3 {
             let piece = Piece::read(&reporter.next_of_cores(ME, 8).unwrap()).unwrap();
@@ -365,7 +377,7 @@ mod tests {
     #[test]
     fn torn_pieces_and_offsets_that_cannot_be_are_refused() {
         let mut reporter = Reporter::default();
-        reporter.set(report(20));
+        reporter.add(report(20));
         let mut whole =
             [reporter.next_of_cores(ME, 1).unwrap(), reporter.next_of_partitions(ME, 1, Instant(1)).unwrap()];
         for bytes in &whole {
