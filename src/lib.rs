@@ -41,6 +41,10 @@
 //! `group/consumer_heartbeat` (who may what), `group/consumer_rebalance` (a target for everybody, by `group/assign`)
 //! and `group/reconcile` (one member's next step). The answer leaves when the records before it are safe.
 //!
+//! A datagram of another broker goes from `shell/datagram` to `broker/gossiping` on core 0, and there to
+//! `gossip/gossip`, which judges it (`gossip/frame`) and hands its sections on: `gossip/swim` for who lives,
+//! `gossip/view` for reports, `gossip/deltas` for metadata.
+//!
 //! Its stamps (`base/stage`) go the same way and are counted in `base/stage_counts` when the socket has the reply;
 //! `shell/watch` asks all cores for their counts, `shell/stage_log` and `shell/exposition` turn them into text. What
 //! clients measure themselves and push (KIP-714) goes from `broker/api/telemetry` through `wire/otlp` to

@@ -251,6 +251,9 @@ pub const GOSSIP_DELTAS_WAITING_MAX: usize = 64;
 /// One piece of a report, its head included.
 pub const GOSSIP_PIECE_BYTES_MAX: usize = 450;
 
+/// Partitions of one core that are looked at in one gathering of what gossip reports.
+pub const GOSSIP_GATHERED_MAX: u32 = 2_000;
+
 /// Partitions whose positions are known from reports.
 pub const GOSSIP_PARTITIONS_MAX: usize = 2 * PARTITIONS_MAX;
 

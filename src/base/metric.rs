@@ -115,6 +115,20 @@ metrics! {
     CompactedBytes "compacted_bytes" Counter;
     /// Bytes of record batches that compaction has left of them.
     CompactionWriteBytes "compaction_write_bytes" Counter;
+    /// Other brokers that gossip thinks are there, as core 0 knows.
+    GossipAlive "gossip_alive" Gauge;
+    /// Other brokers that do not answer gossip, and may still object.
+    GossipSuspected "gossip_suspected" Gauge;
+    /// Datagrams of gossip sent.
+    GossipSent "gossip_sent_datagrams" Counter;
+    /// Bytes in them.
+    GossipSentBytes "gossip_sent_bytes" Counter;
+    /// Datagrams of gossip received.
+    GossipReceived "gossip_received_datagrams" Counter;
+    /// Bytes in them.
+    GossipReceivedBytes "gossip_received_bytes" Counter;
+    /// Of the datagrams received, those that were not used: forged, repeated, of another cluster or too many.
+    GossipRefused "gossip_refused_datagrams" Counter;
     /// Reads from disk.
     DiskReads "disk_reads" Counter;
     /// Bytes read from disk.

@@ -40,6 +40,10 @@ impl PeerKey {
         }
         Ok(PeerKey(key.to_vec()))
     }
+
+    pub(in crate::broker) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for PeerKey {

@@ -8,6 +8,7 @@ pub use crate::base::ids::TopicPartition;
 use crate::base::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerId, TopicId};
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
+use crate::broker::gossiping::Gathered;
 use crate::broker::groups::GroupAsk;
 use crate::broker::quotas::{Bucket, MutationQuota};
 use crate::broker::survey::{Survey, Surveyed};
@@ -94,6 +95,9 @@ pub enum ShardMessage {
     },
     /// From core 0: every core has recovered, and the journals of the run before are empty.
     AllReady,
+    /// From core 0: tell what this core has measured; answered by [`ShardMessage::Gathered`].
+    Gather,
+    Gathered(Box<Gathered>),
     /// This core has answered everything its clients had asked, and asks nothing of others any more.
     SessionsDone,
 }

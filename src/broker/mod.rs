@@ -11,6 +11,7 @@ pub mod deletions;
 pub mod directory;
 pub mod effect;
 pub mod errors;
+pub mod gossiping;
 pub mod greeting;
 pub mod groups;
 pub mod job;

@@ -77,6 +77,8 @@ enum TokenOf {
     Replay(ReplayOp),
     /// What the core notes.
     Note,
+    /// How full the volume is, for gossip.
+    GossipSpace,
     /// A job that wants to know how much space there is.
     Space(Key),
     /// The rest of a topic whose deletion a stop interrupted.
@@ -111,6 +113,10 @@ impl Partitions {
         self.rows[*self.by_name.get(&name)? as usize].as_mut().map(|row| &mut row.partition)
     }
 
+    pub fn name_of(&self, owner: u32) -> Option<TopicPartition> {
+        self.rows.get(owner as usize)?.as_ref().map(|row| row.name)
+    }
+
     pub fn by_owner(&self, owner: u32) -> Option<&Partition> {
         self.rows.get(owner as usize)?.as_ref().map(|row| &row.partition)
     }
@@ -133,6 +139,11 @@ impl Partitions {
     /// A token for writing what the core notes.
     pub fn note_token(&mut self) -> DiskToken {
         self.tokens.insert(TokenOf::Note)
+    }
+
+    /// A token for asking how full the volume is, for gossip.
+    pub fn gossip_space_token(&mut self) -> DiskToken {
+        self.tokens.insert(TokenOf::GossipSpace)
     }
 
     /// A token for asking on behalf of a job how much space there is.
@@ -221,6 +232,7 @@ impl Shard {
             TokenOf::Replay(op) => self.on_replay_disk(op, result, now, effects),
             TokenOf::Note => self.on_noted(&result, now, effects),
             TokenOf::Space(job) => describe_log_dirs::on_space(self, job, result, effects),
+            TokenOf::GossipSpace => self.on_gossip_space(result),
             TokenOf::Leftover => {
                 if let Err(error) = result {
                     tracing::error!("cannot remove the rest of a deleted topic, will try at the next start: {error}");

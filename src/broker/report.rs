@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::base::ids::NodeId;
 use crate::base::metric::Metrics;
 use crate::base::stage_counts::Snapshot;
 use crate::broker::api::APIS;
 use crate::broker::telemetry::ClientMetrics;
+use crate::gossip::report::NodeReport;
 
 /// One core since its start.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -19,6 +21,8 @@ pub struct Report {
     pub requests: RequestCounts,
     /// What clients have pushed last.
     pub clients: Vec<Arc<ClientMetrics>>,
+    /// What other brokers have told of their cores and devices: core 0 knows.
+    pub nodes: Vec<(NodeId, NodeReport)>,
 }
 
 /// Requests by API, and the errors in their replies.

@@ -25,6 +25,7 @@ use crate::broker::commits::Commits;
 use crate::broker::control::Control;
 use crate::broker::deletions::Deletions;
 use crate::broker::effect::{Admission, Effect, Effects, Input, ListenerKind};
+use crate::broker::gossiping::{Gossiping, Measured};
 use crate::broker::greeting::PeerKey;
 use crate::broker::groups::{GroupAsk, Groups};
 use crate::broker::job::{Asker, Job, Work};
@@ -96,6 +97,8 @@ pub struct Shard {
     pub(in crate::broker) quotas: Quotas,
     pub(in crate::broker) telemetry: Telemetry,
     pub(in crate::broker) peers: Peers,
+    pub(in crate::broker) gossiping: Gossiping,
+    pub(in crate::broker) measured: Measured,
     /// Core 0 alone decides on metadata.
     pub(in crate::broker) control: Option<Control>,
     /// Why the data directory takes no more writes.
@@ -135,6 +138,10 @@ pub enum DeadlineKey {
     Telemetry,
     /// Another broker may be too late with an answer.
     Peer(Key),
+    /// Gossip has something to send.
+    Gossip,
+    /// Cores are to tell what they have measured.
+    Gather,
 }
 
 /// Consequences inside one step, handled in order instead of by recursion.
@@ -200,6 +207,8 @@ impl Shard {
             quotas: Quotas::default(),
             telemetry: Telemetry::default(),
             peers: Peers::default(),
+            gossiping: Gossiping::default(),
+            measured: Measured::default(),
             control: None,
             offline: None,
             todo: VecDeque::new(),
@@ -246,13 +255,14 @@ impl Shard {
             Input::PeerOpened { peer } => self.on_peer_opened(peer, now, effects),
             Input::PeerFrame { peer, frame, .. } => self.on_peer_frame(peer, frame, now, effects),
             Input::PeerClosed { peer, why } => self.on_peer_closed(peer, &why, now, effects),
-            Input::Datagram { from, data } => tracing::trace!(%from, "a datagram of {} bytes", data.len()),
+            Input::Datagram { from, data } => self.on_datagram(&from, &data, now, effects),
             Input::FromShard { from, message } => self.on_message(from, message, now, effects),
             Input::Disk { token, result } => self.on_disk(token, result, now, effects),
             Input::Timeout => self.on_timeout(now, effects),
             Input::Stop => self.on_stop(now, effects),
         }
         self.finish_step(now, effects);
+        self.measured.busy_ns += effects.watch.read().since_ns(now.mono);
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -295,8 +305,10 @@ impl Shard {
         ] {
             metrics.set(metric, value);
         }
+        self.gossiping.add_to(&mut metrics);
         let clients = self.telemetry.pushed().cloned().collect();
-        Report { stages: self.sessions.stages(), metrics, requests: self.counts.clone(), clients }
+        let nodes = self.gossiping.nodes();
+        Report { stages: self.sessions.stages(), metrics, requests: self.counts.clone(), clients, nodes }
     }
 
     pub(in crate::broker) fn core(&self) -> CoreId {
@@ -452,7 +464,9 @@ impl Shard {
             ShardMessage::MetaApplied { sequence } => Control::on_applied(self, sequence, now, effects),
             ShardMessage::DirectoryOffline { cause } => self.on_directory_offline(from, &cause, now, effects),
             ShardMessage::Replayed { must_reach } => self.commits.on_replayed(must_reach),
-            ShardMessage::AllReady => self.on_all_ready(effects),
+            ShardMessage::AllReady => self.on_all_ready(now, effects),
+            ShardMessage::Gather => self.on_gather(from, now, effects),
+            ShardMessage::Gathered(gathered) => self.on_gathered(*gathered),
             ShardMessage::SessionsDone => self.on_sessions_done(now, effects),
         }
     }
@@ -472,6 +486,8 @@ impl Shard {
                 DeadlineKey::QuotaShare => self.share_quota_use(effects),
                 DeadlineKey::Telemetry => self.forget_silent_clients(now),
                 DeadlineKey::Peer(link) => self.on_peer_due(link, now, effects),
+                DeadlineKey::Gossip => self.on_gossip_timeout(now, effects),
+                DeadlineKey::Gather => self.gather_for_gossip(now, effects),
                 DeadlineKey::Stop => self.on_stop_deadline(now, effects),
             }
         }

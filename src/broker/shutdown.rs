@@ -29,11 +29,12 @@ pub enum Life {
 }
 
 impl Shard {
-    pub(in crate::broker) fn on_all_ready(&mut self, effects: &mut Effects) {
+    pub(in crate::broker) fn on_all_ready(&mut self, now: Now, effects: &mut Effects) {
         if self.life == Life::Starting {
             self.life = Life::Serving;
             self.commits.open();
             effects.push(Effect::Ready);
+            self.start_gossip(now, effects);
         }
     }
 
@@ -46,6 +47,7 @@ impl Shard {
             }
             Life::Serving => {
                 self.life = Life::Stopping;
+                self.leave_gossip(now, effects);
                 self.sessions.stop();
                 api::fetch::finish_all_parked(self, effects);
                 self.release_group_waiters(now);

@@ -36,6 +36,11 @@ impl PartialEq for Member {
 impl Eq for Member {}
 
 impl Member {
+    /// Whether others take it for a member that can be reached.
+    pub fn can_be_told(&self) -> bool {
+        self.node.0 >= 0 && self.address.host.len() <= usize::from(u8::MAX) && is_host(&self.address.host)
+    }
+
     /// Appends the whole of it: node, generation, port, length of the host, host.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         self.write_run(out);

@@ -512,6 +512,10 @@ impl Partition {
         self.high_watermark
     }
 
+    pub fn log_end(&self) -> Offset {
+        self.log.end()
+    }
+
     pub fn log_start(&self) -> Offset {
         self.log.start()
     }

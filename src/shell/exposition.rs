@@ -64,6 +64,7 @@ impl Collector for Reports {
         self.requests(&mut encoder)?;
         self.errors(&mut encoder)?;
         self.clients(&mut encoder)?;
+        self.nodes(&mut encoder)?;
         self.stages(&mut encoder)
     }
 }
@@ -114,6 +115,29 @@ impl Reports {
         Ok(())
     }
 
+    /// What other brokers have told of themselves, by gossip.
+    fn nodes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let nodes = || self.0.iter().flat_map(|report| &report.nodes);
+        let cores = nodes().flat_map(|(node, report)| {
+            report.cores.iter().map(|core| {
+                let values = [f64::from(core.load_permille) / 1e3, f64::from(core.latency.p99_us) / 1e6];
+                ([("node", node.to_string()), ("its_core", core.core.to_string())], values)
+            })
+        });
+        let devices = nodes().flat_map(|(node, report)| {
+            report.devices.iter().map(|device| {
+                let values = [f64::from(device.full_permille) / 1e3, f64::from(device.p99_us) / 1e6];
+                ([("node", node.to_string()), ("device", device.device.to_string())], values)
+            })
+        });
+        let load = ("node_load_ratio", "Share of the last second or so that a core of another broker worked");
+        let p99 = ("node_produce_p99_seconds", "What 99 in 100 Produce requests there took at most, of late");
+        gauges(encoder, [load, p99], &cores.collect::<Vec<_>>())?;
+        let full = ("node_device_full_ratio", "Share of another broker's volume that is used");
+        let slow = ("node_device_p99_seconds", "What 99 in 100 Produce requests there waited for the device at most");
+        gauges(encoder, [full, slow], &devices.collect::<Vec<_>>())
+    }
+
     /// What each client has pushed last, to whichever core. Names and labels are the clients' own, so the names are
     /// values of a label here: they can neither clash with the broker's nor be what no name can be.
     fn clients(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -156,6 +180,23 @@ impl Reports {
         }
         Ok(())
     }
+}
+
+/// Their labels, and the numbers.
+type TwoNumbers = ([(&'static str, String); 2], [f64; 2]);
+
+/// Two numbers of each of these, as two families.
+fn gauges(encoder: &mut DescriptorEncoder<'_>, families: [(&str, &str); 2], rows: &[TwoNumbers]) -> fmt::Result {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    for (at, (name, doc)) in families.into_iter().enumerate() {
+        let mut family = encoder.encode_descriptor(name, doc, None, MetricType::Gauge)?;
+        for (labels, values) in rows {
+            ConstGauge::new(values[at]).encode(family.encode_family(labels)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// The library puts the full stop.

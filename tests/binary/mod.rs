@@ -77,7 +77,7 @@ impl Broker {
     }
 
     /// The lines up to one that says this.
-    fn hear(&self, text: &str) -> Vec<String> {
+    pub fn hear(&self, text: &str) -> Vec<String> {
         let mut said = Vec::new();
         loop {
             let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line says {text:?}"));
