@@ -117,6 +117,10 @@ impl Partitions {
         self.rows.get(owner as usize)?.as_ref().map(|row| row.name)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (TopicPartition, &Partition)> {
+        self.rows.iter().flatten().map(|row| (row.name, &row.partition))
+    }
+
     pub fn by_owner(&self, owner: u32) -> Option<&Partition> {
         self.rows.get(owner as usize)?.as_ref().map(|row| &row.partition)
     }

@@ -29,7 +29,7 @@ use crate::broker::gossiping::{Gossiping, Measured};
 use crate::broker::greeting::PeerKey;
 use crate::broker::groups::{GroupAsk, Groups};
 use crate::broker::job::{Asker, Job, Work};
-use crate::broker::message::{AppendEntry, ShardMessage};
+use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition};
 use crate::broker::noting::Noting;
 use crate::broker::partitions::Partitions;
 use crate::broker::peers::{PeerAnswer, PeerCall, PeerError, Peers};
@@ -44,7 +44,7 @@ use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::cache::TailCache;
 use crate::log::log::{FoundOffset, LogSlices, ReadError, ReadTicket};
 use crate::meta::Image;
-use crate::replica::partition::{AckTo, Acked, DeletionTicket, Follower, Refusal, Watch};
+use crate::replica::partition::{AckTo, Acked, DeletionTicket, Follower, Partition, Refusal, Watch};
 use crate::wire::codec::Message;
 use crate::wire::frame;
 use crate::wire::reader::Reader;
@@ -272,6 +272,16 @@ impl Shard {
     /// Gauges for tests and reports: (connections, request bytes held, tail-cache bytes, partitions).
     pub fn gauges(&self) -> (usize, usize, usize, usize) {
         (self.sessions.connections(), self.sessions.request_bytes(), self.cache.bytes(), self.partitions.len())
+    }
+
+    /// The metadata as this core has applied them.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// The partitions that are open here.
+    pub fn replicas(&self) -> impl Iterator<Item = (TopicPartition, &Partition)> {
+        self.partitions.iter()
     }
 
     /// What this core has done so far, and holds. Requests count in the stages when their replies are sent.

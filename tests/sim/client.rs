@@ -1,4 +1,5 @@
-//! What all clients have in common: one connection at a time, requests on it, and their replies in order.
+//! What all clients have in common: one connection at a time, requests on it, and their replies in order. In a cluster
+//! the connection is to the leader of the client's partition, whoever that is at the time.
 
 use std::collections::VecDeque;
 
@@ -9,17 +10,23 @@ use corelog::wire::codec::Message;
 use corelog::wire::frame::{self, RequestHeader};
 use corelog::wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use corelog::wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 
 use crate::check::{Model, Part};
 use crate::plan::{MS, Plan, SECOND};
 
 /// A client without an answer for so long gives its connection up.
 const ANSWER_WITHIN_NS: u64 = 12 * SECOND;
+/// How soon it is asked again who leads.
+const ASK_AGAIN_NS: u64 = 50 * MS;
 
 /// What a client wants done.
 #[derive(Debug)]
 pub enum Act {
-    Connect,
+    Connect {
+        /// The number of a node; any will do where there is none.
+        to: Option<usize>,
+    },
     Send(Bytes),
     Disconnect,
     /// Call [`crate::workload::Client::on_time`] then.
@@ -37,10 +44,17 @@ pub struct Context<'a> {
     pub rng: &'a mut Rng,
     /// Whether new records are still made.
     pub load: bool,
+    /// The node that the client is connected to.
+    pub at: Option<usize>,
     pub acts: Vec<Act>,
 }
 
 impl Context<'_> {
+    /// Where a partition ends at least. A new leader may not know yet how far the one before had shown it.
+    pub fn known_end(&self, part: Part) -> i64 {
+        if self.plan.nodes > 1 { 0 } else { self.model.end(part) }
+    }
+
     pub fn wake_in(&mut self, ns: u64) {
         self.acts.push(Act::Wake { at: self.now + ns });
     }
@@ -53,8 +67,21 @@ enum State {
     Up,
 }
 
+/// Whom a client speaks to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Aim {
+    Anybody,
+    LeaderOf(Part),
+}
+
 /// The client's end of a connection; `R` is what it remembers of a request.
 pub struct Wire<R> {
+    aim: Aim,
+    /// The node that leads, as far as that is known.
+    leader: Option<usize>,
+    /// The answer to who leads, or none yet.
+    metadata: Option<Bytes>,
+    ask_at: u64,
     state: State,
     /// Not before.
     connect_at: u64,
@@ -66,12 +93,17 @@ pub struct Wire<R> {
 struct Waiting<R> {
     correlation: i32,
     sent_at: u64,
-    request: R,
+    /// `None` when it is asked who leads.
+    request: Option<R>,
 }
 
 impl<R> Default for Wire<R> {
     fn default() -> Self {
         Wire {
+            aim: Aim::Anybody,
+            leader: None,
+            metadata: None,
+            ask_at: 0,
             state: State::Down,
             connect_at: 0,
             received: BytesMut::new(),
@@ -82,6 +114,27 @@ impl<R> Default for Wire<R> {
 }
 
 impl<R> Wire<R> {
+    /// To the leader of the partition, where there may be several nodes.
+    pub fn to_leader(part: Part) -> Wire<R> {
+        Wire { aim: Aim::LeaderOf(part), ..Wire::default() }
+    }
+
+    /// The broker it speaks to does not lead, or cannot serve: somebody is asked again who does.
+    pub fn lose_leader(&mut self, context: &mut Context) {
+        if self.leader.take().is_some() {
+            self.ask_at = context.now + ASK_AGAIN_NS;
+            context.wake_in(ASK_AGAIN_NS);
+        }
+    }
+
+    /// Speaks to another broker next.
+    pub fn leave(&mut self, context: &mut Context) {
+        if self.state == State::Up {
+            context.acts.push(Act::Disconnect);
+            self.state = State::Connecting;
+        }
+    }
+
     /// True when requests may be sent. Otherwise sees to it that they may be in a while.
     pub fn is_up(&mut self, context: &mut Context) -> bool {
         if self.state == State::Up && self.waiting.front().is_some_and(|w| w.sent_at + ANSWER_WITHIN_NS < context.now) {
@@ -91,13 +144,42 @@ impl<R> Wire<R> {
         if self.state == State::Down {
             if context.now >= self.connect_at {
                 self.state = State::Connecting;
-                context.acts.push(Act::Connect);
+                context.acts.push(Act::Connect { to: self.leader });
             } else {
                 let at = self.connect_at;
                 context.acts.push(Act::Wake { at });
             }
         }
-        self.state == State::Up
+        match self.aim {
+            Aim::LeaderOf(part) if context.plan.nodes > 1 && self.state == State::Up => {
+                self.is_at_leader(part, context)
+            }
+            Aim::Anybody | Aim::LeaderOf(_) => self.state == State::Up,
+        }
+    }
+
+    /// Whether the connection is to the leader; else sees to it that it will be.
+    fn is_at_leader(&mut self, part: Part, context: &mut Context) -> bool {
+        if let Some(frame) = self.metadata.take() {
+            self.leader = leader_of(part, &decode(METADATA, frame), context.plan);
+            if self.leader.is_none() {
+                self.ask_at = context.now + ASK_AGAIN_NS;
+                context.wake_in(ASK_AGAIN_NS);
+            }
+        }
+        match self.leader {
+            Some(leader) if context.at == Some(leader) => return true,
+            Some(_) => self.leave(context),
+            None if context.now >= self.ask_at && self.waiting.iter().all(|waiting| waiting.request.is_some()) => {
+                let name = context.plan.topics[part.0].name.as_str().into();
+                let topics = Some(vec![MetadataRequestTopic { name: Some(name), ..Default::default() }]);
+                let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() };
+                self.send_unanswered(METADATA, &request, context);
+                self.wait_for(None, context);
+            }
+            None => {}
+        }
+        false
     }
 
     pub fn on_connected(&mut self) {
@@ -108,11 +190,19 @@ impl<R> Wire<R> {
     /// The connection is gone, or could not be made. Returns the requests that nobody will answer.
     pub fn on_closed(&mut self, context: &mut Context) -> Vec<R> {
         self.state = State::Down;
+        self.metadata = None;
+        // Whoever led may be gone.
+        if self.leader.is_some() && self.leader == context.at {
+            self.leader = None;
+        }
+        if context.rng.below(4) == 0 && context.plan.nodes > 1 {
+            self.leader = None;
+        }
         self.connect_at = context.now + (1 + context.rng.below(context.plan.down_ms)) * MS;
         self.received.clear();
         let at = self.connect_at;
         context.acts.push(Act::Wake { at });
-        self.waiting.drain(..).map(|waiting| waiting.request).collect()
+        self.waiting.drain(..).filter_map(|waiting| waiting.request).collect()
     }
 
     pub fn in_flight(&self) -> usize {
@@ -121,6 +211,10 @@ impl<R> Wire<R> {
 
     pub fn send<M: Message>(&mut self, (api_key, version): (i16, i16), message: &M, request: R, context: &mut Context) {
         self.send_unanswered((api_key, version), message, context);
+        self.wait_for(Some(request), context);
+    }
+
+    fn wait_for(&mut self, request: Option<R>, context: &mut Context) {
         self.waiting.push_back(Waiting { correlation: self.next_correlation, sent_at: context.now, request });
         context.wake_in(ANSWER_WITHIN_NS + MS);
     }
@@ -140,17 +234,32 @@ impl<R> Wire<R> {
 
     /// The next reply that is there as a whole, with its request.
     pub fn next_reply(&mut self) -> Option<(R, Bytes)> {
-        let length = u32::from_be_bytes(*self.received.first_chunk()?) as usize;
-        if self.received.len() < 4 + length {
-            return None;
+        loop {
+            let length = u32::from_be_bytes(*self.received.first_chunk()?) as usize;
+            if self.received.len() < 4 + length {
+                return None;
+            }
+            self.received.advance(4);
+            let frame = self.received.split_to(length).freeze();
+            let Waiting { correlation, request, .. } = self.waiting.pop_front().expect("a reply has its request");
+            let replied = i32::from_be_bytes(*frame.first_chunk().expect("a correlation id"));
+            assert_eq!(replied, correlation, "replies come in the order of requests");
+            match request {
+                Some(request) => return Some((request, frame)),
+                None => self.metadata = Some(frame),
+            }
         }
-        self.received.advance(4);
-        let frame = self.received.split_to(length).freeze();
-        let Waiting { correlation, request, .. } = self.waiting.pop_front().expect("a reply has its request");
-        let replied = i32::from_be_bytes(*frame.first_chunk().expect("a correlation id"));
-        assert_eq!(replied, correlation, "replies come in the order of requests");
-        Some((request, frame))
     }
+}
+
+const METADATA: (i16, i16) = (key::METADATA, 9);
+
+fn leader_of((topic, partition): Part, reply: &MetadataResponse, plan: &Plan) -> Option<usize> {
+    let name = plan.topics[topic].name.as_str();
+    let topic = reply.topics.iter().find(|topic| topic.name.as_ref().is_some_and(|found| found.as_str() == name))?;
+    let row = topic.partitions.iter().find(|row| row.partition_index == partition)?;
+    let leader = usize::try_from(row.leader_id).ok()?;
+    leader.checked_sub(1).filter(|node| *node < plan.nodes)
 }
 
 /// Reads a reply of ours.

@@ -26,7 +26,7 @@ pub struct Consumer {
 impl Consumer {
     pub fn new(plan: ConsumerPlan) -> Consumer {
         let positions = plan.targets.iter().map(|part| (*part, 0)).collect();
-        Consumer { plan, wire: Wire::default(), positions, again_at: 0 }
+        Consumer { wire: Wire::to_leader(plan.targets[0]), plan, positions, again_at: 0 }
     }
 
     pub fn on_connected(&mut self, context: &mut Context) {
@@ -53,7 +53,7 @@ impl Consumer {
         let request = fetch_request(context.plan, &wanted, self.plan.bytes_max as i32, wait_ms);
         let asked = wanted
             .into_iter()
-            .map(|(part, at)| (part, at, (context.model.start(part), context.model.end(part))))
+            .map(|(part, at)| (part, at, (context.model.start(part), context.known_end(part))))
             .collect();
         self.wire.send(FETCH, &request, asked, context);
     }
@@ -70,7 +70,7 @@ impl Consumer {
                         let removed = context.plan.may_remove(part.0);
                         self.positions.insert(part, if removed { context.model.end(part) } else { 0 });
                     }
-                    Outcome::Error => {}
+                    Outcome::Error => self.wire.lose_leader(context),
                 }
             }
             if context.rng.below(3) == 0 {
@@ -104,6 +104,11 @@ pub struct Auditor {
 }
 
 impl Auditor {
+    /// Of one partition of a cluster.
+    pub fn of(part: Part) -> Auditor {
+        Auditor { wire: Wire::to_leader(part), ..Auditor::default() }
+    }
+
     pub fn start(&mut self, parts: impl Iterator<Item = Part>, context: &mut Context) {
         self.left.clear();
         self.unknown.clear();
@@ -216,6 +221,7 @@ impl Auditor {
 
     fn try_again_later(&mut self, context: &mut Context) {
         self.errors += 1;
+        self.wire.lose_leader(context);
         self.again_at = context.now + AGAIN_NS;
         context.wake_in(AGAIN_NS);
     }

@@ -163,6 +163,11 @@ impl SimDisk {
         wanted.map(|(path, file)| (path.clone(), written(file))).collect()
     }
 
+    /// All of a file, as a reader sees it.
+    pub fn contents(&self, path: &Path) -> Bytes {
+        Bytes::copy_from_slice(&self.files[&self.names[path]].now)
+    }
+
     /// The device gives other bytes than it was given, for good.
     pub fn rot(&mut self, path: &Path, position: usize) {
         let file = self.files.get_mut(&self.names[path]).expect("a name has its file");

@@ -4,17 +4,23 @@
 //! `SIM_SECONDS=600 cargo test --release --no-default-features --test sim fresh` looks for new ones that fail, which
 //! belong into `tests/sim/seeds.txt`.
 //!
-//! Not here yet: members of consumer groups (only offsets are committed for groups), fetch sessions, and several nodes
-//! (brokers do not talk to each other).
+//! A cluster is played with `SIM_CLUSTER=7 SIM_NODES=3` in the place of `SIM_SEED`.
+//!
+//! Not here yet: members of consumer groups (only offsets are committed for groups), and fetch sessions.
 
 #[cfg(feature = "bugs")]
 mod bugs;
 mod check;
 mod client;
+mod cluster;
+mod cluster_check;
+mod cluster_plan;
 mod committer;
 mod consumer;
 mod disk;
+mod links;
 mod net;
+mod node;
 mod plan;
 mod producer;
 mod rot;
@@ -29,12 +35,14 @@ mod world;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use cluster::run_cluster;
 use plan::Plan;
 use run::{Outcome, run, run_and_rot};
 
 /// Played in every run of the tests.
 const FIXED_SEEDS: u64 = 24;
 const ROT_SEEDS: u64 = 18;
+const CLUSTER_SEEDS: u64 = 6;
 const FRESH_SECONDS: u64 = 10;
 
 fn play(seed: u64) -> Outcome {
@@ -43,6 +51,16 @@ fn play(seed: u64) -> Outcome {
         Err(_) => panic!(
             "seed {seed} fails; to see it happen: SIM_SEED={seed} cargo test --no-default-features --test sim replay \
              -- --nocapture"
+        ),
+    }
+}
+
+fn play_cluster(nodes: usize, seed: u64) -> Outcome {
+    match panic::catch_unwind(AssertUnwindSafe(|| run_cluster(Plan::draw_cluster(nodes, seed), false))) {
+        Ok(outcome) => outcome,
+        Err(_) => panic!(
+            "the cluster of {nodes} nodes and seed {seed} fails; to see it happen: SIM_NODES={nodes} SIM_CLUSTER={seed} \
+             cargo test --no-default-features --test sim replay -- --nocapture"
         ),
     }
 }
@@ -91,6 +109,13 @@ fn damage_is_named_and_stays_where_it_is() {
 }
 
 #[test]
+fn clusters_keep_every_promise() {
+    for seed in 0..CLUSTER_SEEDS {
+        play_cluster(1, seed);
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 2, 3] {
         assert_eq!(run(Plan::draw(seed), false).trace, run(Plan::draw(seed), false).trace, "seed {seed}");
@@ -103,6 +128,11 @@ fn replay() {
     if let Ok(seed) = std::env::var("SIM_SEED") {
         let outcome = run(Plan::draw(seed.parse().expect("a seed is a number")), true);
         println!("seed {seed}: {outcome:?}");
+    }
+    if let Ok(seed) = std::env::var("SIM_CLUSTER") {
+        let nodes = std::env::var("SIM_NODES").map_or(3, |nodes| nodes.parse().expect("nodes are counted"));
+        let outcome = run_cluster(Plan::draw_cluster(nodes, seed.parse().expect("a seed is a number")), true);
+        println!("cluster of seed {seed}: {outcome:?}");
     }
     if let Ok(seed) = std::env::var("SIM_ROT") {
         run_and_rot(rot::plan(seed.parse().expect("a seed is a number")), true);

@@ -4,9 +4,12 @@ use corelog::base::rng::Rng;
 use corelog::config::Settings;
 
 use crate::disk::{Crash, DiskFaults};
+use crate::node::client_address;
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MS;
+
+const CORES_MAX: u64 = 4;
 
 /// What an acknowledgement of a topic promises.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +66,7 @@ pub struct TopicPlan {
     /// Somebody deletes its oldest records.
     pub is_trimmed: bool,
     pub promise: Promise,
+    pub replicas: i16,
 }
 
 /// How a topic is compacted.
@@ -139,11 +143,39 @@ pub enum Fault {
         faults: DiskFaults,
         ms: u64,
     },
+    /// The node does not hear from others, or they not from it.
+    Cut {
+        cut: Cut,
+        ms: u64,
+    },
+}
+
+/// What gets through no more between a node and the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// With this one alone; else with all.
+    pub with: Option<usize>,
+    pub inbound: bool,
+    pub outbound: bool,
+}
+
+/// A fault of a node, or of the world around it.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedFault {
+    /// Counted from when the topics were made.
+    pub at: u64,
+    pub node: usize,
+    pub fault: Fault,
 }
 
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
+    /// Drawn as one of several nodes.
+    pub is_cluster: bool,
+    pub nodes: usize,
+    /// A process has up to so many, drawn at each start.
+    pub cores_max: u64,
     pub topics: Vec<TopicPlan>,
     pub producers: Vec<ProducerPlan>,
     pub consumers: Vec<ConsumerPlan>,
@@ -151,8 +183,8 @@ pub struct Plan {
     pub trimmer: Option<TrimmerPlan>,
     /// Somebody makes and deletes a topic again and again.
     pub scratch: bool,
-    /// In the order of time, counted from when the topics were made.
-    pub faults: Vec<(u64, Fault)>,
+    /// In the order of time.
+    pub faults: Vec<PlannedFault>,
     /// When producers stop making records.
     pub load_ns: u64,
     pub disk_us: u64,
@@ -205,8 +237,12 @@ impl Plan {
         let scratch = rng.below(3) == 0;
         let committers = draw_committers(&topics, seed);
         let trimmer = draw_trimmer(&topics, seed);
+        let faults = faults.into_iter().map(|(at, fault)| PlannedFault { at, node: 0, fault }).collect();
         Plan {
             seed,
+            is_cluster: false,
+            nodes: 1,
+            cores_max: CORES_MAX,
             topics,
             producers,
             consumers,
@@ -246,8 +282,12 @@ impl Plan {
     }
 
     /// The settings of one start: some may change from one to the next.
-    pub fn settings_of_start(&self, rng: &mut Rng) -> Settings {
+    pub fn settings_of_start(&self, node: usize, rng: &mut Rng) -> Settings {
         Settings {
+            node_id: node as i32 + 1,
+            listen: client_address(node),
+            // The first founds the cluster, all others ask the first and each other.
+            seeds: (0..self.nodes).filter(|other| node > 0 && *other != node).map(client_address).collect(),
             journal_bytes: [1 << 20, 1 << 20, 1 << 20, 3 << 20, 0][rng.below(5) as usize],
             journal_direct_bytes: [-1, -1, 4096, 40_000, 0][rng.below(5) as usize],
             ..self.settings.clone()
@@ -271,7 +311,7 @@ impl Plan {
 
     /// The broker may end by itself: its metadata is on the same disk.
     pub fn may_end_itself(&self) -> bool {
-        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Failing { .. } | Fault::Full { .. }))
+        self.faults.iter().any(|planned| matches!(planned.fault, Fault::Failing { .. } | Fault::Full { .. }))
     }
 }
 
@@ -284,6 +324,7 @@ fn draw_topic(kind: Kind, number: u64, rng: &mut Rng) -> TopicPlan {
         partitions: 1 + rng.below(5) as i32,
         segment_bytes: (64 << 10) * segments,
         promise: promises[rng.below(4) as usize],
+        replicas: 1,
         retention_bytes: (kind == Kind::Retention).then(|| rng.below(128 << 10)),
         compacted: (kind == Kind::Upkeep && rng.below(4) > 0).then(|| draw_compacted(rng)),
         is_trimmed: kind == Kind::Upkeep && rng.below(2) == 0,

@@ -70,8 +70,8 @@ impl Producer {
         let targets = targets.map(|&part| Target { part, next_sequence: 0, batches: VecDeque::new(), retry_at: 0 });
         Producer {
             targets: targets.collect(),
+            wire: Wire::to_leader(plan.targets[0]),
             plan,
-            wire: Wire::default(),
             identity: None,
             asked_for_identity: false,
             stream: 0,
@@ -272,8 +272,11 @@ impl Producer {
             ErrorCode::NotLeaderOrFollower,
             ErrorCode::UnknownTopicOrPartition,
             ErrorCode::RequestTimedOut,
+            ErrorCode::NotEnoughReplicas,
+            ErrorCode::NotEnoughReplicasAfterAppend,
         ];
         assert!(expected.iter().any(|code| code.code() == error), "{part:?}: a batch is refused with error {error}");
+        self.wire.lose_leader(context);
         let batches = &mut self.targets[target].batches;
         if self.plan.idempotent {
             batches[at].state = State::Failed;

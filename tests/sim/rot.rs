@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use crate::check::Part;
 use crate::disk::Crash;
+use crate::node::Process;
 use crate::plan::{Kind, Plan, Promise, SECOND};
 use crate::run::auditor;
 use crate::workload::{AUDITOR, Client};
-use crate::world::{Process, World};
+use crate::world::World;
 
 /// Long enough to read everything that can be read.
 const READ_WITHIN_NS: u64 = 20 * SECOND;
@@ -42,23 +43,23 @@ pub fn plan(seed: u64) -> Plan {
 /// Ends the process, damages a file, and looks at what the next one makes of it.
 pub fn damage(world: &mut World) {
     if world.plan.seed.is_multiple_of(2) {
-        world.stop();
-        let stopped = world.run_until(READ_WITHIN_NS, |world| world.process != Process::Stopping);
+        world.stop(0);
+        let stopped = world.run_until(READ_WITHIN_NS, |world| world.nodes[0].process != Process::Stopping);
         assert!(stopped, "the broker stops");
     } else {
-        world.crash(Crash::Kill);
+        world.crash(0, Crash::Kill);
     }
     let kinds = [Damaged::Segment, Damaged::Derived, Damaged::Journal, Damaged::JournalGone];
     let what = kinds[(world.plan.seed / 2 % 4) as usize];
-    let files = world.disk.files(|path| is(what, path));
+    let files = world.nodes[0].disk.files(|path| is(what, path));
     let Some((path, len)) = pick(world, &files) else { return };
     let position = world.random_below(len as u64) as usize;
     if what == Damaged::JournalGone {
         world.trace.say(world.now, || format!("{} is gone", path.display()));
-        world.disk.lose(&path);
+        world.nodes[0].disk.lose(&path);
     } else {
         world.trace.say(world.now, || format!("{} is damaged at byte {position}", path.display()));
-        world.disk.rot(&path, position);
+        world.nodes[0].disk.rot(&path, position);
     }
     let concerned: Vec<Part> =
         world.plan.parts().into_iter().filter(|part| touches(world, what, &path, *part)).collect();
@@ -67,18 +68,18 @@ pub fn damage(world: &mut World) {
 
     let mut told = BTreeMap::new();
     look(world, &concerned, &mut told);
-    world.crash(Crash::Power);
+    world.crash(0, Crash::Power);
     look(world, &concerned, &mut told);
 }
 
 /// What the next process makes of it. It has `told` of the ends that are too low before.
 fn look(world: &mut World, concerned: &[Part], told: &mut BTreeMap<Part, i64>) {
     world.auditing = true;
-    let serving = world.run_until(READ_WITHIN_NS, |world| world.process == Process::Serving || world.refused);
+    let serving = world.run_until(READ_WITHIN_NS, |world| world.is_serving(0) || world.refused);
     if world.refused {
         return;
     }
-    assert!(serving, "the broker starts: {:?}", world.said);
+    assert!(serving, "the broker starts: {:?}", world.nodes[0].said);
     let parts = world.plan.parts();
     world.call(AUDITOR, |client, context| auditor(client).start(parts.iter().copied(), context));
     world.run_until(READ_WITHIN_NS, |world| auditor(&mut world.clients[AUDITOR]).is_done());
@@ -98,7 +99,11 @@ fn check(world: &mut World, concerned: &[Part], told: &mut BTreeMap<Part, i64>) 
             let durable = world.durable.get(&part).copied().unwrap_or(0);
             assert!(end >= durable, "{part:?} ends at {end}, and had {durable} records on stable storage at a start");
             assert!(concerned.contains(&part), "{part:?} ends at {end}, and nothing of it is damaged");
-            assert!(!world.said.is_empty(), "{part:?} ends at {end} and ended at {}, silently", world.model.end(part));
+            assert!(
+                !world.nodes[0].said.is_empty(),
+                "{part:?} ends at {end} and ended at {}, silently",
+                world.model.end(part)
+            );
             told.insert(part, end);
         }
     }

@@ -3,12 +3,13 @@
 
 use crate::consumer::Auditor;
 use crate::disk::Crash;
+use crate::node::Process;
 use crate::plan::{Plan, SECOND};
 use crate::rot;
 use crate::said;
 use crate::trace::Trace;
 use crate::workload::{ADMIN, AUDITOR, Client};
-use crate::world::{Process, World};
+use crate::world::World;
 
 /// How long a world without faults may take for what it is asked.
 const PROGRESS_WITHIN_NS: u64 = 60 * SECOND;
@@ -60,18 +61,16 @@ fn load(plan: Plan, print: bool) -> World {
     let load_ends = world.now + world.plan.load_ns;
     world.wake_all();
     while world.now < load_ends {
-        if world.audit_is_due && world.process == Process::Serving {
+        if world.audit_is_due && world.is_serving(0) {
             audit(&mut world, Some(load_ends));
         }
-        world.run_until(load_ends.saturating_sub(world.now).max(1), |world| {
-            world.audit_is_due && world.process == Process::Serving
-        });
+        world.run_until(load_ends.saturating_sub(world.now).max(1), |world| world.audit_is_due && world.is_serving(0));
     }
     settle(&mut world);
     world
 }
 
-fn outcome(world: &World) -> Outcome {
+pub fn outcome(world: &World) -> Outcome {
     let commits = |client: &Client| if let Client::Committer(committer) = client { committer.acked } else { 0 };
     Outcome {
         trace: world.trace.sum(),
@@ -87,7 +86,7 @@ fn settle(world: &mut World) {
     world.load = false;
     world.calm_down();
     // Whatever a failed sync left offline is back after a start.
-    world.crash(Crash::Kill);
+    world.crash(0, Crash::Kill);
     audit(world, None);
     world.durable = auditor(&mut world.clients[AUDITOR]).ends().iter().map(|(part, (_, end))| (*part, *end)).collect();
     world.wake_all();
@@ -115,11 +114,11 @@ fn check_commits(world: &mut World) {
 
 /// A clean stop and a crash: whatever is left must be everything.
 fn end(world: &mut World) {
-    world.stop();
-    let stopped = world.run_until(PROGRESS_WITHIN_NS, |world| world.process != Process::Stopping);
+    world.stop(0);
+    let stopped = world.run_until(PROGRESS_WITHIN_NS, |world| world.nodes[0].process != Process::Stopping);
     assert!(stopped, "the broker stops");
     let crash = if world.plan.any_may_lose(Crash::Power) { Crash::Kill } else { Crash::Power };
-    world.disk.crash(crash);
+    world.nodes[0].disk.crash(crash);
     audit(world, None);
     check_commits(world);
 }
@@ -130,7 +129,7 @@ fn audit(world: &mut World, until: Option<u64>) {
     world.audit_is_due = true;
     let within = until.map_or(PROGRESS_WITHIN_NS, |until| until.saturating_sub(world.now).max(1));
     let calm = world.calm;
-    let serving = world.run_until(within, |world| world.process == Process::Serving);
+    let serving = world.run_until(within, |world| world.is_serving(0));
     assert!(serving || !calm, "the broker starts");
     if !serving {
         return;
@@ -141,8 +140,7 @@ fn audit(world: &mut World, until: Option<u64>) {
     world.model.begin_audit();
     world.call(AUDITOR, |client, context| auditor(client).start(parts.iter().copied(), context));
     let within = until.map_or(PROGRESS_WITHIN_NS, |until| until.saturating_sub(world.now).max(1));
-    let done = world
-        .run_until(within, |world| auditor(&mut world.clients[AUDITOR]).is_done() || world.process != Process::Serving);
+    let done = world.run_until(within, |world| auditor(&mut world.clients[AUDITOR]).is_done() || !world.is_serving(0));
     let done = done && auditor(&mut world.clients[AUDITOR]).is_done();
     assert!(done || !calm, "every partition can be read");
     if !done {

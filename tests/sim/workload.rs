@@ -35,7 +35,12 @@ pub enum Client {
 
 impl Client {
     pub fn all(plan: &Plan) -> Vec<Client> {
-        let mut clients = vec![Client::Admin(Admin::default()), Client::Auditor(Auditor::default())];
+        let mut clients = vec![Client::Admin(Admin::default())];
+        // Of a cluster each partition has a leader of its own.
+        match plan.is_cluster {
+            false => clients.push(Client::Auditor(Auditor::default())),
+            true => clients.extend(plan.parts().into_iter().map(|part| Client::Auditor(Auditor::of(part)))),
+        }
         if plan.scratch {
             clients.push(Client::Scratch(Scratch::default()));
         }
@@ -129,7 +134,7 @@ impl Admin {
         let topic = CreatableTopic {
             name: topic.name.as_str().into(),
             num_partitions: topic.partitions,
-            replication_factor: 1,
+            replication_factor: topic.replicas,
             configs: configs.collect(),
             ..Default::default()
         };
@@ -147,6 +152,9 @@ impl Admin {
             } else {
                 self.again_at = context.now + AGAIN_NS;
                 context.wake_in(AGAIN_NS);
+                if context.plan.nodes > 1 {
+                    self.wire.leave(context);
+                }
             }
         }
         self.on_time(context);

@@ -1,0 +1,92 @@
+//! A cluster from beginning to end: topics are made, then load and trouble, then peace, in which every replica must come
+//! to be in sync within a bound, and all that was acknowledged must be there, the same on every node.
+
+use std::collections::BTreeMap;
+
+use crate::check::Part;
+use crate::cluster_check;
+use crate::disk::Crash;
+use crate::plan::{Plan, SECOND};
+use crate::run::{Outcome, outcome};
+use crate::said;
+use crate::trace::Trace;
+use crate::workload::{ADMIN, Client};
+use crate::world::World;
+
+/// How long a cluster without faults may take for what it is asked.
+const PROGRESS_WITHIN_NS: u64 = 120 * SECOND;
+
+pub fn run_cluster(plan: Plan, print: bool) -> Outcome {
+    said::listen(|| play(plan, print))
+}
+
+fn play(plan: Plan, print: bool) -> Outcome {
+    if print {
+        println!("{plan:#?}");
+    }
+    let mut world = World::new(plan, Trace::new(print));
+    world.wake_all();
+    let made = world.run_until(PROGRESS_WITHIN_NS, |world| match &world.clients[ADMIN] {
+        Client::Admin(admin) => admin.is_done(&world.plan),
+        _ => unreachable!("the first client makes the topics"),
+    });
+    assert!(made, "the topics are made");
+    world.start_faults();
+    world.load = true;
+    world.wake_all();
+    let load_ends = world.now + world.plan.load_ns;
+    world.run_until(world.plan.load_ns, |world| world.now >= load_ends);
+    settle(&mut world);
+    check_everything(&mut world);
+    // A power loss of everything at once, and whatever is left must be everything.
+    for node in 0..world.nodes.len() {
+        world.crash(node, Crash::Power);
+    }
+    check_everything(&mut world);
+    outcome(&world)
+}
+
+/// No more faults and no new records: every producer must be able to finish, every replica to catch up.
+fn settle(world: &mut World) {
+    world.load = false;
+    world.calm_down();
+    world.wake_all();
+    let idle = world.run_until(PROGRESS_WITHIN_NS, |world| {
+        let mut producers = world.clients.iter();
+        producers.all(|client| !matches!(client, Client::Producer(producer) if !producer.is_idle()))
+    });
+    assert!(idle, "with the faults over, every record is acknowledged");
+}
+
+fn check_everything(world: &mut World) {
+    let in_sync = world.run_until(PROGRESS_WITHIN_NS, |world| cluster_check::is_in_sync(world));
+    assert!(in_sync, "with the faults over, every replica is in sync: {}", cluster_check::describe(world));
+    audit(world);
+    cluster_check::check_metadata(world);
+    cluster_check::check_replicas(world);
+}
+
+/// Reads every partition from its leader, from the beginning to the end.
+fn audit(world: &mut World) {
+    world.model.begin_audit();
+    let auditors: Vec<(usize, Part)> = (ADMIN + 1..).zip(world.plan.parts()).collect();
+    for &(client, part) in &auditors {
+        world.call(client, |client, context| match client {
+            Client::Auditor(auditor) => auditor.start([part].into_iter(), context),
+            _ => unreachable!("there is an auditor for each partition"),
+        });
+    }
+    let is_done = |client: &Client| if let Client::Auditor(auditor) = client { auditor.is_done() } else { true };
+    let done = world.run_until(PROGRESS_WITHIN_NS, |world| world.clients.iter().all(is_done));
+    assert!(done, "every partition can be read");
+    let mut ends = BTreeMap::new();
+    for client in &world.clients {
+        if let Client::Auditor(auditor) = client {
+            ends.extend(auditor.ends().clone());
+        }
+    }
+    let now_ms = world.wall_ms();
+    for (part, bounds) in ends {
+        world.model.on_audit(part, bounds, false, now_ms);
+    }
+}
