@@ -93,6 +93,68 @@ fn topics_are_created_shown_changed_and_deleted() {
 }
 
 #[test]
+fn a_cluster_is_shown_and_partitions_go_only_where_brokers_are() {
+    let dir = directory();
+    let (_broker, at) = started(dir.path(), &["--cores", "1"]);
+    let at = at.as_str();
+    said(at, &["topic", "create", "a", "-p", "3"], DONE);
+    let head = ["1 broker, 1 topic, 3 partitions", "controller", "Every partition has a leader"];
+    says(at, &["cluster", "status"], DONE, &head);
+    let status = json_of(at, &["cluster", "status"], DONE);
+    assert_eq!(
+        keys(&status),
+        [
+            "brokers",
+            "clusterId",
+            "controller",
+            "moving",
+            "observers",
+            "offline",
+            "partitions",
+            "topics",
+            "underReplicated",
+            "voters"
+        ]
+    );
+    assert_eq!((&status["controller"], &status["voters"], &status["offline"]), (&json!(1), &json!([1]), &json!([])));
+    let broker = &status["brokers"][0];
+    let count = |key: &str| broker[key].as_u64();
+    assert_eq!(
+        (count("id"), count("replicas"), count("leaders"), count("behind")),
+        (Some(1), Some(3), Some(3), Some(0))
+    );
+    assert!(count("usableBytes") > Some(0) && count("usableBytes") <= count("totalBytes"), "{broker}");
+
+    says(at, &["cluster", "move", "--topic", "a:0", "--to", "1"], DONE, &["There is nothing to do."]);
+    let plan = ["a              0  1       9,1", "1 replica to copy: 0 B", "Nothing was changed. Add --execute"];
+    says(at, &["cluster", "move", "--topic", "a:0", "--to", "9,1"], DONE, &plan);
+    let to_nobody = ["cluster", "move", "--topic", "a:0", "--to", "9", "--execute"];
+    says(at, &to_nobody, NOT_DONE, &["INVALID_REPLICA_ASSIGNMENT: Partition 0 is assigned to broker 9"]);
+    let refused = json_of(at, &to_nobody, NOT_DONE);
+    assert_eq!(
+        (&refused["executed"], keys(&refused["partitions"][0])),
+        (&json!(true), vec!["after", "before", "copyBytes", "error", "partition", "topic"])
+    );
+    says(
+        at,
+        &["cluster", "move", "--topic", "a:1", "--cancel", "--execute"],
+        NOT_DONE,
+        &["NO_REASSIGNMENT_IN_PROGRESS"],
+    );
+    says(at, &["cluster", "move", "--topic", "a:1"], WRONG, &["--to <BROKER,"]);
+    says(at, &["cluster", "balance"], DONE, &["There is nothing to do."]);
+    says(
+        at,
+        &["cluster", "drain", "1"],
+        NOT_DONE,
+        &["a-0 has 1 replica, and without broker 1 there would be no broker"],
+    );
+    says(at, &["cluster", "drain", "9"], NOT_DONE, &["there is no broker 9: the brokers are 1"]);
+    says(at, &["cluster", "unregister", "1"], NOT_DONE, &["broker 1 has 3 replicas", "add --force"]);
+    says(at, &["cluster", "unregister", "9"], NOT_DONE, &["BROKER_ID_NOT_REGISTERED"]);
+}
+
+#[test]
 fn settings_are_shown_and_explained() {
     let dir = directory();
     let (_broker, at) = started(dir.path(), &["--cores", "1", "--log-segment-bytes", "1MiB"]);

@@ -1,45 +1,33 @@
 //! `corelog group lag`: how far groups are behind, once or as a view that goes on.
 //!
-//! *Owns*: the rounds, and the rates between two of them. *Never*: ends the view because of a broker that is away.
-//! *Runs on*: the main thread.
+//! *Owns*: the rates between two looks. *Never*: knows how a view goes on (`view` does). *Runs on*: the main thread.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::{Arg, Command};
 use serde_json::{Value, json};
 
-use crate::admin::duration::parse_duration;
 use crate::admin::group::{found, state_cell};
 use crate::admin::group_standing::{Standing, standings};
 use crate::admin::tool::{Asked, Failure, Said, switch};
+use crate::admin::view;
 use crate::client::client::Client;
 use crate::client::error::Kind;
 use crate::client::groups::Group;
-use crate::terminal::numbers::{clock, count, counted, short};
+use crate::terminal::numbers::{clock, count, short};
 use crate::terminal::paint::Paint;
-use crate::terminal::printed;
 use crate::terminal::table::{Cell, Table};
 use crate::wire::errors::ErrorCode;
-
-/// Lines of the view, where the terminal does not say how many it has.
-const LINES: usize = 24;
-
-/// What the view has besides rows: the head, the line below, and one for the cursor.
-const OTHER_LINES: usize = 4;
 
 const NOT_FOUND: Kind = Kind::Refused(Some(ErrorCode::GroupIdNotFound));
 
 pub fn command() -> Command {
-    let interval = Arg::new("interval").long("interval").value_name("TIME").default_value("2s");
-    Command::new("lag")
+    let command = Command::new("lag")
         .about("Show how far groups are behind; on a terminal again and again, with rates")
         .arg(Arg::new("patterns").value_name("GROUP").num_args(0..).help("Names, in which * stands for any characters"))
-        .arg(switch("once", "Print it once, as is done where the output is no terminal"))
-        .arg(switch("partitions", "A row for each partition instead of each topic"))
-        .arg(interval.value_parser(parse_duration).help("From one look to the next"))
+        .arg(switch("partitions", "A row for each partition instead of each topic"));
+    view::with_view(command)
         .after_help(
             "What lags most stands first. The rates are those since the last look; a group that reads faster than is \
              written catches up in the time that is said.\n\n\
@@ -52,42 +40,17 @@ pub fn command() -> Command {
 pub fn run(asked: &mut Asked<'_>) -> Result<Said, Failure> {
     let patterns = asked.all("patterns");
     let by_partition = asked.flag("partitions");
-    if asked.flag("once") || asked.flag("json") || !io::stdout().is_terminal() {
+    if view::is_once(asked) {
         let round = Round::take(&mut asked.client, &patterns)?;
         return Ok(Said { text: round.text(None, by_partition, asked.paint), json: round.json(), is_done: true });
     }
-    asked.waiting = None;
-    let interval: Duration = *asked.matches.get_one("interval").expect("it has a default");
     let mut before: Option<Round> = None;
-    loop {
-        let text = match Round::take(&mut asked.client, &patterns) {
-            Ok(round) => {
-                let text = round.text(before.as_ref(), by_partition, asked.paint);
-                before = Some(round);
-                text
-            }
-            Err(failure) => format!("{}\n", asked.paint.bad(&failure.text())),
-        };
-        printed::print(view(&text, printed::lines().unwrap_or(LINES), interval).as_bytes())
-            .map_err(Failure::NotDone)?;
-        thread::sleep(interval);
-    }
-}
-
-/// What takes the place of the view before. What does not fit below is left out: a terminal would show its last lines.
-fn view(text: &str, lines: usize, interval: Duration) -> String {
-    let all: Vec<&str> = text.lines().collect();
-    let shown = all.len().min(lines.saturating_sub(OTHER_LINES).max(2));
-    let more = match all.len() - shown {
-        0 => String::new(),
-        more => format!("{}; --once prints all. ", counted(more as u64, "more line")),
-    };
-    let mut view = "\x1b[H\x1b[2J".to_owned();
-    for line in &all[..shown] {
-        view += line;
-        view.push('\n');
-    }
-    view + &format!("\n{more}Every {:.1} s; Ctrl-C ends.\n", interval.as_secs_f64())
+    view::watch(asked, |client, paint| {
+        let round = Round::take(client, &patterns)?;
+        let text = round.text(before.as_ref(), by_partition, paint);
+        before = Some(round);
+        Ok(text)
+    })
 }
 
 /// What all groups had at one time.
@@ -224,6 +187,8 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::client::offsets::TopicPartition;
 
@@ -244,16 +209,6 @@ mod tests {
         };
         let rows = offsets.iter().map(standing).collect();
         Round { at, groups: vec![(group("g", "Stable"), rows), (group("idle", "Empty"), Vec::new())] }
-    }
-
-    #[test]
-    fn a_view_is_no_longer_than_the_terminal() {
-        let check = |lines: usize, expect: &str| {
-            assert_eq!(view("head\na\nb\nc\n", lines, Duration::from_millis(1500)), format!("\x1b[H\x1b[2J{expect}"));
-        };
-        check(8, "head\na\nb\nc\n\nEvery 1.5 s; Ctrl-C ends.\n");
-        check(7, "head\na\nb\n\n1 more line; --once prints all. Every 1.5 s; Ctrl-C ends.\n");
-        check(0, "head\na\n\n2 more lines; --once prints all. Every 1.5 s; Ctrl-C ends.\n");
     }
 
     #[test]

@@ -25,7 +25,7 @@ const NOT_DONE: u8 = 1;
 /// Of brokers that do not answer. What became of the last request is not known.
 const NO_ANSWER: u8 = 3;
 
-const EXIT_CODES: &str = "\
+pub const EXIT_CODES: &str = "\
 Any broker that speaks Kafka's protocol can be asked. Tables go to standard output, errors to standard error.
 Exit codes: 0 done; 1 not done, or not all of it, because a broker refused or one of several is down; 2 the command line
 is wrong, and nothing was asked; 3 no broker answered.";
@@ -110,6 +110,17 @@ impl Asked<'_> {
 
 /// The command with its verbs.
 pub fn command(name: &'static str, about: &'static str, verbs: &[Verb]) -> Command {
+    Command::new(name)
+        .about(about)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(EXIT_CODES)
+        .args(common_flags().map(|arg| arg.global(true)))
+        .subcommands(verbs.iter().map(|verb| (verb.command)()))
+}
+
+/// What everything that asks a broker takes.
+pub fn common_flags() -> [Arg; 3] {
     let bootstrap = Arg::new("bootstrap").long("bootstrap").value_name("HOST:PORT,…").default_value("127.0.0.1:9092");
     let timeout = Arg::new("timeout").long("timeout").value_name("TIME").default_value("30s");
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue);
@@ -118,13 +129,7 @@ pub fn command(name: &'static str, about: &'static str, verbs: &[Verb]) -> Comma
         timeout.value_parser(parse_duration).help("How long a request may take, with all its repetitions"),
         json.help("Print JSON, for programs"),
     ];
-    Command::new(name)
-        .about(about)
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .after_help(EXIT_CODES)
-        .args(common.map(|arg| arg.global(true).help_heading("Common flags")))
-        .subcommands(verbs.iter().map(|verb| (verb.command)()))
+    common.map(|arg| arg.help_heading("Common flags"))
 }
 
 /// Does what the user asked for, and prints what there is to say.

@@ -5,6 +5,7 @@
 
 #[allow(clippy::module_inception)]
 pub mod client;
+pub mod cluster;
 pub mod committed;
 pub mod connection;
 pub mod error;
