@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+#[cfg(feature = "bugs")]
+use corelog::base::bug::{self, Bug};
 use corelog::base::ids::{CoreId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId};
 use corelog::base::rng::Rng;
 use corelog::gossip::frame::{FrameWriter, Head, SectionKind, open};
@@ -154,6 +156,44 @@ fn reports_reach_everybody_and_the_newest_counts() {
         });
         assert!(took.is_some(), "{end}");
     }
+}
+
+/// Whether a broker was ever told that a partition is less far than it was told before.
+fn a_position_goes_back(seed: u64) -> bool {
+    let mut network = Network::acquainted(seed, 8, KEY);
+    network.loss_percent = 20;
+    let mut told = [0; 8];
+    for end in 1..=60 {
+        let position = Position { epoch: LeaderEpoch(1), log_end: Offset(end), high_watermark: Offset(end) };
+        let partitions = [((TopicId([7; 16]), PartitionIndex(0)), position)].into();
+        let report = NodeReport { partitions, ..NodeReport::default() };
+        network.with(0, |gossip, _, _| gossip.report(report));
+        let until = network.now.after_ms(250);
+        while network.step(until) {
+            for (node, gossip) in network.living() {
+                let position = gossip.view().position(TopicId([7; 16]), PartitionIndex(0));
+                let end = position.map_or(0, |(_, position)| position.log_end.0);
+                if end < told[node] {
+                    return true;
+                }
+                told[node] = end;
+            }
+        }
+    }
+    assert!(told[1..].iter().all(|end| *end > 40), "{told:?}");
+    false
+}
+
+#[test]
+fn what_is_told_never_goes_back() {
+    assert!(!(1..=10).any(a_position_goes_back));
+}
+
+#[cfg(feature = "bugs")]
+#[test]
+fn reports_that_are_taken_out_of_order_are_found() {
+    bug::set(Some(Bug::TakeStaleReports));
+    assert!((1..=10).any(a_position_goes_back));
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub enum Bug {
     AnswerGroupsEarly,
     /// A start takes what was known of a log before it was truncated for true.
     ForgetTruncations,
+    /// What a broker tells of its partitions takes the place of something newer.
+    TakeStaleReports,
 }
 
 impl Bug {
@@ -80,6 +82,7 @@ impl Bug {
         Bug::ForgetNotes,
         Bug::AnswerGroupsEarly,
         Bug::ForgetTruncations,
+        Bug::TakeStaleReports,
     ];
 }
 

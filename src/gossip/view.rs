@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::bug::{self, Bug};
 use crate::base::ids::{CoreId, NodeId, PartitionIndex, TopicId};
 use crate::base::limits::{CORES_MAX, GOSSIP_MEMBERS_MAX, GOSSIP_PARTITIONS_MAX};
 use crate::base::time::Instant;
@@ -88,11 +89,12 @@ impl View {
 
     /// A later leader epoch counts, whoever tells. One epoch has one leader, and of what that told the later counts.
     fn take_position(&mut self, id: PieceId, key: PartitionKey, position: Position) {
-        let is_newer = match self.partitions.get(&key) {
-            None => self.partitions.len() < GOSSIP_PARTITIONS_MAX,
-            Some((_, known)) if known.epoch != position.epoch => position.epoch > known.epoch,
-            Some((piece, _)) => piece.node == id.node && *piece < id,
-        };
+        let is_newer = bug::on(Bug::TakeStaleReports)
+            || match self.partitions.get(&key) {
+                None => self.partitions.len() < GOSSIP_PARTITIONS_MAX,
+                Some((_, known)) if known.epoch != position.epoch => position.epoch > known.epoch,
+                Some((piece, _)) => piece.node == id.node && *piece < id,
+            };
         if is_newer {
             self.partitions.insert(key, (id, position));
         }

@@ -35,6 +35,7 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         // Those in which groups commit.
         Bug::AnswerGroupsEarly => return Plan::draw_of(Kind::Storm, 5 * seed + 3),
         Bug::ForgetTruncations => unreachable!("a log without replicas is not truncated"),
+        Bug::TakeStaleReports => unreachable!("a broker alone has no gossip"),
     };
     let mut plan = Plan::draw_of(kind, seed);
     for topic in &mut plan.topics {
@@ -75,7 +76,7 @@ fn seeds_to_find(bug: Bug) -> Option<(u64, String)> {
 fn every_deliberate_bug_is_found() {
     let mut missed = Vec::new();
     // The others show in the tests of their rooms.
-    for bug in Bug::ALL.iter().filter(|bug| **bug != Bug::ForgetTruncations) {
+    for bug in Bug::ALL.iter().filter(|bug| !matches!(bug, Bug::ForgetTruncations | Bug::TakeStaleReports)) {
         match seeds_to_find(*bug) {
             Some((seeds, words)) => println!("{bug:?} is found with {seeds} seeds: {words}"),
             None => missed.push(bug),
