@@ -14,7 +14,7 @@
 //! | F2 | `meta` | brokers, topics, where partitions are and who leads them: records, image, quorum, controller |
 //! | F2 | `group` | consumer groups: members, assignments, offsets, and their records |
 //! | F2 | `gossip` | what brokers tell each other by datagram: who is suspected, reports, committed metadata |
-//! | F3 | `replica` | one partition replica: leader epoch, high watermark, who waits for what |
+//! | F3 | `replica` | one partition replica: leader or follower, in-sync set, high watermark, who waits for what |
 //! | F4 | `broker` | `Shard::step`: sessions, the API table, one file per API family, routing between cores |
 //! | F5 | `shell` | glommio: executors, sockets, direct I/O, the mesh between cores, signals |
 //! | F5 | `client` | a blocking Kafka client for tools: versions, time-outs, the way to the right broker; no glommio |
@@ -28,6 +28,10 @@
 //! `replica/partition` → `wire/batch` checks it → `log/producer` admits it → `log/log` appends → a disk write →
 //! `shell/disk` → step with the completion → the waiter is released → `broker/session` fills the reply slot →
 //! `shell/net` sends it.
+//!
+//! Where other brokers have replicas, `replica/leader` waits for them: their `replica/fetcher`s ask on the listener for
+//! brokers (`broker/peers`, `broker/api/fetch`), `replica/follower` takes what comes, and with the next question
+//! `replica/isr` knows it to be safe there. What the metadata decides of a partition `broker/replicas` puts into effect.
 //!
 //! With `durability=sync` and little pending, what was appended goes another way to the disk: `log/commit` hands it to
 //! `broker/commits`, whose `journal/journal` writes what all partitions of the core have as one commit; its completion

@@ -266,6 +266,12 @@ pub const PEER_GREETING_MS: u64 = 2_000;
 /// How long another broker may take to answer a call that waits for nothing else.
 pub const PEER_CALL_MS: u64 = 5_000;
 
+/// How long a leader may leave a follower's fetch unanswered, whatever the settings say.
+pub const REPLICA_FETCH_WAIT_MS_MAX: u32 = 10_000;
+
+/// How long the answer to a follower's fetch may take.
+pub const REPLICA_FETCH_CALL_MS: u64 = 2 * REPLICA_FETCH_WAIT_MS_MAX as u64;
+
 /// Wait before a broker that could not be reached is connected to again: the first time, and at most.
 pub const PEER_BACKOFF_MS_MIN: u64 = 50;
 pub const PEER_BACKOFF_MS_MAX: u64 = 1_000;

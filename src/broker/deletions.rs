@@ -13,7 +13,6 @@ use crate::broker::errors;
 use crate::broker::message::{Answer, ShardMessage, TopicPartition};
 use crate::broker::shard::Shard;
 use crate::replica::partition::{Deletion, DeletionTicket, Refusal};
-use crate::wire::errors::ErrorCode;
 
 /// Deletions that wait for the disk, by partition.
 #[derive(Debug, Default)]
@@ -40,7 +39,7 @@ impl Shard {
         effects: &mut Effects,
     ) -> Option<Answer> {
         let Some(owner) = self.partitions.owner_number(of) else {
-            return Some(Answer::Error(ErrorCode::UnknownTopicOrPartition));
+            return Some(Answer::Error(errors::of_refusal(&self.absent(of))));
         };
         let deletion =
             self.on_partition(owner, now, effects, |partition, _, out| partition.delete_records(before, now, out))?;

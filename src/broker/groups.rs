@@ -158,22 +158,24 @@ impl Shard {
         self.group_answer(ticket, answer);
     }
 
-    /// A partition can be read and written. If it is one of `__consumer_offsets`, its coordinator is loaded.
-    pub(in crate::broker) fn on_group_partition_opened(
+    /// This node leads a partition, and all that it held is committed. If it is one of `__consumer_offsets`, its
+    /// coordinator is loaded, unless it is here already.
+    pub(in crate::broker) fn on_group_partition_established(
         &mut self,
         owner: u32,
         name: TopicPartition,
         now: Now,
         effects: &mut Effects,
     ) {
-        if self.image.topic(CONSUMER_OFFSETS).is_some_and(|topic| topic.id == name.topic) {
+        let is_of_groups = self.image.topic(CONSUMER_OFFSETS).is_some_and(|topic| topic.id == name.topic);
+        if is_of_groups && !self.groups.hosts.contains_key(&name.partition) {
             let host = Host { owner, load: 0, state: State::Failed, alarm_at: None };
             self.groups.hosts.insert(name.partition, host);
             self.load_coordinator(name.partition, now, effects);
         }
     }
 
-    /// A partition is gone, and its coordinator with it.
+    /// A partition is gone, or led by another node, and its coordinator with it.
     pub(in crate::broker) fn forget_coordinator(&mut self, owner: u32) {
         let of = self.groups.hosts.iter().find(|(_, host)| host.owner == owner).map(|(partition, _)| *partition);
         let Some(partition) = of else { return };

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 pub use crate::base::ids::TopicPartition;
-use crate::base::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerId, TopicId};
+use crate::base::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, ProducerId, TopicId};
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
 use crate::broker::gossiping::Gathered;
@@ -20,7 +20,8 @@ use crate::meta::election::Election;
 use crate::meta::quota::QuotaWish;
 use crate::meta::reassign::MoveWish;
 use crate::meta::{MetaRecord, QuorumStatus};
-use crate::replica::partition::{Acked, Brought, Follower};
+use crate::replica::isr::IsrProposal;
+use crate::replica::partition::{Acked, Brought, Follower, Reader};
 use crate::wire::errors::ErrorCode;
 
 #[derive(Debug)]
@@ -89,6 +90,10 @@ pub enum ShardMessage {
     Replayed {
         must_reach: Vec<(TopicPartition, MustReach)>,
     },
+    /// To core 0: in-sync sets that leaders on the sending core want; each is answered by its row of
+    /// [`ShardMessage::IsrAnswered`].
+    IsrProposed(Vec<(TopicPartition, IsrProposal)>),
+    IsrAnswered(Vec<IsrAnswer>),
     /// A sync failed on the sending core, or a write of its journal: all cores share the directory.
     DirectoryOffline {
         cause: String,
@@ -108,8 +113,26 @@ pub struct AppendEntry {
     pub batch: Brought,
 }
 
+/// For whom is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadFor {
+    Consumer,
+    /// A follower on this broker, in this run of it.
+    Replica(NodeId, BrokerEpoch),
+}
+
+impl ReadFor {
+    pub fn reader(self) -> Reader {
+        match self {
+            ReadFor::Consumer => Reader::Consumer,
+            ReadFor::Replica(..) => Reader::Replica,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct ReadOrder {
+    pub whose: ReadFor,
     pub job: Key,
     pub round: u32,
     pub bytes_max: usize,
@@ -138,6 +161,7 @@ pub struct WatchEntry {
     pub of: TopicPartition,
     /// [`ReadResult::changes`] of the read that the follower knows of.
     pub seen: u64,
+    pub reader: Reader,
     pub follower: Follower,
 }
 
@@ -146,6 +170,8 @@ pub struct ReadResult {
     pub error: ErrorCode,
     pub high_watermark: Offset,
     pub log_start: Offset,
+    /// What there is for this reader ends here.
+    pub end: Offset,
     pub slices: Vec<Bytes>,
     pub bytes: usize,
     /// The client's log ends differently: the epoch and end offset to truncate to.
@@ -160,6 +186,7 @@ impl ReadResult {
             error,
             high_watermark: Offset(-1),
             log_start: Offset(-1),
+            end: Offset(-1),
             slices: Vec::new(),
             bytes: 0,
             diverging: None,
@@ -262,6 +289,14 @@ pub struct NewPartitions {
 pub enum TopicName {
     Name(String),
     Id(TopicId),
+}
+
+/// What became of the in-sync set that the leader of a partition proposed for its state of this epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IsrAnswer {
+    pub of: TopicPartition,
+    pub epoch: PartitionEpoch,
+    pub code: ErrorCode,
 }
 
 /// How a control order ended; one result for each topic, or other thing, of the order, in its order.

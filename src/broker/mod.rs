@@ -22,6 +22,7 @@ pub mod peers;
 pub mod quotas;
 pub mod reads;
 pub mod replaying;
+pub mod replicas;
 pub mod report;
 pub mod route;
 pub mod sending;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult};
-use crate::base::ids::{CoreId, NodeId, PartitionIndex, TopicId};
+use crate::base::ids::{CoreId, PartitionIndex, TopicId};
 use crate::base::limits;
 use crate::base::metric::Metric;
 use crate::base::slab::{Key, Slab};
@@ -19,6 +19,8 @@ use crate::broker::api::describe_log_dirs;
 use crate::broker::control::Control;
 use crate::broker::effect::{DiskToken, Effect, Effects};
 use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition, WatchEntry};
+use crate::broker::replicas::Replicas;
+use crate::broker::route;
 use crate::broker::shard::{DeadlineKey, Shard, Todo};
 use crate::config::{ConfigResource, TopicSettings};
 use crate::journal::journal::JournalOp;
@@ -26,13 +28,8 @@ use crate::journal::replay::ReplayOp;
 use crate::log::cache::TailCache;
 use crate::log::log::LogOp;
 use crate::meta::MetaOp;
-use crate::meta::MetaRecord;
-use crate::replica::partition::{
-    AckResult, Acked, Follower, Partition, PartitionOut, Place, Reader, Refusal, StateChange, Watch,
-};
-
-/// How long a replica may be behind its leader and in sync.
-const REPLICA_LAG_MS: u64 = 30_000;
+use crate::meta::{MetaRecord, Topic};
+use crate::replica::partition::{AckResult, Acked, Follower, Partition, PartitionOut, Place, StateChange, Watch};
 
 /// The partitions of one core, by a number that is never used twice: it also names their files and cache rows.
 #[derive(Debug, Default)]
@@ -189,7 +186,7 @@ impl Shard {
         watch.arrived(&mut batch.trace, Stage::MeshHop);
         watch.waited(&mut batch.trace, Stage::Queue);
         let Some(owner) = self.partitions.owner_number(to) else {
-            let result = AckResult::Refused(Refusal::Deleted);
+            let result = AckResult::Refused(self.absent(to));
             return self.ack(Acked { to: batch.to, result, trace: batch.trace });
         };
         self.on_partition(owner, now, effects, |partition, cache, out| {
@@ -199,10 +196,9 @@ impl Shard {
     }
 
     pub(in crate::broker) fn watch_here(&mut self, core: CoreId, entries: &[WatchEntry]) {
-        for &WatchEntry { of, seen, follower } in entries {
+        for &WatchEntry { of, seen, reader, follower } in entries {
             let watch = Watch { core, follower };
-            let already =
-                self.partitions.get_mut(of).is_none_or(|partition| partition.watch(Reader::Consumer, watch, seen));
+            let already = self.partitions.get_mut(of).is_none_or(|partition| partition.watch(reader, watch, seen));
             if already {
                 self.tell_changed(watch);
             }
@@ -287,13 +283,15 @@ impl Shard {
                     self.delete_topic_here(*id, effects);
                 }
                 MetaRecord::TopicSettingsChanged { id, .. } => self.refresh_topic(*id, now, effects),
+                MetaRecord::PartitionChanged { topic, partition, .. } => {
+                    self.put_in_place(TopicPartition { topic: *topic, partition: *partition }, now, effects);
+                }
+                MetaRecord::BrokerRegistered(broker) => self.on_broker_met(broker, now),
                 MetaRecord::TopicRemoved { .. }
                 | MetaRecord::ClusterCreated { .. }
                 | MetaRecord::ConfigChanged { .. }
                 | MetaRecord::QuotaChanged { .. }
                 | MetaRecord::ProducerIdsTaken { .. }
-                | MetaRecord::PartitionChanged { .. }
-                | MetaRecord::BrokerRegistered(_)
                 | MetaRecord::BrokerFenced { .. }
                 | MetaRecord::BrokerUnfenced { .. }
                 | MetaRecord::BrokerShuttingDown { .. }
@@ -312,6 +310,7 @@ impl Shard {
     pub(in crate::broker) fn close_partitions(&mut self, now: Now, effects: &mut Effects) {
         self.partitions.to_open.clear();
         self.partitions.queued.clear();
+        self.replicas = Replicas::default();
         for owner in self.partitions.owner_numbers() {
             // One that is being deleted leaves by itself.
             let stays = self.partitions.rows[owner as usize].as_ref().is_some_and(|row| !row.partition.is_leaving());
@@ -325,16 +324,47 @@ impl Shard {
     fn queue_opens(&mut self, id: TopicId) {
         // A topic that was deleted further on in the same records is in the image no more.
         let Some(topic) = self.image.topic_by_id(id).cloned() else { return };
+        for of in route::partitions_of(&topic) {
+            self.queue_open(&topic, of);
+        }
+    }
+
+    /// If it is on this node, belongs to this core, and is not there yet.
+    fn queue_open(&mut self, topic: &Topic, name: TopicPartition) {
+        let is_here =
+            self.image.partition(name.topic, name.partition).is_some_and(|state| state.has_replica(self.node()));
+        let is_mine = is_here && self.owner(name.topic, name.partition) == self.core();
+        if !is_mine || self.partitions.by_name.contains_key(&name) || !self.partitions.queued.insert(name) {
+            return;
+        }
         let settings = TopicSettings::in_force(&self.config.settings, &topic.settings);
-        for partition in 0..topic.partitions {
-            let name = TopicPartition { topic: id, partition: PartitionIndex(partition) };
-            let is_mine = self.owner(id, name.partition) == self.core();
-            if !is_mine || self.partitions.by_name.contains_key(&name) || !self.partitions.queued.insert(name) {
-                continue;
+        let dir = PathBuf::from(format!("{}-{}", topic.name, name.partition));
+        self.partitions.to_open.push_back(ToOpen { name, dir, settings });
+        self.count_to_apply();
+    }
+
+    /// The controller has decided on a partition: it comes to this node, stays in whatever role, or goes.
+    fn put_in_place(&mut self, of: TopicPartition, now: Now, effects: &mut Effects) {
+        if self.owner(of.topic, of.partition) != self.core() {
+            return;
+        }
+        let Some(topic) = self.image.topic_by_id(of.topic).cloned() else { return };
+        let Some(state) = self.image.partition(of.topic, of.partition).cloned() else { return };
+        match self.partitions.owner_number(of) {
+            None => self.queue_open(&topic, of),
+            Some(_) if state.has_replica(self.node()) => self.assign_here(of, &state, now, effects),
+            Some(owner) => {
+                self.count_to_apply();
+                self.delete_partition(owner, now, effects);
             }
-            let dir = PathBuf::from(format!("{}-{partition}", topic.name));
-            self.partitions.to_open.push_back(ToOpen { name, dir, settings: settings.clone() });
-            self.count_to_apply();
+        }
+    }
+
+    fn delete_partition(&mut self, owner: u32, now: Now, effects: &mut Effects) {
+        self.partitions.leaving += 1;
+        self.on_partition(owner, now, effects, |partition, cache, out| partition.delete(cache, out));
+        if let Some(of) = self.partitions.name_of(owner) {
+            self.replicas.forget(owner, of);
         }
     }
 
@@ -372,10 +402,7 @@ impl Shard {
             self.count_to_apply();
             let now = Now::default();
             match self.partitions.owner_number(name) {
-                Some(owner) => {
-                    self.partitions.leaving += 1;
-                    self.on_partition(owner, now, effects, |partition, cache, out| partition.delete(cache, out));
-                }
+                Some(owner) => self.delete_partition(owner, now, effects),
                 None => {
                     let token = self.partitions.tokens.insert(TokenOf::Leftover);
                     let dir = PathBuf::from(format!("{}-{partition}", topic.name));
@@ -393,8 +420,8 @@ impl Shard {
             let mut out = mem::take(&mut self.partitions.out);
             self.prepare_commits(&settings);
             let must_reach = self.commits.take_must_reach(name);
-            let node = NodeId(self.config.settings.node_id);
-            let place = Place { node, lag_time_max_ms: REPLICA_LAG_MS };
+            let node = self.node();
+            let place = Place { node, lag_time_max_ms: self.config.settings.replica_lag_time_max_ms };
             let assigned = self.image.partition(name.topic, name.partition);
             let assigned = assigned.expect("records are applied when what the ones before ask for is open");
             let mut partition = Partition::open(owner, dir, settings, place, assigned, must_reach, now, &mut out);
@@ -458,9 +485,20 @@ impl Shard {
         for note in out.notes.drain(..) {
             tracing::warn!("{}: {note}", self.partition_title(owner));
         }
+        let (proposal, followed) = (out.isr_change.take(), out.followed.take());
+        let established = mem::take(&mut out.established);
+        if let Some((proposal, of)) = proposal.zip(self.partitions.name_of(owner)) {
+            self.on_isr_change(of, proposal);
+        }
+        if let Some(followed) = followed {
+            self.on_followed(owner, followed, now);
+        }
         self.refresh_deadline(owner);
         if let Some(change) = out.changed.take() {
             self.on_state_change(owner, change, now, effects);
+        }
+        if established && let Some(of) = self.partitions.name_of(owner) {
+            self.on_group_partition_established(owner, of, now, effects);
         }
     }
 
@@ -489,10 +527,6 @@ impl Shard {
                     });
                 }
                 self.on_opened_one(now, effects);
-                if let Some(Some(Row { name, .. })) = self.partitions.rows.get(owner as usize) {
-                    let name = *name;
-                    self.on_group_partition_opened(owner, name, now, effects);
-                }
             }
             StateChange::OpenFailed { message, kept } => {
                 let name = self.partition_title(owner);
@@ -538,6 +572,7 @@ impl Shard {
         self.partitions.by_name.remove(&row.name);
         self.commits.forget(owner);
         self.reads.forget(owner);
+        self.replicas.forget(owner, row.name);
         self.cleaning.forget(owner);
         self.forget_coordinator(owner);
     }

@@ -19,6 +19,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::time::{Instant, Now};
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::greeting::{Greeter, Host, Myself, Next};
+use crate::broker::replicas::LeaderCore;
 use crate::broker::shard::{DeadlineKey, Shard, Todo};
 use crate::config::Address;
 use crate::wire::codec::Message;
@@ -40,18 +41,22 @@ pub enum PeerTo {
 pub enum PeerCall {
     /// Messages of the metadata quorum. They answer each other; this answer says only that they have come.
     Quorum,
+    /// A fetch of this core's followers.
+    Fetch(LeaderCore),
 }
 
 /// Which of the connections to another core a call takes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Lane {
     Quick,
+    Records,
 }
 
 impl PeerCall {
     fn lane(&self) -> Lane {
         match self {
             PeerCall::Quorum => Lane::Quick,
+            PeerCall::Fetch(_) => Lane::Records,
         }
     }
 
@@ -59,6 +64,7 @@ impl PeerCall {
     fn timeout_ms(&self) -> u64 {
         match self {
             PeerCall::Quorum => limits::PEER_CALL_MS,
+            PeerCall::Fetch(_) => limits::REPLICA_FETCH_CALL_MS,
         }
     }
 }
@@ -320,8 +326,15 @@ impl Shard {
         self.watch_link(key);
     }
 
-    pub(in crate::broker) fn on_peer_answer(&mut self, call: PeerCall, answer: Result<PeerAnswer, PeerError>) {
+    pub(in crate::broker) fn on_peer_answer(
+        &mut self,
+        call: PeerCall,
+        answer: Result<PeerAnswer, PeerError>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         match call {
+            PeerCall::Fetch(leader) => self.on_replica_fetched(leader, answer, now, effects),
             PeerCall::Quorum => {
                 if let Err(error) = answer {
                     tracing::debug!("messages of the quorum: {error}");

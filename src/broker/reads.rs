@@ -12,10 +12,12 @@ use crate::base::time::{Instant, Now};
 use crate::broker::deletions::AnswerTo;
 use crate::broker::effect::Effects;
 use crate::broker::errors;
-use crate::broker::message::{Answer, Question, ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition};
+use crate::broker::message::{
+    Answer, Question, ReadEntry, ReadFor, ReadOrder, ReadResult, ShardMessage, TopicPartition,
+};
 use crate::broker::shard::Shard;
 use crate::log::log::{Find, FoundOffset, LogSlices, Read, ReadError, ReadTicket};
-use crate::replica::partition::Reader;
+use crate::replica::partition::Refusal;
 use crate::wire::errors::ErrorCode;
 
 /// ListOffsets' special timestamps (Kafka: `ListOffsetsRequest`, KIP-734, KIP-405, KIP-1005).
@@ -101,7 +103,7 @@ impl Shard {
         let key = self.reads.groups.insert(group);
         self.reads.partitions_read += order.entries.len() as u64;
         for entry in &order.entries {
-            let (result, expected) = self.read_one(key, entry, room, nothing_yet, now, effects);
+            let (result, expected) = self.read_one(key, order.whose, entry, (room, nothing_yet), now, effects);
             room = room.saturating_sub(expected);
             nothing_yet &= expected == 0;
             let group = self.reads.groups.get_mut(key).expect("a group lives until its last read is done");
@@ -117,32 +119,37 @@ impl Shard {
     fn read_one(
         &mut self,
         group: Key,
+        whose: ReadFor,
         entry: &ReadEntry,
-        room: usize,
-        nothing_yet: bool,
+        (room, nothing_yet): (usize, bool),
         now: Now,
         effects: &mut Effects,
     ) -> (ReadResult, usize) {
         let Some(owner) = self.partitions.owner_number(entry.of) else {
+            return (ReadResult::error(errors::of_refusal(&self.absent(entry.of))), 0);
+        };
+        let admitted = match whose {
+            ReadFor::Consumer => self.admit_consumer(owner, entry),
+            ReadFor::Replica(node, epoch) => self.admit_replica(owner, entry, (node, epoch), now, effects),
+        };
+        let Some(partition) = self.partitions.by_owner(owner) else {
             return (ReadResult::error(ErrorCode::UnknownTopicOrPartition), 0);
         };
-        let Some(partition) = self.partitions.get(entry.of) else {
-            return (ReadResult::error(ErrorCode::UnknownTopicOrPartition), 0);
-        };
-        if !partition.is_online() {
-            return (ReadResult::error(ErrorCode::KafkaStorageError), 0);
-        }
-        if let Err(refusal) = partition.check_leader(entry.current_leader_epoch) {
-            return (ReadResult::error(errors::of_refusal(&refusal)), 0);
-        }
+        let reader = whose.reader();
         let mut result = ReadResult {
             high_watermark: partition.high_watermark(),
             log_start: partition.log_start(),
-            changes: partition.changes(Reader::Consumer),
+            end: partition.end_for(reader),
+            changes: partition.changes(reader),
             ..ReadResult::error(ErrorCode::None)
         };
-        result.diverging = partition.diverging(entry.last_fetched_epoch, entry.from);
-        if result.diverging.is_some() {
+        match admitted {
+            Ok(diverging) => result.diverging = diverging,
+            // A follower begins anew where its leader's log does.
+            Err(Refusal::OffsetOutOfRange) => result.error = ErrorCode::OffsetOutOfRange,
+            Err(refusal) => return (ReadResult::error(errors::of_refusal(&refusal)), 0),
+        }
+        if result.diverging.is_some() || result.error != ErrorCode::None {
             return (result, 0);
         }
         let bytes_max = entry.bytes_max.min(room);
@@ -150,7 +157,7 @@ impl Shard {
             return (result, 0);
         }
         let read = self.on_partition(owner, now, effects, |partition, cache, out| {
-            partition.read(Reader::Consumer, entry.from, bytes_max, nothing_yet, cache, out)
+            partition.read(reader, entry.from, bytes_max, nothing_yet, cache, out)
         });
         match read {
             Some(Ok(Read::Ready(slices))) => {
@@ -171,6 +178,15 @@ impl Shard {
             }
             None => (ReadResult::error(ErrorCode::UnknownTopicOrPartition), 0),
         }
+    }
+
+    fn admit_consumer(&self, owner: u32, entry: &ReadEntry) -> Result<Option<(LeaderEpoch, Offset)>, Refusal> {
+        let partition = self.partitions.by_owner(owner).ok_or(Refusal::Deleted)?;
+        if !partition.is_online() {
+            return Err(Refusal::Unavailable);
+        }
+        partition.check_leader(entry.current_leader_epoch)?;
+        Ok(partition.diverging(entry.last_fetched_epoch, entry.from))
     }
 
     pub(in crate::broker) fn on_late_read(
@@ -262,7 +278,7 @@ impl Shard {
 
     fn epoch_end_here(&self, of: TopicPartition, epoch: LeaderEpoch, current: LeaderEpoch) -> Answer {
         let Some(partition) = self.partitions.get(of) else {
-            return Answer::Error(ErrorCode::UnknownTopicOrPartition);
+            return Answer::Error(errors::of_refusal(&self.absent(of)));
         };
         if !partition.is_online() {
             return Answer::Error(ErrorCode::KafkaStorageError);
@@ -289,7 +305,7 @@ impl Shard {
         effects: &mut Effects,
     ) -> Option<Answer> {
         let Some((owner, partition)) = self.partitions.owner_number(of).zip(self.partitions.get(of)) else {
-            return Some(Answer::Error(ErrorCode::UnknownTopicOrPartition));
+            return Some(Answer::Error(errors::of_refusal(&self.absent(of))));
         };
         if !partition.is_online() {
             return Some(Answer::Error(ErrorCode::KafkaStorageError));
@@ -298,6 +314,10 @@ impl Shard {
             return Some(Answer::Error(errors::of_refusal(&refusal)));
         }
         let leader_epoch = partition.epoch().0;
+        if timestamp == LATEST_TIMESTAMP && !partition.is_established() {
+            // What is committed may be more than this leader knows yet (KIP-207).
+            return Some(Answer::Error(ErrorCode::OffsetNotAvailable));
+        }
         match timestamp {
             LATEST_TIMESTAMP => {
                 let offset = partition.high_watermark().0;

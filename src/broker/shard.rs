@@ -35,6 +35,7 @@ use crate::broker::partitions::Partitions;
 use crate::broker::peers::{PeerAnswer, PeerCall, PeerError, Peers};
 use crate::broker::quotas::Quotas;
 use crate::broker::reads::Reads;
+use crate::broker::replicas::{LeaderCore, Replicas};
 use crate::broker::report::{Report, RequestCounts};
 use crate::broker::session::{Reply, Sessions};
 use crate::broker::shutdown::Life;
@@ -88,6 +89,7 @@ pub struct Shard {
     pub(in crate::broker) noting: Noting,
     pub(in crate::broker) cache: TailCache,
     pub(in crate::broker) reads: Reads,
+    pub(in crate::broker) replicas: Replicas,
     pub(in crate::broker) groups: Groups,
     pub(in crate::broker) deletions: Deletions,
     pub(in crate::broker) cleaning: Cleaning,
@@ -142,6 +144,8 @@ pub enum DeadlineKey {
     Gossip,
     /// Cores are to tell what they have measured.
     Gather,
+    /// A core that followers of this one ask; the end of the step sees to it.
+    Fetcher(LeaderCore),
 }
 
 /// Consequences inside one step, handled in order instead of by recursion.
@@ -196,6 +200,7 @@ impl Shard {
             noting: Noting::default(),
             cache: TailCache::new(share(settings.tail_cache_bytes)),
             reads: Reads::default(),
+            replicas: Replicas::default(),
             groups: Groups::default(),
             deletions: Deletions::default(),
             cleaning: Cleaning::default(),
@@ -472,6 +477,9 @@ impl Shard {
             }
             ShardMessage::Meta { sequence, records } => self.on_meta(sequence, &records, now, effects),
             ShardMessage::MetaApplied { sequence } => Control::on_applied(self, sequence, now, effects),
+            // Nobody is asked yet: who proposes does so again.
+            ShardMessage::IsrProposed(_) => {}
+            ShardMessage::IsrAnswered(answers) => self.on_isr_answered(answers, now, effects),
             ShardMessage::DirectoryOffline { cause } => self.on_directory_offline(from, &cause, now, effects),
             ShardMessage::Replayed { must_reach } => self.commits.on_replayed(must_reach),
             ShardMessage::AllReady => self.on_all_ready(now, effects),
@@ -495,6 +503,7 @@ impl Shard {
                 DeadlineKey::Unmute(conn) => self.sessions.unmute(conn, effects),
                 DeadlineKey::QuotaShare => self.share_quota_use(effects),
                 DeadlineKey::Telemetry => self.forget_silent_clients(now),
+                DeadlineKey::Fetcher(leader) => self.on_fetcher_due(leader),
                 DeadlineKey::Peer(link) => self.on_peer_due(link, now, effects),
                 DeadlineKey::Gossip => self.on_gossip_timeout(now, effects),
                 DeadlineKey::Gather => self.gather_for_gossip(now, effects),
@@ -523,11 +532,12 @@ impl Shard {
                 Todo::LateDeletion { owner, ticket, result } => self.on_late_deletion(owner, ticket, result, effects),
                 Todo::LateFind { owner, ticket, result } => self.on_late_find(owner, ticket, result, now, effects),
                 Todo::GroupAnswer(ticket, answer) => self.on_group_answer(ticket, answer, effects),
-                Todo::PeerAnswer { call, answer } => self.on_peer_answer(call, answer),
+                Todo::PeerAnswer { call, answer } => self.on_peer_answer(call, answer, now, effects),
                 Todo::Message { from, message } => self.on_message(from, message, now, effects),
             }
         }
         self.append_group_records(now, effects);
+        self.replicate(now, effects);
         self.commit(now, effects);
         self.note(now, effects);
         if !self.todo.is_empty() {

@@ -12,6 +12,7 @@ use crate::base::limits::PRODUCERS_DESCRIBED_MAX;
 use crate::base::slab::Key;
 use crate::broker::api::{describe_log_dirs, describe_producers};
 use crate::broker::effect::Effects;
+use crate::broker::errors;
 use crate::broker::job::{Job, Work};
 use crate::broker::message::{ShardMessage, TopicPartition};
 use crate::broker::shard::Shard;
@@ -85,11 +86,12 @@ impl Shard {
 
     fn surveyed_here(&self, survey: Survey, of: TopicPartition, producers_left: &mut usize) -> Surveyed {
         let Some(partition) = self.partitions.get(of) else {
-            return Surveyed::Error(ErrorCode::UnknownTopicOrPartition);
+            return Surveyed::Error(errors::of_refusal(&self.absent(of)));
         };
         match survey {
             Survey::SizeBytes => Surveyed::SizeBytes(partition.size_bytes()),
             Survey::Producers if !partition.is_online() => Surveyed::Error(ErrorCode::KafkaStorageError),
+            Survey::Producers if !partition.is_leader() => Surveyed::Error(ErrorCode::NotLeaderOrFollower),
             Survey::Producers => {
                 let producers = partition.active_producers(*producers_left);
                 *producers_left -= producers.len();

@@ -391,6 +391,11 @@ impl Log {
         self.writer.safe_end()
     }
 
+    /// All segments that are written no more end here at the latest.
+    pub fn sealed_end(&self) -> Offset {
+        self.segments.back().map_or(self.start, |active| active.base)
+    }
+
     /// Bytes of all batches below [`Log::end`].
     pub fn size_bytes(&self) -> u64 {
         let sealed = self.segments.len().saturating_sub(1);

@@ -50,6 +50,33 @@ impl Log {
         cache: &mut TailCache,
         out: &mut LogOut,
     ) -> Result<Read, ReadError> {
+        self.read_as(from, until, true, bytes_max, at_least_one, cache, out)
+    }
+
+    /// The same for another replica, which is to have batches without records too.
+    pub fn read_for_replica(
+        &mut self,
+        from: Offset,
+        until: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+        cache: &mut TailCache,
+        out: &mut LogOut,
+    ) -> Result<Read, ReadError> {
+        self.read_as(from, until, false, bytes_max, at_least_one, cache, out)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a read is")]
+    fn read_as(
+        &mut self,
+        from: Offset,
+        until: Offset,
+        skips_empty: bool,
+        bytes_max: usize,
+        at_least_one: bool,
+        cache: &mut TailCache,
+        out: &mut LogOut,
+    ) -> Result<Read, ReadError> {
         self.readable()?;
         if from < self.start() || from > self.end {
             return Err(ReadError::OutOfRange);
@@ -58,7 +85,7 @@ impl Log {
         if from >= until || (bytes_max == 0 && !at_least_one) {
             return Ok(Read::Ready(LogSlices { slices: Vec::new(), bytes: 0, next: from }));
         }
-        let wanted = Wanted { asked: from, from, skips_empty: true, until, bytes_max, at_least_one };
+        let wanted = Wanted { asked: from, from, skips_empty, until, bytes_max, at_least_one };
         let key = cache.key(&mut self.tail);
         if let Some(found) = cache.read(key, from, until, bytes_max, at_least_one) {
             return Ok(Read::Ready(found));

@@ -12,6 +12,7 @@ use crate::base::ids::{LeaderEpoch, NodeId, Offset};
 use crate::base::time::Now;
 use crate::log::cache::TailCache;
 use crate::log::replicate::ReplicateError;
+use crate::wire::batch::StoredError;
 
 use super::partition::{Partition, PartitionOut, Role, State};
 
@@ -130,6 +131,13 @@ impl Partition {
         match self.log.append_replicated(records, now, cache, &mut self.log_out) {
             Ok(taken) => out.appended_bytes += taken.bytes as u64,
             Err(ReplicateError::Offline { .. }) => self.on_write_failed(),
+            // Compaction there has let a batch reach over where this log ends: it comes in one piece.
+            Err(ReplicateError::Batch(StoredError::Stale { base_offset, .. }))
+                if (Offset(0)..self.log.end()).contains(&base_offset) =>
+            {
+                self.state = State::Cutting;
+                self.log.truncate(base_offset, cache, now, &mut self.log_out);
+            }
             Err(ReplicateError::Batch(error)) => {
                 out.notes.push(format!("what its leader sent cannot be taken, and is asked for again: {error}"));
                 self.on_write_failed();

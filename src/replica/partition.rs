@@ -358,11 +358,12 @@ impl Partition {
         cache: &mut TailCache,
         out: &mut PartitionOut,
     ) -> Result<Read, ReadError> {
-        let until = match reader {
-            Reader::Consumer => self.high_watermark(),
-            Reader::Replica => self.safe_end,
+        let until = self.end_for(reader);
+        let log_out = &mut self.log_out;
+        let read = match reader {
+            Reader::Consumer => self.log.read(from, until, bytes_max, at_least_one, cache, log_out),
+            Reader::Replica => self.log.read_for_replica(from, until, bytes_max, at_least_one, cache, log_out),
         };
-        let read = self.log.read(from, until, bytes_max, at_least_one, cache, &mut self.log_out);
         self.settle(out);
         read
     }
@@ -417,8 +418,12 @@ impl Partition {
         self.settings.cleanup_policy.compact
     }
 
-    /// What there is to compact, if it is enough.
+    /// What there is to compact, if it is enough. Nothing while something of it may still be given up: what superseded
+    /// the records that compaction removes would be gone too.
     pub fn dirt(&mut self, now: Now, out: &mut PartitionOut) -> Option<Dirt> {
+        if self.high_watermark < self.log.sealed_end() {
+            return None;
+        }
         let dirt = self.log.dirt(now, &mut self.log_out);
         self.settle(out);
         dirt
@@ -514,6 +519,14 @@ impl Partition {
 
     pub fn log_end(&self) -> Offset {
         self.log.end()
+    }
+
+    /// What this reader may see ends here.
+    pub fn end_for(&self, reader: Reader) -> Offset {
+        match reader {
+            Reader::Consumer => self.high_watermark(),
+            Reader::Replica => self.safe_end,
+        }
     }
 
     pub fn log_start(&self) -> Offset {
@@ -643,6 +656,7 @@ impl Partition {
         if let Some(committed) = committed.filter(|committed| *committed > self.high_watermark) {
             self.high_watermark = committed;
             self.committed.on_change(&mut out.woken);
+            self.safe.on_change(&mut out.woken);
         }
         if !self.is_established
             && let Role::Leader(isr) = &self.role

@@ -1,5 +1,5 @@
-//! DeleteRecords (API 21, versions 0–2): lets partitions begin later. Answered when that is durable, with no wait for
-//! replicas, since there are none; `timeout_ms` bounds nothing then.
+//! DeleteRecords (API 21, versions 0–2): lets partitions begin later. Answered when that is durable on the leader;
+//! followers do the same when they have fetched again. `timeout_ms` bounds nothing then.
 //!
 //! *Owns*: the reply under construction. *Never*: looks into a log. *Runs on*: the core whose client asked.
 

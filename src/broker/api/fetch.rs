@@ -12,7 +12,7 @@
 //!
 //! *Owns*: when a fetch is answered, and with what. *Never*: reads a log. *Runs on*: the core whose client asked.
 
-use crate::base::ids::{CoreId, LeaderEpoch, Offset};
+use crate::base::ids::{BrokerEpoch, CoreId, LeaderEpoch, NodeId, Offset};
 use crate::base::limits;
 use crate::base::slab::Key;
 use crate::base::stage::{Stage, Timed, Trace};
@@ -20,14 +20,14 @@ use crate::base::time::{Instant, Now};
 use crate::broker::api::fetch_rows::Wanted;
 use crate::broker::api::fetch_session::{Left, SessionUse, Understood};
 use crate::broker::api::{self, key};
-use crate::broker::effect::Effects;
+use crate::broker::effect::{Effects, ListenerKind};
 use crate::broker::job::{Asker, Job, Work};
-use crate::broker::message::{ReadEntry, ReadOrder, ReadResult, ShardMessage, TopicPartition, WatchEntry};
+use crate::broker::message::{ReadEntry, ReadFor, ReadOrder, ReadResult, ShardMessage, TopicPartition, WatchEntry};
 use crate::broker::route;
 use crate::broker::shard::{DeadlineKey, Request, Shard, Todo};
 use crate::broker::shutdown::Life;
 use crate::meta::quota::QuotaKey;
-use crate::replica::partition::Follower;
+use crate::replica::partition::{Follower, Reader};
 use crate::wire::codec::Records;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, NodeEndpoint, PartitionData};
@@ -45,6 +45,7 @@ const STARVED_RETRY_MS: u64 = 10;
 
 #[derive(Debug)]
 pub struct FetchWork {
+    whose: ReadFor,
     session: SessionUse,
     /// With a session: what its round reads.
     targets: Vec<Target>,
@@ -83,6 +84,11 @@ struct Target {
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let (asker, now) = (request.asker, request.now);
     let Some(fetch) = api::decode::<FetchRequest>(shard, &mut request, "Fetch", effects) else { return };
+    let Some(whose) = whose(shard, asker, &fetch) else {
+        let error_code = ErrorCode::ClusterAuthorizationFailed.code();
+        let reply = FetchResponse { error_code, ..FetchResponse::default() };
+        return shard.reply(key::FETCH, asker, &reply, effects);
+    };
     let uses_ids = asker.version >= TOPIC_ID_VERSION;
     let understood = shard.fetch_sessions.on_request(&fetch, uses_ids, now.mono, &mut shard.rng);
     let Understood { used, wanted, left } = match understood {
@@ -98,8 +104,12 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let targets: Vec<Target> = wanted.into_iter().map(|wanted| target(shard, asker, None, wanted)).collect();
     let bytes_max = usize::try_from(fetch.max_bytes).unwrap_or(0);
     let bytes_max = bytes_max.min(shard.config.settings.fetch_max_bytes as usize).min(limits::FETCH_REPLY_BYTES_MAX);
-    let bytes_max = bytes_max.min(shard.fetch_quota_bytes(asker.to));
+    let bytes_max = match whose {
+        ReadFor::Consumer => bytes_max.min(shard.fetch_quota_bytes(asker.to)),
+        ReadFor::Replica(..) => bytes_max,
+    };
     let work = FetchWork {
+        whose,
         session: used,
         targets,
         seen: 0,
@@ -204,6 +214,17 @@ pub(in crate::broker) fn finish_all_parked(shard: &mut Shard, effects: &mut Effe
     }
 }
 
+/// Other brokers have a listener of their own, where they have said who they are; nobody else is taken for one. None:
+/// the client says that it is a broker, or a broker that it is another.
+fn whose(shard: &Shard, asker: Asker, fetch: &FetchRequest) -> Option<ReadFor> {
+    let node = NodeId(fetch.replica_id.max(fetch.replica_state.replica_id));
+    if asker.listener != ListenerKind::Peer {
+        return (node < NodeId(0)).then_some(ReadFor::Consumer);
+    }
+    let admitted = shard.sessions.admitted(asker.to.conn)?;
+    (admitted.node == node).then_some(ReadFor::Replica(node, BrokerEpoch(fetch.replica_state.replica_epoch)))
+}
+
 /// What the session has to read now. False when there is no such session any more.
 fn find_due(shard: &mut Shard, job: Key, id: i32) -> bool {
     let Some(rows) = shard.fetch_sessions.rows(id) else { return false };
@@ -292,7 +313,15 @@ fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
                 let mut entries = Vec::with_capacity(capacity);
                 entries.push(entry);
                 let trace = work.trace.fork();
-                let order = ReadOrder { job, round: work.round, bytes_max, at_least_one: room > 0, entries, trace };
+                let order = ReadOrder {
+                    whose: work.whose,
+                    job,
+                    round: work.round,
+                    bytes_max,
+                    at_least_one: room > 0,
+                    entries,
+                    trace,
+                };
                 orders.push((target.owner, order));
             }
         }
@@ -345,6 +374,7 @@ fn park(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
         return start_round(shard, job, now, effects);
     }
     let Some(work) = work_mut(shard, job) else { return };
+    let reader = work.whose.reader();
     work.parked = true;
     work.has_some = work.targets.iter().any(|target| target.result.bytes > 0);
     let mut alarm = work.deadline;
@@ -381,7 +411,7 @@ fn park(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
                 Follower::Session { id, row }
             }
         };
-        entries.push((owner, WatchEntry { of, seen, follower }));
+        entries.push((owner, WatchEntry { of, seen, reader, follower }));
     }
     watch(shard, entries, effects);
 }
@@ -455,6 +485,7 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
         shard.deadlines.clear(alarm, DeadlineKey::Fetch(job));
     }
     let mut reply = FetchResponse { session_id: work.session.id().unwrap_or(0), ..FetchResponse::default() };
+    let reader = work.whose.reader();
     let mut room = work.bytes_max;
     let mut at_rest = Vec::new();
     let mut hinted = Vec::new();
@@ -462,7 +493,7 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
     for mut target in work.targets {
         trim(&mut target.result, &mut room, work.bytes_max);
         bytes += target.result.bytes;
-        let is_news = tell(shard, work.session, work.seen, &target, &mut at_rest);
+        let is_news = tell(shard, (work.session, reader), work.seen, &target, &mut at_rest);
         if !is_news && matches!(work.session, SessionUse::Incremental(_)) {
             continue;
         }
@@ -481,7 +512,9 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
         push_row(&mut reply, &target.wanted, row);
     }
     watch(shard, at_rest, effects);
-    shard.charge(asker.to, QuotaKey::ConsumerByteRate, bytes as f64);
+    if work.whose == ReadFor::Consumer {
+        shard.charge(asker.to, QuotaKey::ConsumerByteRate, bytes as f64);
+    }
     reply.node_endpoints = endpoints(shard, asker, &hinted);
     shard.reply_timed((Timed::Fetch, work.trace), key::FETCH, asker, &reply, effects);
 }
@@ -504,7 +537,7 @@ fn trim(result: &mut ReadResult, room: &mut usize, bytes_max: usize) {
 /// there is anything that was not said before.
 fn tell(
     shard: &mut Shard,
-    session: SessionUse,
+    (session, reader): (SessionUse, Reader),
     seen: u64,
     target: &Target,
     at_rest: &mut Vec<(CoreId, WatchEntry)>,
@@ -524,12 +557,12 @@ fn tell(
         rows.move_to_end(row);
     } else if let Some(of) = target.of
         && is_well
-        && target.wanted.fetch_offset == result.high_watermark.0
+        && target.wanted.fetch_offset == result.end.0
         && rows.rest(row, seen)
         && rows.watch(row, of)
     {
         let follower = Follower::Session { id, row };
-        at_rest.push((target.owner, WatchEntry { of, seen: result.changes, follower }));
+        at_rest.push((target.owner, WatchEntry { of, seen: result.changes, reader, follower }));
     }
     must || is_new
 }

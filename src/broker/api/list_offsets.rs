@@ -18,6 +18,9 @@ use crate::wire::messages::list_offsets::{
     ListOffsetsTopicResponse,
 };
 
+/// Before this version clients are told that there is no leader yet.
+const OFFSET_NOT_AVAILABLE_VERSION: i16 = 5;
+
 #[derive(Debug)]
 pub struct ListOffsetsWork {
     reply: ListOffsetsResponse,
@@ -55,10 +58,13 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
 }
 
 pub(in crate::broker) fn on_answer(shard: &mut Shard, job: Key, at: u32, answer: Answer, effects: &mut Effects) {
-    let Some(Job { work: Work::ListOffsets(work), .. }) = shard.jobs.get_mut(job) else { return };
+    let Some(Job { asker, work: Work::ListOffsets(work) }) = shard.jobs.get_mut(job) else { return };
     let (topic, place) = work.awaited.on_answer(at);
     let row = &mut work.reply.topics[topic].partitions[place];
     match answer {
+        Answer::Error(ErrorCode::OffsetNotAvailable) if asker.version < OFFSET_NOT_AVAILABLE_VERSION => {
+            row.error_code = ErrorCode::LeaderNotAvailable.code();
+        }
         Answer::Error(error) => row.error_code = error.code(),
         Answer::Offset { offset, timestamp, leader_epoch } => {
             row.offset = offset;

@@ -130,6 +130,7 @@ apis! {
 apis! {
     /// What other brokers may ask, on the listener for them, and nobody else.
     PEER_APIS:
+    1 Fetch 15..=18 => fetch::handle,
     1000 PeerHello 0..=0 => peer_hello::handle,
 }
 

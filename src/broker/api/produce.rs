@@ -1,7 +1,7 @@
 //! Produce (API 0, versions 3–13; 0–2 are advertised for librdkafka's sake and refused, KAFKA-18659).
 //!
 //! Each partition of a request is appended by the core that owns it; the reply leaves when the last of them is
-//! answered. With one replica acks=1 and acks=all wait for the same write.
+//! answered. acks=1 waits for the leader's write, acks=all for those of all in-sync replicas.
 //!
 //! *Owns*: what a Produce request and its reply say. *Never*: looks into a batch. *Runs on*: the core whose client
 //! asked.
@@ -20,7 +20,7 @@ use crate::broker::message::{AppendEntry, TopicPartition};
 use crate::broker::session::Reply;
 use crate::broker::shard::{Request, Shard};
 use crate::meta::quota::QuotaKey;
-use crate::replica::partition::{AckResult, AckTo, AckWhen, Acked, Brought};
+use crate::replica::partition::{AckResult, AckTo, AckWhen, Acked, Brought, Refusal};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::produce::{
     NodeEndpoint, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
@@ -89,7 +89,9 @@ pub(in crate::broker) fn on_acked(shard: &mut Shard, acked: Acked, effects: &mut
     let Acked { to: AckTo::Job { job, at, .. }, result, trace } = acked else { return };
     let Some(Job { work: Work::Produce(work), .. }) = shard.jobs.get_mut(job) else { return };
     let (at_topic, at_part) = (at as usize / PARTS_MAX, at as usize % PARTS_MAX);
-    let row = &mut work.reply.responses[at_topic].partition_responses[at_part];
+    let answer = &mut work.reply.responses[at_topic];
+    let row = &mut answer.partition_responses[at_part];
+    let mut moved = None;
     match result {
         AckResult::Stored { base, log_append_time_ms, log_start } => {
             row.error_code = ErrorCode::None.code();
@@ -100,11 +102,23 @@ pub(in crate::broker) fn on_acked(shard: &mut Shard, acked: Acked, effects: &mut
         AckResult::Refused(refusal) => {
             row.error_code = errors::of_refusal(&refusal).code();
             row.error_message = errors::refusal_message(&refusal).map(Into::into);
+            if refusal == Refusal::NotLeader {
+                moved = Some((answer.name.clone(), answer.topic_id, row.index));
+            }
         }
     }
     if work.waiting == 1 {
         work.trace.join(&trace);
         effects.watch.waited(&mut work.trace, Stage::AckWait);
+    }
+    if let Some((name, id, index)) = moved
+        && let Some(asker) = shard.jobs.get(job).map(|job| job.asker)
+    {
+        let topic =
+            if asker.version >= TOPIC_ID_VERSION { Some(id) } else { shard.image.topic(&name).map(|topic| topic.id) };
+        if let Some(topic) = topic {
+            hint_leader(shard, asker, job, at, TopicPartition { topic, partition: PartitionIndex(index) });
+        }
     }
     release(shard, job, effects);
 }
