@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::TopicId;
+use crate::base::ids::{NodeId, TopicId};
 use crate::base::time::Now;
 use crate::broker::effect::{Effects, ListenerKind};
+use crate::broker::route::ShownBroker;
 use crate::broker::shard::Shard;
 use crate::config::{ConfigResource, GroupSettings, Layers};
 use crate::meta::configs;
@@ -27,14 +28,15 @@ impl Shard {
         GroupSettings::in_force(&self.config.settings, own)
     }
 
-    /// Whether a broker of this name is shown on this listener; if not, what to say.
+    /// Whether this is the broker that has that name on this listener; if not, what to say.
     pub(in crate::broker) fn check_broker(&self, listener: ListenerKind, name: &str) -> Result<(), String> {
-        let own = self.shown_brokers(listener).into_iter().filter(|broker| broker.node == self.node());
-        let ids: Vec<String> = own.map(|broker| broker.id.to_string()).collect();
-        if ids.iter().any(|id| id == name) {
-            return Ok(());
-        }
-        Err(format!("there is no broker {name:?} on this listener, only {}", ids.join(", ")))
+        let own = self.registered_brokers(listener).into_iter().filter(|broker| broker.node == self.node());
+        named(own.collect(), name).map(|_| ())
+    }
+
+    /// The broker that has that name on this listener; if there is none, what to say.
+    pub(in crate::broker) fn broker_named(&self, listener: ListenerKind, name: &str) -> Result<NodeId, String> {
+        named(self.registered_brokers(listener), name)
     }
 
     /// Takes the settings anew from the image, and has every topic do so.
@@ -49,4 +51,12 @@ impl Shard {
             self.refresh_topic(topic, now, effects);
         }
     }
+}
+
+fn named(brokers: Vec<ShownBroker>, name: &str) -> Result<NodeId, String> {
+    if let Some(broker) = brokers.iter().find(|broker| broker.id.to_string() == name) {
+        return Ok(broker.node);
+    }
+    let ids: Vec<String> = brokers.iter().map(|broker| broker.id.to_string()).collect();
+    Err(format!("there is no broker {name:?} on this listener, only {}", ids.join(", ")))
 }

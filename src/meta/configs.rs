@@ -42,7 +42,8 @@ pub fn broker_settings(image: &Image, at_start: &Settings) -> Settings {
     at_start.with_changes_in_force(image.overrides(&ConfigResource::ClusterDefault), own)
 }
 
-/// Checks a change, of this broker or of what there is on it. No record: it changes nothing.
+/// Checks a change, of a broker or of what there is on it. What another broker was started with is not known here: its
+/// settings are checked as if they were this one's. No record: it changes nothing.
 pub fn plan_config_change(
     image: &Image,
     wish: &ConfigChange,
@@ -113,8 +114,8 @@ fn check_resource(image: &Image, resource: &ConfigResource, at_start: &Settings)
             let message = format!("What has settings may have a name of {CONFIG_NAME_BYTES_MAX} bytes.");
             refuse(ErrorCode::InvalidRequest, message)
         }
-        ConfigResource::Broker(id) if *id != at_start.node_id => {
-            refuse(ErrorCode::InvalidRequest, format!("This is broker {}, not {id}.", at_start.node_id))
+        ConfigResource::Broker(id) if !Fleet::of(image, NodeId(at_start.node_id)).is_registered(NodeId(*id)) => {
+            refuse(ErrorCode::InvalidRequest, format!("There is no broker {id}."))
         }
         ConfigResource::Group(_)
         | ConfigResource::ClientMetrics(_)
@@ -270,7 +271,7 @@ mod tests {
         check(metrics, set("segment.bytes", "70000"), Err((InvalidConfig, "is not a setting")));
         let nameless = ConfigResource::ClientMetrics(String::new());
         check(nameless, set("metrics", "*"), Err((InvalidRequest, "must be named")));
-        check(ConfigResource::Broker(2), set("log.roll.ms", "1"), Err((InvalidRequest, "This is broker 1, not 2")));
+        check(ConfigResource::Broker(2), set("log.roll.ms", "1"), Err((InvalidRequest, "There is no broker 2")));
         check(topic(), set("", "1"), Err((InvalidConfig, "no name")));
         check(topic(), set("flush.message", "1"), Err((InvalidConfig, "did you mean `flush.messages`?")));
         check(topic(), set("flush.messages", "0"), Err((InvalidConfig, "flush.messages must be 1 or more")));

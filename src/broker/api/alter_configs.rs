@@ -153,8 +153,8 @@ fn resource(shard: &Shard, listener: ListenerKind, resource_type: i8, name: &str
         return refuse(ErrorCode::InvalidConfig, message.into());
     }
     match ConfigResource::from_parts(resource_type, name) {
-        Some(ConfigResource::Broker(_)) => match shard.check_broker(listener, name) {
-            Ok(()) => Ok(ConfigResource::Broker(shard.at_start.node_id)),
+        Some(ConfigResource::Broker(_)) => match shard.broker_named(listener, name) {
+            Ok(node) => Ok(ConfigResource::Broker(node.0)),
             Err(message) => refuse(ErrorCode::InvalidRequest, message),
         },
         Some(resource) => Ok(resource),
