@@ -15,7 +15,7 @@ use crate::base::ids::{CoreId, NodeId};
 use crate::base::limits::GOSSIP_GATHERED_MAX;
 use crate::base::metric::{Metric, Metrics};
 use crate::base::rng::Rng;
-use crate::base::stage::{Stage, Timed};
+use crate::base::stage::{Stage, Stopwatch, Timed};
 use crate::base::stage_counts::Snapshot;
 use crate::base::time::{Instant, Now};
 use crate::broker::effect::{Effect, Effects};
@@ -48,10 +48,10 @@ pub struct Gossiping {
 /// What a core has told of itself so far.
 #[derive(Debug, Default)]
 pub struct Measured {
-    /// Since the start: time that steps took.
-    pub busy_ns: u64,
-    told_at: Instant,
-    told_busy_ns: u64,
+    /// When it was asked last; before that nobody wants to know.
+    told_at: Option<Instant>,
+    /// Time that steps took since then.
+    busy_ns: u64,
     told_stages: Snapshot,
     next_owner: u32,
 }
@@ -62,6 +62,16 @@ pub struct Gathered {
     core: CoreReport,
     device_p99_us: u32,
     positions: Vec<(TopicPartition, Position)>,
+}
+
+impl Measured {
+    /// A step is over that began at `began`.
+    #[inline]
+    pub fn worked(&mut self, began: Instant, watch: &Stopwatch) {
+        if self.told_at.is_some() {
+            self.busy_ns += watch.read().since_ns(began);
+        }
+    }
 }
 
 impl Gossiping {
@@ -209,11 +219,9 @@ impl Shard {
             p99_us: us(produce.value_at(0.99)),
             max_us: us(produce.max_ns()),
         };
-        let passed_ns = now.mono.since_ns(self.measured.told_at).max(1);
-        let busy_ns = self.measured.busy_ns - self.measured.told_busy_ns;
-        let load_permille = (busy_ns.saturating_mul(1000) / passed_ns).min(1000) as u16;
-        self.measured.told_at = now.mono;
-        self.measured.told_busy_ns = self.measured.busy_ns;
+        let passed_ns = self.measured.told_at.replace(now.mono).map_or(0, |at| now.mono.since_ns(at));
+        let busy_ns = std::mem::take(&mut self.measured.busy_ns);
+        let load_permille = (busy_ns.saturating_mul(1000) / passed_ns.max(1)).min(1000) as u16;
         self.measured.told_stages = stages;
         let gathered = Gathered {
             core: CoreReport { core: self.core(), load_permille, latency },

@@ -267,7 +267,7 @@ impl Shard {
             Input::Stop => self.on_stop(now, effects),
         }
         self.finish_step(now, effects);
-        self.measured.busy_ns += effects.watch.read().since_ns(now.mono);
+        self.measured.worked(now.mono, &effects.watch);
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
