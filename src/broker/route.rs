@@ -163,10 +163,13 @@ impl Shard {
         }
     }
 
+    pub(in crate::broker) fn leader_of(&self, of: TopicPartition) -> Option<NodeId> {
+        self.image.partition(of.topic, of.partition)?.leader()
+    }
+
     /// The id of the broker that leads a partition, as this listener shows it.
     pub(in crate::broker) fn shown_leader(&self, listener: ListenerKind, of: TopicPartition) -> Option<BrokerId> {
-        let leader = self.image.partition(of.topic, of.partition)?.leader()?;
-        Some(self.shown_replica(listener, of, leader))
+        Some(self.shown_replica(listener, of, self.leader_of(of)?))
     }
 
     pub(in crate::broker) fn leader_epoch(&self, of: TopicPartition) -> LeaderEpoch {

@@ -48,7 +48,10 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
                 .collect()
         }
     };
-    wanted.retain(|of| shard.leads(asker.listener, shard.owner(of.topic, of.partition)));
+    let has = |of: &TopicPartition| {
+        shard.image.partition(of.topic, of.partition).is_some_and(|state| state.has_replica(shard.node()))
+    };
+    wanted.retain(|of| has(of) && shard.leads(asker.listener, shard.owner(of.topic, of.partition)));
     wanted.sort_unstable();
     wanted.dedup();
     let work = DescribeLogDirsWork { sizes: BTreeMap::new(), space: None, waiting: 1 };

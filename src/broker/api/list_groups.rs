@@ -19,7 +19,8 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
         types: asked.types_filter.iter().map(ToString::to_string).collect(),
     };
     let of = shard.image.topic(CONSUMER_OFFSETS).into_iter().flat_map(route::partitions_of);
-    let shown = of.filter(|of| shard.leads(request.asker.listener, shard.owner(of.topic, of.partition)));
+    let led = of.filter(|of| shard.leader_of(*of) == Some(shard.node()));
+    let shown = led.filter(|of| shard.leads(request.asker.listener, shard.owner(of.topic, of.partition)));
     let asks = shown.map(|of| (Some(of), Ask::ListGroups(filter.clone()))).collect();
     group_work::ask_at(shard, &request, GroupReply::ListGroups, asks, effects);
 }

@@ -20,6 +20,7 @@ use crate::wire::codec::Message;
 use crate::wire::compression::Compression;
 use crate::wire::frame::{self, RequestHeader};
 use crate::wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use crate::wire::messages::list_groups::{ListGroupsRequest, ListGroupsResponse};
 use crate::wire::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
@@ -507,4 +508,8 @@ fn groups_are_coordinated_where_their_partition_is_led() {
     let reply: OffsetFetchResponse = world.ask(2, 8, &fetch);
     assert_eq!(reply.groups[0].error_code, 0);
     assert_eq!(reply.groups[0].topics[0].partitions[0].committed_offset, 7);
+    for (at, groups) in [(0, 0), (1, 0), (2, 1)] {
+        let reply: ListGroupsResponse = world.ask(at, 4, &ListGroupsRequest::default());
+        assert_eq!((reply.error_code, reply.groups.len()), (0, groups), "each lists its own");
+    }
 }
