@@ -272,6 +272,12 @@ pub const REPLICA_FETCH_WAIT_MS_MAX: u32 = 10_000;
 /// How long the answer to a follower's fetch may take.
 pub const REPLICA_FETCH_CALL_MS: u64 = 2 * REPLICA_FETCH_WAIT_MS_MAX as u64;
 
+/// How long a client's request waits for somebody to be the controller, and for its answer.
+pub const FORWARD_MS: u64 = 10_000;
+
+/// How long a broker that stops waits for others to lead its partitions.
+pub const LEAVE_MS: u64 = 5_000;
+
 /// Wait before a broker that could not be reached is connected to again: the first time, and at most.
 pub const PEER_BACKOFF_MS_MIN: u64 = 50;
 pub const PEER_BACKOFF_MS_MAX: u64 = 1_000;

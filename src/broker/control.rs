@@ -12,12 +12,16 @@ use std::collections::VecDeque;
 use std::mem;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 use crate::base::disk::DiskResult;
 use crate::base::ids::{CoreId, NodeId, PartitionIndex, ProducerId, TopicId};
 use crate::base::limits;
 use crate::base::rng::Rng;
 use crate::base::slab::Key;
 use crate::base::time::Now;
+use crate::broker::brokers::{self, Brokers};
+use crate::broker::cluster::ControllerAt;
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicName, TopicOutcome, VoterChange};
 use crate::broker::quotas::{MutationQuota, Quotas};
@@ -25,7 +29,7 @@ use crate::broker::replaying::Replaying;
 use crate::broker::shard::{DeadlineKey, Shard, ShardConfig};
 use crate::config::Settings;
 use crate::meta::MetaRecord;
-use crate::meta::brokers;
+use crate::meta::brokers::plan_unregister;
 use crate::meta::configs;
 use crate::meta::controller::{self, MetaError};
 use crate::meta::election;
@@ -46,7 +50,8 @@ const QUORUM_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[derive(Debug)]
 pub struct Control {
-    quorum: Quorum,
+    pub(in crate::broker) quorum: Quorum,
+    pub(in crate::broker) brokers: Brokers,
     queue: VecDeque<Order>,
     stage: Stage,
     /// Committed, and not yet on its way to the cores.
@@ -59,7 +64,7 @@ pub struct Control {
     rounds: u64,
     /// Until the journals of the run before are empty.
     replaying: Option<Box<Replaying>>,
-    out: MetaOut,
+    pub(in crate::broker) out: MetaOut,
 }
 
 #[derive(Debug)]
@@ -100,10 +105,13 @@ struct Group {
 impl Control {
     pub fn boot(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let mut out = MetaOut::default();
-        let (me, rng) = (NodeId(shard.config.settings.node_id), Rng::new(shard.config.seed ^ QUORUM_SEED));
+        let me = shard.node();
+        // Nodes that draw the same election timeouts would stand against each other for ever.
+        let rng = Rng::new(shard.config.seed ^ QUORUM_SEED ^ u64::from(me.0.unsigned_abs()) << 32);
         let quorum = Quorum::open(META_OWNER, PathBuf::from("meta"), me, rng, &mut out);
         shard.control = Some(Control {
             quorum,
+            brokers: Brokers::new(&shard.config.settings),
             queue: VecDeque::new(),
             stage: Stage::Loading { seq: u64::MAX },
             committed: VecDeque::new(),
@@ -155,6 +163,17 @@ impl Control {
         settle(shard, now, effects);
     }
 
+    /// Another node's quorum says something.
+    pub fn on_quorum_messages(shard: &mut Shard, from: NodeId, messages: &[Bytes], now: Now, effects: &mut Effects) {
+        let Some(control) = shard.control.as_mut() else { return };
+        for message in messages {
+            if let Err(error) = control.quorum.on_message(from, message, &mut control.out) {
+                tracing::warn!("node {from} sends {error}");
+            }
+        }
+        settle(shard, now, effects);
+    }
+
     /// Time has passed for the quorum.
     pub fn on_quorum_timeout(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let Some(control) = shard.control.as_mut() else { return };
@@ -191,14 +210,18 @@ impl Control {
 }
 
 /// Carries out what the quorum asks for and says.
-fn settle(shard: &mut Shard, now: Now, effects: &mut Effects) {
+pub(in crate::broker) fn settle(shard: &mut Shard, now: Now, effects: &mut Effects) {
     loop {
         let Some(control) = shard.control.as_mut() else { return };
         for (op, disk_op) in control.out.disk.drain(..) {
             let token = shard.partitions.meta_token(op);
             effects.push(Effect::Disk { token, op: disk_op });
         }
-        let events = mem::take(&mut control.out.events);
+        let (messages, events) = (mem::take(&mut control.out.messages), mem::take(&mut control.out.events));
+        if !messages.is_empty() {
+            shard.send_quorum_messages(messages, now, effects);
+        }
+        let Some(control) = shard.control.as_mut() else { return };
         if events.is_empty() {
             if let Some(due) = control.quorum.next_deadline(now.mono) {
                 shard.deadlines.set(due, DeadlineKey::Quorum);
@@ -215,7 +238,7 @@ fn on_event(shard: &mut Shard, event: MetaEvent, now: Now, effects: &mut Effects
     match event {
         MetaEvent::Loaded { records } => on_loaded(shard, records, now, effects),
         MetaEvent::Committed { seq, records } => on_committed(shard, seq, records, now, effects),
-        MetaEvent::Controller { leader, term, me } => on_controller(shard, leader, term, me, effects),
+        MetaEvent::Controller { leader, term, me } => on_controller(shard, (leader, term, me), now, effects),
         MetaEvent::Full { message } => {
             tracing::error!(
                 "changes of metadata wait: there is no space for them ({message}); reads and writes of records go on"
@@ -234,17 +257,24 @@ fn on_event(shard: &mut Shard, event: MetaEvent, now: Now, effects: &mut Effects
 }
 
 fn on_loaded(shard: &mut Shard, records: Vec<MetaRecord>, now: Now, effects: &mut Effects) {
+    let joins = !shard.config.settings.seeds.is_empty();
+    let me = shard.node();
     let Some(control) = shard.control.as_mut() else { return };
     control.committed.extend(records);
     let quorum = &mut control.quorum;
+    let before = quorum.committed().broker(me).map(|broker| broker.epoch);
+    let is_joining = joins && !quorum.has_cluster();
     let seq = match controller::plan_cluster(quorum.planned(), &shard.config.settings, &mut shard.rng) {
         Err(error) => return effects.push(Effect::Fatal { message: error.to_string() }),
+        // The first snapshot of whoever it joins.
+        Ok(_) if is_joining => 1,
         Ok(new) if !quorum.has_cluster() => quorum.found(new, &mut control.out),
         Ok(new) if new.is_empty() => 0,
         // A broker of before that stopped before the cluster had its id.
         Ok(new) => quorum.propose(new, &mut control.out).expect("it stands alone"),
     };
     control.stage = Stage::Loading { seq };
+    shard.start_membership(is_joining, before, now);
     go_on(shard, now, effects);
 }
 
@@ -253,20 +283,34 @@ fn on_committed(shard: &mut Shard, seq: u64, records: Vec<MetaRecord>, now: Now,
     assert!(seq > control.committed_seq);
     control.committed_seq = seq;
     control.committed.extend(records);
+    brokers::on_committed(shard, seq, effects);
     go_on(shard, now, effects);
 }
 
 /// Somebody else decides now, or nobody: what was proposed here may be committed or not, and who asked must look.
-fn on_controller(shard: &mut Shard, leader: Option<NodeId>, term: u64, me: bool, effects: &mut Effects) {
+fn on_controller(shard: &mut Shard, (leader, term, me): (Option<NodeId>, u64, bool), now: Now, effects: &mut Effects) {
     match leader {
         Some(leader) => tracing::debug!("node {leader} decides on metadata, in term {term}"),
         None => tracing::debug!("nobody decides on metadata, in term {term}"),
     }
+    let at = match leader {
+        Some(leader) if leader == shard.node() => ControllerAt::Here,
+        Some(leader) => ControllerAt::Node(leader),
+        None => ControllerAt::Unknown,
+    };
+    if at != shard.cluster.controller() {
+        for core in 0..shard.config.cores {
+            shard.send(CoreId(core), ShardMessage::Controller(at), effects);
+        }
+    }
+    brokers::on_controller(shard, me, now, effects);
     if me {
         // Somebody may have decided on a deletion and gone before it was done.
-        return remove_deleted(shard);
+        remove_deleted(shard);
+    } else {
+        give_up(shard, ErrorCode::NotController, effects);
     }
-    give_up(shard, ErrorCode::NotController, effects);
+    shard.go_on_leaving(now, effects);
 }
 
 /// Refuses what was not begun.
@@ -300,7 +344,7 @@ fn go_on(shard: &mut Shard, now: Now, effects: &mut Effects) {
         }
         Stage::Idle => match control.undecided.take_if(|group| group.seq <= control.committed_seq) {
             Some(group) => finish_group(shard, group, now, effects),
-            None => next_group(shard, effects),
+            None => next_group(shard, now, effects),
         },
         _ => {}
     }
@@ -385,13 +429,16 @@ fn remove_deleted(shard: &mut Shard) {
 
 /// Decides on what waits, as one group. A deletion ends the group: what comes after it may use the name again, and
 /// must not meet the files.
-fn next_group(shard: &mut Shard, effects: &mut Effects) {
+fn next_group(shard: &mut Shard, now: Now, effects: &mut Effects) {
     let Some(control) = shard.control.as_mut() else { return };
     if control.undecided.is_some() {
         return;
     }
     if !control.quorum.is_controller() {
-        return refuse_all(shard, ErrorCode::NotController, effects);
+        for Order { from, job, order } in mem::take(&mut control.queue) {
+            shard.forward_order(from, job, order, now, effects);
+        }
+        return;
     }
     let mut group = Group::default();
     let mut last_seq = None;
@@ -429,7 +476,7 @@ fn decide(
     match order {
         ControlOrder::DescribeQuorum => return (ControlOutcome::Quorum(control.quorum.status()), None),
         ControlOrder::UnregisterBroker(node) => {
-            let plan = |image: &Image, node: &NodeId| brokers::plan_unregister(Fleet::of(image, me), *node, settings);
+            let plan = |image: &Image, node: &NodeId| plan_unregister(Fleet::of(image, me), *node, settings);
             return (control.each(&[node], false, &mut last_seq, plan), last_seq);
         }
         ControlOrder::ChangeVoters(change) => {

@@ -8,6 +8,7 @@ use crate::broker::api::{
     describe_producers, elect_leaders, epoch_ends, fetch, group_work, list_offsets, members, produce, reassignments,
 };
 use crate::broker::effect::ListenerKind;
+use crate::broker::forward::{Envelope, ForwardWork};
 use crate::broker::session::ReplyTo;
 use crate::wire::messages::describe_quorum::DescribeQuorumRequest;
 use crate::wire::messages::find_coordinator::FindCoordinatorRequest;
@@ -20,6 +21,8 @@ pub struct Asker {
     pub listener: ListenerKind,
     pub version: i16,
     pub correlation_id: i32,
+    /// Set when the request came in one: then so does the reply.
+    pub envelope: Option<Envelope>,
 }
 
 #[derive(Debug)]
@@ -54,4 +57,10 @@ pub enum Work {
     Metadata(MetadataRequest),
     /// Waits for a block of producer ids.
     InitProducerId,
+    /// Another broker does.
+    AllocateProducerIds,
+    /// A broker's registration, passed on to the controller.
+    Registration,
+    /// Passed on to the controller.
+    Forward(ForwardWork),
 }

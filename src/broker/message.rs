@@ -8,6 +8,7 @@ pub use crate::base::ids::TopicPartition;
 use crate::base::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, ProducerId, TopicId};
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
+use crate::broker::cluster::ControllerAt;
 use crate::broker::gossiping::Gathered;
 use crate::broker::groups::GroupAsk;
 use crate::broker::quotas::{Bucket, MutationQuota};
@@ -90,10 +91,14 @@ pub enum ShardMessage {
     Replayed {
         must_reach: Vec<(TopicPartition, MustReach)>,
     },
+    /// From core 0: who decides on metadata.
+    Controller(ControllerAt),
     /// To core 0: in-sync sets that leaders on the sending core want; each is answered by its row of
     /// [`ShardMessage::IsrAnswered`].
     IsrProposed(Vec<(TopicPartition, IsrProposal)>),
     IsrAnswered(Vec<IsrAnswer>),
+    /// From core 0: others lead this broker's partitions, it may stop.
+    Left,
     /// A sync failed on the sending core, or a write of its journal: all cores share the directory.
     DirectoryOffline {
         cause: String,

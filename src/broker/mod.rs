@@ -4,13 +4,16 @@
 //! *Runs on*: every core, one `Shard` each.
 
 pub mod api;
+mod brokers;
 pub mod cleaning;
+pub mod cluster;
 pub mod commits;
 mod control;
 pub mod deletions;
 pub mod directory;
 pub mod effect;
 pub mod errors;
+pub mod forward;
 pub mod gossiping;
 pub mod greeting;
 pub mod groups;

@@ -263,6 +263,7 @@ impl Shard {
         for record in records {
             self.image.apply(record).expect("committed records fit each other");
         }
+        self.on_brokers_changed(records, now, effects);
         if records.iter().any(|record| matches!(record, MetaRecord::ConfigChanged { .. })) {
             self.refresh_settings(now, effects);
         }

@@ -13,12 +13,14 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::base::ids::{CoreId, NodeId, PeerId};
+use crate::base::ids::{CoreId, NodeId, PartitionEpoch, PeerId};
 use crate::base::limits;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Instant, Now};
+use crate::broker::api;
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::greeting::{Greeter, Host, Myself, Next};
+use crate::broker::message::TopicPartition;
 use crate::broker::replicas::LeaderCore;
 use crate::broker::shard::{DeadlineKey, Shard, Todo};
 use crate::config::Address;
@@ -39,8 +41,20 @@ pub enum PeerTo {
 /// Who asks, and gets the answer: one row for each user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerCall {
-    /// Messages of the metadata quorum. They answer each other; this answer says only that they have come.
-    Quorum,
+    /// Messages of the metadata quorum to a node. They answer each other; this answer says only that they have come.
+    Quorum(NodeId),
+    /// This broker registers, with the controller or through a seed.
+    Register,
+    Heartbeat,
+    /// In-sync sets proposed for partitions in their states of these epochs.
+    AlterPartition(Vec<(TopicPartition, PartitionEpoch)>),
+    /// A registration of another broker that is passed on.
+    PassOn(Key),
+    /// A client's request, in an envelope.
+    Forward(Key),
+    /// What a core ordered: producer ids, or topics.
+    ProducerIds(CoreId, Key),
+    Topics(CoreId, Key),
     /// A fetch of this core's followers.
     Fetch(LeaderCore),
 }
@@ -55,16 +69,18 @@ enum Lane {
 impl PeerCall {
     fn lane(&self) -> Lane {
         match self {
-            PeerCall::Quorum => Lane::Quick,
             PeerCall::Fetch(_) => Lane::Records,
+            _ => Lane::Quick,
         }
     }
 
     /// How long the answer may take. A connection that owes one for longer is closed.
     fn timeout_ms(&self) -> u64 {
         match self {
-            PeerCall::Quorum => limits::PEER_CALL_MS,
             PeerCall::Fetch(_) => limits::REPLICA_FETCH_CALL_MS,
+            PeerCall::Quorum(_) | PeerCall::Register | PeerCall::Heartbeat => limits::PEER_CALL_MS,
+            PeerCall::AlterPartition(_) | PeerCall::PassOn(_) | PeerCall::ProducerIds(..) => limits::PEER_CALL_MS,
+            PeerCall::Forward(_) | PeerCall::Topics(..) => limits::FORWARD_MS,
         }
     }
 }
@@ -335,11 +351,12 @@ impl Shard {
     ) {
         match call {
             PeerCall::Fetch(leader) => self.on_replica_fetched(leader, answer, now, effects),
-            PeerCall::Quorum => {
-                if let Err(error) = answer {
-                    tracing::debug!("messages of the quorum: {error}");
-                }
+            PeerCall::Quorum(_) | PeerCall::Register | PeerCall::Heartbeat | PeerCall::AlterPartition(_) => {
+                self.on_member_answer(call, answer, now, effects);
             }
+            PeerCall::PassOn(job) => api::broker_lifecycle::on_passed_on(self, job, answer, effects),
+            PeerCall::Forward(job) => self.on_forwarded(job, answer, now, effects),
+            PeerCall::ProducerIds(..) | PeerCall::Topics(..) => self.on_order_forwarded(call, answer, effects),
         }
     }
 
@@ -499,12 +516,12 @@ mod tests {
             protocol_max: 1,
             ..PeerHelloRequest::default()
         };
-        shard.ask_peer(PeerTo::Node(NodeId(2), CoreId(core)), PeerCall::Quorum, 0, &body, now, effects);
+        shard.ask_peer(PeerTo::Node(NodeId(2), CoreId(core)), PeerCall::Heartbeat, 0, &body, now, effects);
     }
 
     fn answers(shard: &mut Shard) -> Vec<Result<PeerAnswer, PeerError>> {
         let todo = shard.todo.drain(..).map(|todo| match todo {
-            Todo::PeerAnswer { call: PeerCall::Quorum, answer } => answer,
+            Todo::PeerAnswer { call: PeerCall::Heartbeat, answer } => answer,
             other => panic!("{other:?}"),
         });
         todo.collect()

@@ -20,11 +20,14 @@ use crate::base::slab::{Key, Slab};
 use crate::base::stage::{Arrival, LITTLE_BYTES, Stage, Timed, Trace};
 use crate::base::time::{Instant, Now};
 use crate::broker::api;
+use crate::broker::brokers;
 use crate::broker::cleaning::Cleaning;
+use crate::broker::cluster::Cluster;
 use crate::broker::commits::Commits;
 use crate::broker::control::Control;
 use crate::broker::deletions::Deletions;
 use crate::broker::effect::{Admission, Effect, Effects, Input, ListenerKind};
+use crate::broker::forward::Envelope;
 use crate::broker::gossiping::{Gossiping, Measured};
 use crate::broker::greeting::PeerKey;
 use crate::broker::groups::{GroupAsk, Groups};
@@ -47,6 +50,7 @@ use crate::log::log::{FoundOffset, LogSlices, ReadError, ReadTicket};
 use crate::meta::Image;
 use crate::replica::partition::{AckTo, Acked, DeletionTicket, Follower, Partition, Refusal, Watch};
 use crate::wire::codec::Message;
+use crate::wire::errors::ErrorCode;
 use crate::wire::frame;
 use crate::wire::reader::Reader;
 use crate::wire::text::Text;
@@ -103,6 +107,7 @@ pub struct Shard {
     pub(in crate::broker) measured: Measured,
     /// Core 0 alone decides on metadata.
     pub(in crate::broker) control: Option<Control>,
+    pub(in crate::broker) cluster: Cluster,
     /// Why the data directory takes no more writes.
     pub(in crate::broker) offline: Option<String>,
     /// What the current step set free and has not handled yet.
@@ -131,6 +136,14 @@ pub enum DeadlineKey {
     MetaRetry,
     /// The quorum's clock.
     Quorum,
+    /// The controller, or a seed, is to hear of this broker.
+    Heartbeat,
+    /// A broker may not have been heard of for too long.
+    Leases,
+    /// Others should lead this broker's partitions by now.
+    Leave,
+    /// A request that did not reach the controller.
+    Forward(Key),
     Stop,
     /// A connection may be read again after its client has used too much.
     Unmute(ConnId),
@@ -215,6 +228,7 @@ impl Shard {
             gossiping: Gossiping::default(),
             measured: Measured::default(),
             control: None,
+            cluster: Cluster::default(),
             offline: None,
             todo: VecDeque::new(),
             cores_done: 0,
@@ -381,6 +395,14 @@ impl Shard {
 
     /// With the time that the client's connection is not read because of its quotas.
     fn encode_reply<M: Message>(&self, api_key: i16, asker: Asker, body: &M) -> Vec<Bytes> {
+        let data = self.encode_bare_reply(api_key, asker, body);
+        match asker.envelope {
+            Some(envelope) => envelope.wrap(&data),
+            None => data,
+        }
+    }
+
+    fn encode_bare_reply<M: Message>(&self, api_key: i16, asker: Asker, body: &M) -> Vec<Bytes> {
         // Where there are no quotas nobody is muted: a change of them unmutes everybody.
         let may_be_muted = self.image.has_quotas();
         let throttle_ms = if may_be_muted { self.sessions.muted_ms(asker.to.conn, self.quotas.now()) } else { 0 };
@@ -408,7 +430,29 @@ impl Shard {
         self.sessions.fill(asker.to, Reply::Frame(data), Some((timed, trace)), effects);
     }
 
+    /// Passes on a reply that another broker made, which has its header and no length.
+    pub(in crate::broker) fn reply_frame(&mut self, asker: Asker, reply: Bytes, effects: &mut Effects) {
+        let length = u32::try_from(reply.len()).expect("a frame is bounded well below 4 GiB").to_be_bytes();
+        let data = vec![Bytes::copy_from_slice(&length), reply];
+        self.sessions.fill(asker.to, Reply::Frame(data), None, effects);
+    }
+
+    /// What was in an envelope has no reply.
+    pub(in crate::broker) fn refuse_envelope(
+        &mut self,
+        asker: Asker,
+        envelope: Envelope,
+        error: ErrorCode,
+        effects: &mut Effects,
+    ) {
+        self.sessions.fill(asker.to, Reply::Frame(envelope.refuse(error)), None, effects);
+    }
+
     pub(in crate::broker) fn close_connection(&mut self, asker: Asker, why: &str, effects: &mut Effects) {
+        if let Some(envelope) = asker.envelope {
+            // The broker that passed it on closes its client's.
+            return self.refuse_envelope(asker, envelope, ErrorCode::InvalidRequest, effects);
+        }
         tracing::warn!(conn = asker.to.conn.0, "closing a connection: {why}");
         self.sessions.fill(asker.to, Reply::CloseConnection, None, effects);
     }
@@ -416,7 +460,7 @@ impl Shard {
     fn on_frame(&mut self, conn: ConnId, frame: Bytes, arrival: Arrival, now: Now, effects: &mut Effects) {
         let Some((to, listener)) = self.sessions.on_frame(conn, frame.len()) else { return };
         let mut body = Reader::new(frame);
-        let mut asker = Asker { to, listener, version: 0, correlation_id: 0 };
+        let mut asker = Asker { to, listener, version: 0, correlation_id: 0, envelope: None };
         if self.is_done_answering() {
             return self.close_connection(asker, "its request came when the broker had stopped answering", effects);
         }
@@ -477,9 +521,10 @@ impl Shard {
             }
             ShardMessage::Meta { sequence, records } => self.on_meta(sequence, &records, now, effects),
             ShardMessage::MetaApplied { sequence } => Control::on_applied(self, sequence, now, effects),
-            // Nobody is asked yet: who proposes does so again.
-            ShardMessage::IsrProposed(_) => {}
+            ShardMessage::Controller(at) => self.on_controller_at(at, now),
+            ShardMessage::IsrProposed(proposals) => self.on_isr_proposed(proposals, now, effects),
             ShardMessage::IsrAnswered(answers) => self.on_isr_answered(answers, now, effects),
+            ShardMessage::Left => self.on_left(now, effects),
             ShardMessage::DirectoryOffline { cause } => self.on_directory_offline(from, &cause, now, effects),
             ShardMessage::Replayed { must_reach } => self.commits.on_replayed(must_reach),
             ShardMessage::AllReady => self.on_all_ready(now, effects),
@@ -500,6 +545,10 @@ impl Shard {
                 DeadlineKey::Note => self.noting.on_timeout(),
                 DeadlineKey::MetaRetry => Control::on_retry(self, now, effects),
                 DeadlineKey::Quorum => Control::on_quorum_timeout(self, now, effects),
+                DeadlineKey::Heartbeat => self.on_heartbeat_due(now, effects),
+                DeadlineKey::Leases => brokers::on_leases_due(self, now, effects),
+                DeadlineKey::Leave => self.on_leave_deadline(effects),
+                DeadlineKey::Forward(job) => self.send_forward(job, now, effects),
                 DeadlineKey::Unmute(conn) => self.sessions.unmute(conn, effects),
                 DeadlineKey::QuotaShare => self.share_quota_use(effects),
                 DeadlineKey::Telemetry => self.forget_silent_clients(now),

@@ -19,6 +19,8 @@ use crate::broker::shard::{DeadlineKey, Shard};
 pub enum Life {
     Starting,
     Serving,
+    /// Others are to lead its partitions first.
+    Leaving,
     /// Answers what is in flight.
     Stopping,
     /// Own clients are answered; `done` cores, this one included, have said so.
@@ -46,15 +48,30 @@ impl Shard {
                 effects.push(Effect::Stopped);
             }
             Life::Serving => {
-                self.life = Life::Stopping;
-                self.leave_gossip(now, effects);
-                self.sessions.stop();
-                api::fetch::finish_all_parked(self, effects);
-                self.release_group_waiters(now);
-                self.deadlines.set(now.mono.after_ms(limits::STOP_MS), DeadlineKey::Stop);
+                if self.leave_first(now, effects) {
+                    self.life = Life::Leaving;
+                } else {
+                    self.stop_serving(now, effects);
+                }
             }
-            Life::Stopping | Life::Waiting | Life::Closing | Life::Stopped => {}
+            Life::Leaving | Life::Stopping | Life::Waiting | Life::Closing | Life::Stopped => {}
         }
+    }
+
+    /// Core 0 says that others lead this broker's partitions. A core that was not told to stop yet will be.
+    pub(in crate::broker) fn on_left(&mut self, now: Now, effects: &mut Effects) {
+        if self.life == Life::Leaving {
+            self.stop_serving(now, effects);
+        }
+    }
+
+    fn stop_serving(&mut self, now: Now, effects: &mut Effects) {
+        self.life = Life::Stopping;
+        self.leave_gossip(now, effects);
+        self.sessions.stop();
+        api::fetch::finish_all_parked(self, effects);
+        self.release_group_waiters(now);
+        self.deadlines.set(now.mono.after_ms(limits::STOP_MS), DeadlineKey::Stop);
     }
 
     /// Called at the end of every step while stopping.
@@ -75,7 +92,7 @@ impl Shard {
                 tracing::warn!("stopping although another core has not answered its clients");
                 self.start_closing(now, effects);
             }
-            Life::Starting | Life::Serving | Life::Closing | Life::Stopped => {}
+            Life::Starting | Life::Serving | Life::Leaving | Life::Closing | Life::Stopped => {}
         }
     }
 

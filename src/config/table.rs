@@ -88,9 +88,9 @@ settings! {
         /// Where the broker stands, in any words: replicas of a partition are placed in as many racks as there are.
         broker_rack: String = String::new() => string("broker.rack");
         /// How long the controller may hear nothing of a broker until others lead its partitions.
-        broker_session_timeout_ms: u32 = 9_000 => int("broker.session.timeout.ms", Unit::Ms).within(100, i32::MAX as i64);
+        broker_session_timeout_ms: u32 = 1_000 => int("broker.session.timeout.ms", Unit::Ms).within(100, i32::MAX as i64);
         /// How often a broker tells the controller that it is there.
-        broker_heartbeat_interval_ms: u32 = 2_000 => int("broker.heartbeat.interval.ms", Unit::Ms)
+        broker_heartbeat_interval_ms: u32 = 300 => int("broker.heartbeat.interval.ms", Unit::Ms)
             .within(10, i32::MAX as i64);
     }
     "Replication" {
@@ -546,7 +546,7 @@ mod tests {
             "broker.heartbeat.interval.ms",
             "9s",
             Typed,
-            Err("not less than broker.session.timeout.ms, which is 9000"),
+            Err("not less than broker.session.timeout.ms, which is 1000"),
         );
         check("compression.type", "zstd", Kafka, Err("must be one of producer"));
         check("log.message.timestamp.type", "LogAppendTime", Kafka, Ok("LogAppendTime"));

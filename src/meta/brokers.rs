@@ -81,7 +81,8 @@ pub fn plan_register(
 }
 
 impl Registration {
-    fn broker(&self, epoch: BrokerEpoch) -> Broker {
+    /// The broker as it is at first.
+    pub fn broker(&self, epoch: BrokerEpoch) -> Broker {
         Broker {
             id: self.id,
             incarnation: self.incarnation,

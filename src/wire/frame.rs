@@ -72,15 +72,28 @@ pub fn encode_request<M: Message>(header: &RequestHeader, request: &M) -> Vec<By
     assert_eq!(header.api_key, M::API.key, "the header names the request's API");
     let mut writer = Writer::new();
     writer.start_frame();
+    put_header(&mut writer, header, header.version >= M::API.flexible_from);
+    request.encode(&mut writer, header.version);
+    writer.finish_frame()
+}
+
+/// A request whose body was not read, with its header and without a length.
+pub fn with_header(header: &RequestHeader, body: &[u8]) -> Bytes {
+    let mut writer = Writer::new();
+    writer.start_frame();
+    put_header(&mut writer, header, flexible_from(header.api_key).is_some_and(|first| header.version >= first));
+    let head = writer.finish_frame().concat();
+    Bytes::from([&head[4..], body].concat())
+}
+
+fn put_header(writer: &mut Writer, header: &RequestHeader, is_flexible: bool) {
     writer.i16(header.api_key);
     writer.i16(header.version);
     writer.i32(header.correlation_id);
     writer.text(header.client_id.as_ref(), false);
-    if header.version >= M::API.flexible_from {
+    if is_flexible {
         writer.uvarint(0);
     }
-    request.encode(&mut writer, header.version);
-    writer.finish_frame()
 }
 
 /// The correlation id and body of a reply to a request of that API and version. Nothing may follow the body.

@@ -21,6 +21,8 @@ use corelog::wire::codec::Message;
 use corelog::wire::frame::{self, RequestHeader};
 use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 
+pub mod cluster;
+
 /// The wall clock at the start of every test.
 pub const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -226,6 +228,8 @@ pub struct World {
     pub steps_per_run: Option<u64>,
     clock_runs: bool,
     held: Vec<(u16, Effect)>,
+    /// What is for other brokers: [`cluster::Cluster`] carries it out.
+    peer_effects: VecDeque<(u16, Effect)>,
     inputs: VecDeque<(u16, Input)>,
     replies: BTreeMap<Client, Vec<u8>>,
     /// Disk operations that wait for their turn, which `rng` decides.
@@ -237,13 +241,21 @@ pub struct World {
 
 impl World {
     pub fn start(cores: u16, settings: Settings, disk: MemDisk) -> World {
-        let settings = Arc::new(settings);
         let address = |port| Address { host: "localhost".into(), port };
         let listeners = Listeners {
             shared: address(9092),
             per_core: (0..cores).map(|core| address(9100 + core)).collect(),
             peer: None,
         };
+        let mut world = World::boot(cores, settings, listeners, Incarnation([1; 16]), disk);
+        world.run();
+        assert_eq!(world.ready.len(), usize::from(cores), "every core is ready");
+        world
+    }
+
+    /// Begins to start; what it asks for has not happened yet.
+    fn boot(cores: u16, settings: Settings, listeners: Listeners, incarnation: Incarnation, disk: MemDisk) -> World {
+        let settings = Arc::new(settings);
         let shards = (0..cores).map(|core| {
             let (settings, listeners) = (settings.clone(), listeners.clone());
             Shard::new(ShardConfig {
@@ -252,7 +264,7 @@ impl World {
                 settings,
                 listeners,
                 seed: 42,
-                incarnation: Incarnation([1; 16]),
+                incarnation,
                 peer_key: None,
             })
         });
@@ -269,6 +281,7 @@ impl World {
             steps_per_run: None,
             clock_runs: false,
             held: Vec::new(),
+            peer_effects: VecDeque::new(),
             inputs: VecDeque::new(),
             replies: BTreeMap::new(),
             disk_queue: Vec::new(),
@@ -281,8 +294,6 @@ impl World {
             world.shards[usize::from(core)].boot(world.now, &mut effects);
             world.take_effects(core, &mut effects);
         }
-        world.run();
-        assert_eq!(world.ready.len(), usize::from(cores), "every core is ready");
         world
     }
 
@@ -484,7 +495,7 @@ impl World {
                 self.inputs.push_back((to.0, Input::FromShard { from: CoreId(core), message }));
             }
             Effect::PeerOpen { .. } | Effect::PeerSend { .. } | Effect::PeerClose { .. } | Effect::Datagram { .. } => {
-                unreachable!("a broker without peers speaks to none")
+                self.peer_effects.push_back((core, effect));
             }
             Effect::Ready => assert!(self.ready.insert(core)),
             Effect::Stopped => assert!(self.stopped.insert(core)),

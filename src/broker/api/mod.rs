@@ -2,8 +2,11 @@
 //!
 //! *Owns*: the rows. *Never*: handles a request itself. *Runs on*: every core.
 
+pub mod allocate_producer_ids;
 pub mod alter_configs;
+pub mod alter_partition;
 pub mod api_versions;
+pub mod broker_lifecycle;
 pub mod client_quotas;
 pub mod create_partitions;
 pub mod create_topics;
@@ -18,6 +21,7 @@ pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
+pub mod envelope;
 pub mod epoch_ends;
 pub mod features;
 pub mod fetch;
@@ -38,6 +42,7 @@ pub mod offset_fetch;
 pub mod peer_hello;
 pub mod produce;
 pub mod questions;
+pub mod quorum_messages;
 pub mod reassignments;
 pub mod telemetry;
 
@@ -131,7 +136,13 @@ apis! {
     /// What other brokers may ask, on the listener for them, and nobody else.
     PEER_APIS:
     1 Fetch 15..=18 => fetch::handle,
+    56 AlterPartition 2..=3 => alter_partition::handle,
+    58 Envelope 0..=0 => envelope::handle,
+    62 BrokerRegistration 0..=4 => broker_lifecycle::handle_registration,
+    63 BrokerHeartbeat 0..=1 => broker_lifecycle::handle_heartbeat,
+    67 AllocateProducerIds 0..=0 => allocate_producer_ids::handle,
     1000 PeerHello 0..=0 => peer_hello::handle,
+    1001 QuorumMessages 0..=0 => quorum_messages::handle,
 }
 
 /// The keys by name, for handlers that reply.
@@ -180,7 +191,13 @@ pub mod key {
     pub const DESCRIBE_TOPIC_PARTITIONS: i16 = 75;
     pub const ADD_RAFT_VOTER: i16 = 80;
     pub const REMOVE_RAFT_VOTER: i16 = 81;
+    pub const ALTER_PARTITION: i16 = 56;
+    pub const ENVELOPE: i16 = 58;
+    pub const BROKER_REGISTRATION: i16 = 62;
+    pub const BROKER_HEARTBEAT: i16 = 63;
+    pub const ALLOCATE_PRODUCER_IDS: i16 = 67;
     pub const PEER_HELLO: i16 = 1000;
+    pub const QUORUM_MESSAGES: i16 = 1001;
 }
 
 /// Hands a request to its row. An unknown API or version closes the connection, as Kafka does, except that
@@ -194,23 +211,43 @@ pub(in crate::broker) fn dispatch(shard: &mut Shard, api_key: i16, request: Requ
         return shard.close_connection(request.asker, &why, effects);
     }
     let table = if of_broker { PEER_APIS } else { APIS };
-    let Some(api) = table.iter().find(|api| api.key == api_key) else {
-        let why = format!("API {api_key} is not served");
-        return shard.close_connection(request.asker, &why, effects);
+    let api = match row(table, api_key, request.asker.version) {
+        Ok(api) => api,
+        Err(_) if api_key == key::API_VERSIONS && !of_broker => {
+            return api_versions::refuse_version(shard, request, effects);
+        }
+        Err(why) => return shard.close_connection(request.asker, &why, effects),
     };
-    let version = request.asker.version;
-    if api_key == key::API_VERSIONS && !(api.served_from..=api.versions.1).contains(&version) {
-        return api_versions::refuse_version(shard, request, effects);
-    }
-    if !(api.served_from..=api.versions.1).contains(&version) {
-        let why =
-            format!("{} version {version} is not served ({} to {} are)", api.name, api.served_from, api.versions.1);
-        return shard.close_connection(request.asker, &why, effects);
-    }
     if of_broker {
         return (api.handle)(shard, request, effects);
     }
-    shard.counts.on_request(api_key);
+    if shard.forwards(api_key) {
+        let now = request.now;
+        return shard.forward(api_key, request, now, effects);
+    }
+    run(shard, api, request, effects);
+}
+
+/// Serves a client's request here, wherever it came in.
+pub(in crate::broker) fn serve(shard: &mut Shard, api_key: i16, request: Request, effects: &mut Effects) {
+    match row(APIS, api_key, request.asker.version) {
+        Ok(api) => run(shard, api, request, effects),
+        Err(why) => shard.close_connection(request.asker, &why, effects),
+    }
+}
+
+/// The row of an API, if it has the version. Errors say what is not served.
+fn row(table: &'static [Api], api_key: i16, version: i16) -> Result<&'static Api, String> {
+    let api = table.iter().find(|api| api.key == api_key);
+    let api = api.ok_or_else(|| format!("API {api_key} is not served"))?;
+    if (api.served_from..=api.versions.1).contains(&version) {
+        return Ok(api);
+    }
+    Err(format!("{} version {version} is not served ({} to {} are)", api.name, api.served_from, api.versions.1))
+}
+
+fn run(shard: &mut Shard, api: &Api, request: Request, effects: &mut Effects) {
+    shard.counts.on_request(api.key);
     shard.begin_request(&request, effects);
     let to = request.asker.to;
     (api.handle)(shard, request, effects);
@@ -263,12 +300,15 @@ pub(in crate::broker) fn on_controlled(
         }
         Work::FindCoordinator(request) => find_coordinator::on_outcome(shard, asker, request, effects),
         Work::Metadata(request) => metadata::on_outcome(shard, asker, &request, outcome, now, effects),
+        Work::AllocateProducerIds => allocate_producer_ids::on_outcome(shard, asker, &outcome, effects),
         Work::Produce(_)
         | Work::Fetch(_)
         | Work::ListOffsets(_)
         | Work::EpochEnds(_)
         | Work::DeleteRecords(_)
         | Work::InitProducerId
+        | Work::Registration
+        | Work::Forward(_)
         | Work::Group(_)
         | Work::DescribeLogDirs(_)
         | Work::DescribeProducers(_) => {

@@ -5,11 +5,15 @@
 use bytes::Bytes;
 
 use crate::wire::table::api;
+use crate::wire::text::Text;
 
 api! {
     API: 1001 "QuorumMessages", versions 0-0, flexible 0;
 
     message QuorumMessagesRequest {
+        /// Where the sender's core 0 listens for other brokers: who joins does not know it yet.
+        host: Text, 0+;
+        port: u16, 0+;
         /// In the order they were made.
         messages: Vec<Bytes>, 0+;
     }

@@ -1,0 +1,168 @@
+//! Several brokers as one cluster: how they come together, who decides, and what becomes of it when one goes.
+
+mod support;
+
+use corelog::broker::api::key;
+use corelog::config::Settings;
+use corelog::wire::codec::Message;
+use corelog::wire::errors::ErrorCode;
+use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
+use corelog::wire::messages::describe_cluster::{DescribeClusterRequest, DescribeClusterResponse};
+use corelog::wire::messages::describe_quorum::{
+    DescribeQuorumRequest, DescribeQuorumResponse, PartitionData, PartitionRequest, TopicRequest,
+};
+use corelog::wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use support::cluster::Cluster;
+
+/// Asks a broker, and waits for the answer.
+fn ask<Q: Message, R: Message>(cluster: &mut Cluster, node: i32, api_key: i16, version: i16, request: &Q) -> R {
+    let (node, client) = cluster.connect(node);
+    cluster.nodes.get_mut(&node).expect("it is up").send(client, api_key, version, request);
+    let mut reply = None;
+    cluster.until("an answer", |cluster| {
+        cluster.run();
+        reply = cluster.nodes.get_mut(&node).expect("it is up").reply(client, api_key, version);
+        reply.is_some()
+    });
+    reply.expect("just seen")
+}
+
+fn quorum(cluster: &mut Cluster, node: i32) -> PartitionData {
+    let partitions = vec![PartitionRequest { partition_index: 0 }];
+    let topics = vec![TopicRequest { topic_name: "__cluster_metadata".into(), partitions }];
+    let request = DescribeQuorumRequest { topics };
+    let reply: DescribeQuorumResponse = ask(cluster, node, key::DESCRIBE_QUORUM, 0, &request);
+    reply.topics[0].partitions[0].clone()
+}
+
+fn voters(cluster: &mut Cluster, node: i32) -> Vec<i32> {
+    let mut ids: Vec<i32> = quorum(cluster, node).current_voters.iter().map(|voter| voter.replica_id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn brokers(cluster: &mut Cluster, node: i32) -> Vec<i32> {
+    let reply: DescribeClusterResponse =
+        ask(cluster, node, key::DESCRIBE_CLUSTER, 1, &DescribeClusterRequest::default());
+    reply.brokers.iter().map(|broker| broker.broker_id).collect()
+}
+
+fn create(cluster: &mut Cluster, node: i32, name: &str, replicas: i16) -> i16 {
+    let topic = CreatableTopic {
+        name: name.into(),
+        num_partitions: 6,
+        replication_factor: replicas,
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..CreateTopicsRequest::default() };
+    let reply: CreateTopicsResponse = ask(cluster, node, key::CREATE_TOPICS, 7, &request);
+    reply.topics[0].error_code
+}
+
+/// Leaders of a topic's partitions, by their order; −1 where there is none. Nothing: the topic is not known.
+fn leaders(cluster: &mut Cluster, node: i32, name: &str) -> Vec<i32> {
+    let topic = MetadataRequestTopic { name: Some(name.into()), ..MetadataRequestTopic::default() };
+    let request = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
+    let reply: MetadataResponse = ask(cluster, node, key::METADATA, 12, &request);
+    reply.topics[0].partitions.iter().map(|partition| partition.leader_id).collect()
+}
+
+fn wait_for_voters(cluster: &mut Cluster, node: i32, expect: &[i32]) {
+    cluster.until("these vote", |cluster| voters(cluster, node) == expect);
+}
+
+#[test]
+fn brokers_join_by_their_seeds_and_three_decide() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    // By a seed that is not the controller.
+    cluster.start(4, Cluster::joining(&[3]));
+    cluster
+        .until("it belongs to it", |cluster| cluster.nodes[&4].ready.len() == 2 && brokers(cluster, 1) == [1, 2, 3, 4]);
+    for node in 1..=4 {
+        assert_eq!(brokers(&mut cluster, node), [1, 2, 3, 4]);
+        let quorum = quorum(&mut cluster, node);
+        assert_eq!((quorum.leader_id, quorum.current_voters.len(), quorum.observers.len()), (1, 3, 1));
+    }
+}
+
+#[test]
+fn every_broker_takes_requests_that_the_controller_decides_on() {
+    let mut cluster = Cluster::of(3);
+    for node in 1..=3 {
+        let name = format!("topic-{node}");
+        assert_eq!(create(&mut cluster, node, &name, 3), 0);
+        assert_eq!(create(&mut cluster, 4 - node, &name, 3), ErrorCode::TopicAlreadyExists.code());
+        assert_eq!(create(&mut cluster, node, &format!("wide-{node}"), 4), ErrorCode::InvalidReplicationFactor.code());
+        cluster.until("all know it", |cluster| (1..=3).all(|node| leaders(cluster, node, &name).len() == 6));
+        let all: Vec<_> = (1..=3).map(|node| leaders(&mut cluster, node, &name)).collect();
+        assert!(all.iter().all(|leaders| *leaders == all[0]));
+        assert!((1..=3).all(|node| all[0].contains(&node)), "{all:?}");
+    }
+    let mut ids: Vec<i64> = (0..6)
+        .map(|at| {
+            let request =
+                InitProducerIdRequest { producer_id: -1, producer_epoch: -1, ..InitProducerIdRequest::default() };
+            let reply: InitProducerIdResponse = ask(&mut cluster, 1 + at % 3, key::INIT_PRODUCER_ID, 4, &request);
+            assert_eq!(reply.error_code, 0);
+            reply.producer_id
+        })
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 6, "no id is given twice");
+}
+
+#[test]
+fn when_the_controller_is_killed_others_decide_and_lead_within_two_seconds() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    assert_eq!(create(&mut cluster, 1, "t", 3), 0);
+    assert!(leaders(&mut cluster, 1, "t").contains(&1));
+    cluster.kill(1);
+    let ms = cluster.until("others lead", |cluster| {
+        [2, 3].iter().all(|node| leaders(cluster, *node, "t").iter().all(|leader| [2, 3].contains(leader)))
+    });
+    assert!(ms <= 2_000, "it took {ms} ms");
+    // A request that comes while nobody decides waits.
+    assert_eq!(create(&mut cluster, 2, "after", 2), 0);
+    assert_eq!(brokers(&mut cluster, 3), [2, 3]);
+
+    cluster.start(1, Settings::default());
+    cluster.until("it is back", |cluster| brokers(cluster, 2) == [1, 2, 3] && leaders(cluster, 1, "after").len() == 6);
+    assert_ne!(quorum(&mut cluster, 1).leader_id, 1);
+}
+
+#[test]
+fn a_broker_that_stops_has_others_lead_first() {
+    for stopping in [1, 2] {
+        let mut cluster = Cluster::of(3);
+        wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+        assert_eq!(create(&mut cluster, 1, "t", 3), 0);
+        cluster.until("all know it", |cluster| leaders(cluster, 3, "t").len() == 6);
+        assert!(leaders(&mut cluster, 3, "t").contains(&stopping));
+        cluster.nodes.get_mut(&stopping).expect("it is up").stop();
+        let ms = cluster.until("it has stopped", |cluster| cluster.nodes[&stopping].stopped.len() == 2);
+        assert!(ms < 3_000, "it took {ms} ms");
+        cluster.kill(stopping);
+        // Long before its lease is over.
+        cluster.advance_ms(200);
+        let led = leaders(&mut cluster, 3, "t");
+        assert!(!led.contains(&stopping) && !led.contains(&-1), "{led:?}");
+        assert_eq!(create(&mut cluster, 3, "after", 2), 0);
+    }
+}
+
+#[test]
+fn a_broker_of_another_cluster_is_not_let_in() {
+    let mut cluster = Cluster::of(2);
+    cluster.start(3, Settings { cluster_id: "theirs".into(), ..Cluster::joining(&[1]) });
+    cluster.advance_ms(5_000);
+    assert!(cluster.nodes[&3].ready.is_empty());
+    assert_eq!(brokers(&mut cluster, 1), [1, 2]);
+    // Nor one whose id is taken.
+    cluster.kill(3);
+    cluster.start(3, Cluster::joining(&[1]));
+    cluster.until("it joins", |cluster| brokers(cluster, 1) == [1, 2, 3]);
+}
