@@ -166,3 +166,22 @@ fn a_broker_of_another_cluster_is_not_let_in() {
     cluster.start(3, Cluster::joining(&[1]));
     cluster.until("it joins", |cluster| brokers(cluster, 1) == [1, 2, 3]);
 }
+
+#[test]
+fn a_broker_that_hangs_is_found_by_gossip_long_before_its_lease_is_over() {
+    let seconds_until_fenced = |datagrams| {
+        let mut cluster = Cluster::new();
+        cluster.datagrams = datagrams;
+        let patient = |settings| Settings { broker_session_timeout_ms: 9_000, ..settings };
+        cluster.start(1, patient(Settings::default()));
+        (2..=3).for_each(|node| cluster.start(node, patient(Cluster::joining(&[1]))));
+        wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+        cluster.advance_ms(2_000);
+        let leader = quorum(&mut cluster, 1).leader_id;
+        let hanging = (1..=3).find(|node| *node != leader).expect("two others");
+        cluster.hung.insert(hanging);
+        cluster.until("it is fenced", |cluster| !brokers(cluster, leader).contains(&hanging)) as f64 / 1e3
+    };
+    let (with, without) = (seconds_until_fenced(true), seconds_until_fenced(false));
+    assert!(with < 2.5 && with < without / 2.0, "with gossip {with} s, without {without} s");
+}

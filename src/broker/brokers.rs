@@ -280,6 +280,14 @@ pub(in crate::broker) fn on_reached(shard: &mut Shard, node: NodeId, reached: bo
     control::settle(shard, now, effects);
 }
 
+/// Gossip suspects a broker. It still has the time for one more heartbeat.
+pub(in crate::broker) fn on_suspected(shard: &mut Shard, node: NodeId, now: Now) {
+    if let Ok(control) = the_controller(shard) {
+        control.brokers.liveness.on_hint(node, now.mono);
+        watch_leases(shard);
+    }
+}
+
 /// Brokers whose lease is over lead nothing any more.
 pub(in crate::broker) fn on_leases_due(shard: &mut Shard, now: Now, effects: &mut Effects) {
     let (me, settings) = (shard.node(), shard.config.settings.clone());

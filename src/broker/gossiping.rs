@@ -18,6 +18,7 @@ use crate::base::rng::Rng;
 use crate::base::stage::{Stage, Stopwatch, Timed};
 use crate::base::stage_counts::Snapshot;
 use crate::base::time::{Instant, Now};
+use crate::broker::brokers;
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::greeting::PeerKey;
 use crate::broker::message::{ShardMessage, TopicPartition};
@@ -161,13 +162,17 @@ impl Shard {
         }
     }
 
-    fn on_gossip_event(&mut self, event: GossipEvent, _now: Now) {
+    fn on_gossip_event(&mut self, event: GossipEvent, now: Now) {
         match event {
             GossipEvent::Changed(node, Standing::Alive) => tracing::info!(node = node.0, "a broker is heard of"),
             GossipEvent::Changed(node, Standing::Suspected) => {
                 tracing::info!(node = node.0, "a broker does not answer");
+                brokers::on_suspected(self, node, now);
             }
-            GossipEvent::Changed(node, Standing::Gone) => tracing::info!(node = node.0, "a broker seems to be gone"),
+            GossipEvent::Changed(node, Standing::Gone) => {
+                tracing::info!(node = node.0, "a broker seems to be gone");
+                brokers::on_suspected(self, node, now);
+            }
             // This broker follows the quorum itself, which sends it what it lacks.
             GossipEvent::Delta(_) => {}
             GossipEvent::DeltaGap { have, seen, ask } => {

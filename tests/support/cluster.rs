@@ -32,6 +32,10 @@ pub struct Cluster {
     now: Now,
     starts: u8,
     conn_next: u64,
+    /// Brokers that do nothing, though nothing tells others so.
+    pub hung: BTreeSet<i32>,
+    /// Whether datagrams arrive.
+    pub datagrams: bool,
 }
 
 fn address(node: i32, port: u16) -> Address {
@@ -47,6 +51,8 @@ impl Cluster {
             now: Now { wall_ms: NOW_MS, ..Now::default() },
             starts: 0,
             conn_next: 1 << 32,
+            hung: BTreeSet::new(),
+            datagrams: true,
         }
     }
 
@@ -109,7 +115,9 @@ impl Cluster {
     /// Lets all that can happen at once happen.
     pub fn run(&mut self) {
         loop {
-            self.nodes.values_mut().for_each(World::run);
+            let hung = self.hung.clone();
+            let awake = self.nodes.iter_mut().filter(|(node, _)| !hung.contains(node));
+            awake.for_each(|(_, world)| world.run());
             let next = self.nodes.iter_mut().find_map(|(node, world)| Some((*node, world.peer_effects.pop_front()?)));
             match next {
                 Some((node, (core, effect))) => self.carry_out(node, core, effect),
@@ -122,11 +130,13 @@ impl Cluster {
     pub fn advance_ms(&mut self, ms: u64) {
         let end = self.now.mono.after_ms(ms);
         loop {
-            let due = self.nodes.values().flat_map(|world| &world.shards).filter_map(Shard::next_deadline).min();
+            let awake = self.nodes.iter().filter(|(node, _)| !self.hung.contains(node));
+            let due = awake.flat_map(|(_, world)| &world.shards).filter_map(Shard::next_deadline).min();
             let next = due.filter(|due| *due <= end).unwrap_or(end).max(self.now.mono);
             self.now.wall_ms += (next.since_ns(self.now.mono) / 1_000_000) as i64;
             self.now.mono = next;
-            for world in self.nodes.values_mut() {
+            let hung = self.hung.clone();
+            for (_, world) in self.nodes.iter_mut().filter(|(node, _)| !hung.contains(node)) {
                 world.now = self.now;
                 (0..CORES).for_each(|core| world.step(core, Input::Timeout));
             }
@@ -177,6 +187,12 @@ impl Cluster {
                 let Some(at) = self.links.iter().position(|link| link.from == (node, core, peer)) else { return };
                 let (to, client) = self.links.remove(at).to;
                 self.step(to, client.core, Input::Closed { conn: client.conn });
+            }
+            Effect::Datagram { to, data } if self.datagrams => {
+                let other = self.nodes.keys().copied().find(|other| to == address(*other, PEER_PORT));
+                if let Some(other) = other.filter(|other| !self.hung.contains(other)) {
+                    self.step(other, 0, Input::Datagram { from: address(node, PEER_PORT), data });
+                }
             }
             _ => {}
         }
