@@ -287,15 +287,18 @@ impl Shard {
                 MetaRecord::PartitionChanged { topic, partition, .. } => {
                     self.put_in_place(TopicPartition { topic: *topic, partition: *partition }, now, effects);
                 }
-                MetaRecord::BrokerRegistered(broker) => self.on_broker_met(broker, now),
+                MetaRecord::BrokerRegistered(broker) => {
+                    self.on_broker_met(broker, now);
+                    self.on_broker_changed(broker.id, now, effects);
+                }
+                MetaRecord::BrokerFenced { id }
+                | MetaRecord::BrokerUnfenced { id }
+                | MetaRecord::BrokerShuttingDown { id } => self.on_broker_changed(*id, now, effects),
                 MetaRecord::TopicRemoved { .. }
                 | MetaRecord::ClusterCreated { .. }
                 | MetaRecord::ConfigChanged { .. }
                 | MetaRecord::QuotaChanged { .. }
                 | MetaRecord::ProducerIdsTaken { .. }
-                | MetaRecord::BrokerFenced { .. }
-                | MetaRecord::BrokerUnfenced { .. }
-                | MetaRecord::BrokerShuttingDown { .. }
                 | MetaRecord::BrokerUnregistered { .. }
                 | MetaRecord::BrokerEpochsTaken { .. } => {}
             }

@@ -126,6 +126,20 @@ impl Shard {
         }
     }
 
+    /// A broker is fenced, or not any more, or registered: leaders here learn whether it may be in sync.
+    pub(in crate::broker) fn on_broker_changed(&mut self, id: NodeId, now: Now, effects: &mut Effects) {
+        let Some((epoch, is_active)) = self.image.broker(id).map(|broker| (broker.epoch, broker.is_active())) else {
+            return;
+        };
+        let leads = |owner: &u32| self.partitions.by_owner(*owner).is_some_and(|partition| partition.is_leader());
+        let owners: Vec<u32> = self.partitions.owner_numbers().filter(leads).collect();
+        for owner in owners {
+            self.on_partition(owner, now, effects, |partition, _, out| {
+                partition.on_broker(id, epoch, is_active, now, out);
+            });
+        }
+    }
+
     /// Has a partition's leader asked by the right fetcher, if it follows anybody.
     pub(in crate::broker) fn follow(&mut self, owner: u32, of: TopicPartition, now: Now) {
         let Some(partition) = self.partitions.by_owner(owner) else { return };

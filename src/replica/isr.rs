@@ -186,6 +186,13 @@ impl Isr {
         true
     }
 
+    /// What metadata say of a broker's run. Who has everything already may have nothing to ask for.
+    pub(super) fn on_broker(&mut self, node: NodeId, epoch: BrokerEpoch, is_eligible: bool) {
+        for follower in self.followers.iter_mut().filter(|follower| follower.node == node) {
+            follower.is_eligible = is_eligible && follower.broker_epoch == epoch;
+        }
+    }
+
     /// More is safe here than `before`, since `at`: until then, whoever had that was up to date.
     pub(super) fn on_safe(&mut self, before: Offset, at: Instant) {
         for follower in self.followers.iter_mut().filter(|follower| follower.end.is_some_and(|end| end >= before)) {
@@ -233,11 +240,8 @@ impl Isr {
                 self.settle_doubts();
             }
             Err(IsrRefusal::Ineligible) => {
+                // Metadata say when somebody may not; they may be later than the answer, or earlier.
                 proposed.again_at = now.mono.after_ms(REFUSED_REST_MS);
-                for follower in self.followers.iter_mut().filter(|follower| self.doubtful.contains(&follower.node)) {
-                    // Its next fetch says whether it may by then.
-                    follower.is_eligible = false;
-                }
                 self.settle_doubts();
             }
             Err(IsrRefusal::Stale | IsrRefusal::Unknown) => {}
@@ -398,7 +402,16 @@ mod tests {
         isr.on_answer(PartitionEpoch(0), Err(IsrRefusal::Ineligible), after_ms(0));
         isr.on_timeout(Offset(20), after_ms(REFUSED_REST_MS));
         assert_eq!(committed(&isr, 20), Some(20));
+        // The broker is fenced, and then not any more: that it asks again is not to be waited for.
+        isr.on_broker(NodeId(3), BrokerEpoch(9), false);
         assert_eq!(proposed(&mut isr, 15, 20, 0), None);
+        isr.on_broker(NodeId(3), BrokerEpoch(10), true);
+        assert_eq!(proposed(&mut isr, 15, 20, 0), None, "of another run");
+        isr.on_broker(NodeId(3), BrokerEpoch(9), true);
+        assert_eq!(proposed(&mut isr, 15, 20, 0), Some(vec![1, 2, 3]));
+        isr.on_answer(PartitionEpoch(0), Err(IsrRefusal::Ineligible), after_ms(0));
+        isr.on_timeout(Offset(20), after_ms(REFUSED_REST_MS));
+        assert_eq!(proposed(&mut isr, 15, 20, 0), Some(vec![1, 2, 3]), "the controller may know better by now");
     }
 
     #[test]

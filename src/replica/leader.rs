@@ -3,7 +3,7 @@
 //! *Owns*: when a role begins and ends, and what is proposed to the controller. *Never*: sends anything. *Runs on*: the
 //! core that owns the partition.
 
-use crate::base::ids::{LeaderEpoch, NodeId, Offset, PartitionEpoch};
+use crate::base::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch};
 use crate::base::time::Now;
 use crate::meta::PartitionState;
 
@@ -100,6 +100,15 @@ impl Partition {
         self.settle(out);
         self.propose_isr(now, out);
         Ok(None)
+    }
+
+    /// Metadata say of a broker's run whether it may be in the in-sync set.
+    pub fn on_broker(&mut self, node: NodeId, epoch: BrokerEpoch, is_eligible: bool, now: Now, out: &mut PartitionOut) {
+        if let Role::Leader(isr) = &mut self.role {
+            isr.on_broker(node, epoch, is_eligible);
+            self.propose_isr(now, out);
+        }
+        self.settle(out);
     }
 
     /// What became of a proposal for the in-sync set.
