@@ -54,6 +54,8 @@ pub struct Fetcher {
     /// Those that rest, by when they are tried again.
     resting: BTreeSet<(Instant, TopicPartition)>,
     session: Session,
+    /// The run of this broker that the leader was told of. It looks only at partitions that are named.
+    told: BrokerEpoch,
     is_asking: bool,
     backoff: Backoff,
     /// Nothing is asked before.
@@ -93,6 +95,7 @@ impl Fetcher {
             forgotten: BTreeSet::new(),
             resting: BTreeSet::new(),
             session: Session::default(),
+            told: BrokerEpoch(-1),
             is_asking: false,
             backoff: Backoff::default(),
             rest_until: Instant(0),
@@ -148,6 +151,9 @@ impl Fetcher {
             return None;
         }
         let is_new = self.session.epoch == INITIAL_EPOCH;
+        if std::mem::replace(&mut self.told, epoch) != epoch {
+            self.name_all();
+        }
         let named = std::mem::take(&mut self.changed);
         let mut forgotten = std::mem::take(&mut self.forgotten);
         forgotten.retain(|of| !is_new && !named.contains(of));
@@ -246,12 +252,13 @@ impl Fetcher {
 
     fn leave_session(&mut self) {
         self.forgotten.clear();
-        for (of, row) in &mut self.rows {
-            row.is_in_session = false;
-            if row.resting_until.is_none() {
-                self.changed.insert(*of);
-            }
-        }
+        self.rows.values_mut().for_each(|row| row.is_in_session = false);
+        self.name_all();
+    }
+
+    fn name_all(&mut self) {
+        let awake = self.rows.iter().filter(|(_, row)| row.resting_until.is_none());
+        self.changed.extend(awake.map(|(of, _)| *of));
     }
 
     fn topics(&mut self, named: BTreeSet<TopicPartition>) -> Vec<FetchTopic> {
@@ -460,6 +467,18 @@ mod tests {
         fetcher.on_failed(after_ms(10));
         assert_eq!((asked(&mut fetcher, 29), fetcher.next_deadline()), (None, Some(after_ms(30).mono)));
         assert_eq!(asked(&mut fetcher, 30), Some((0, vec![(0, 5)], vec![])));
+    }
+
+    #[test]
+    fn a_new_run_of_this_broker_is_told_of_every_partition() {
+        let mut fetcher = Fetcher::new(SETTINGS);
+        fetcher.set_position(of(0), at(5));
+        asked(&mut fetcher, 0).unwrap();
+        answer(&mut fetcher, 0, &[]);
+        assert_eq!(asked(&mut fetcher, 0), Some((1, vec![], vec![])));
+        answer(&mut fetcher, 0, &[]);
+        let request = fetcher.poll(ME, BrokerEpoch(8), after_ms(0)).unwrap();
+        assert_eq!((request.session_epoch, request.topics.len()), (2, 1));
     }
 
     #[test]
