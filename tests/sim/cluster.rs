@@ -55,7 +55,7 @@ fn settle(world: &mut World) {
         let mut producers = world.clients.iter();
         producers.all(|client| !matches!(client, Client::Producer(producer) if !producer.is_idle()))
     });
-    assert!(idle, "with the faults over, every record is acknowledged");
+    assert!(idle, "with the faults over, every record is acknowledged: {}", cluster_check::describe(world));
 }
 
 fn check_everything(world: &mut World) {
@@ -79,7 +79,7 @@ fn audit(world: &mut World) {
     }
     let is_done = |client: &Client| if let Client::Auditor(auditor) = client { auditor.is_done() } else { true };
     let done = world.run_until(PROGRESS_WITHIN_NS, |world| world.clients.iter().all(is_done));
-    assert!(done, "every partition can be read");
+    assert!(done, "every partition can be read: {}", cluster_check::describe(world));
     let mut ends = BTreeMap::new();
     for client in &world.clients {
         if let Client::Auditor(auditor) = client {

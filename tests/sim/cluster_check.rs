@@ -90,13 +90,19 @@ pub fn describe(world: &World) -> String {
     for (node, here) in world.nodes.iter().enumerate() {
         text.push_str(&format!("\n  node {}: {:?}", node + 1, here.process));
         let Some(shard) = here.shards.first() else { continue };
+        for broker in shard.image().brokers() {
+            let fenced = if broker.fenced { "fenced" } else { "there" };
+            text.push_str(&format!("; broker {} is {fenced} in epoch {}", broker.id, broker.epoch));
+        }
         for (topic, partition, state) in shard.image().states() {
             let (leader, isr, replicas) = (state.leader(), state.isr().collect::<Vec<_>>(), state.replicas());
             text.push_str(&format!("; {}-{partition} led by {leader:?}, {isr:?} of {replicas:?}", topic.name));
         }
         for (name, replica) in here.shards.iter().flat_map(|shard| shard.replicas()) {
-            let (epoch, mark) = (replica.epoch(), replica.high_watermark());
-            text.push_str(&format!("\n    {name:?}: leads {}, epoch {epoch}, mark {mark}", replica.is_leader()));
+            let (epoch, mark, end) = (replica.epoch(), replica.high_watermark(), replica.log_end());
+            let role = if replica.is_leader() { "leads" } else { "follows" };
+            let online = if replica.is_online() { "" } else { ", offline" };
+            text.push_str(&format!("\n    {name:?} {role} in epoch {epoch}, {mark} of {end}{online}"));
         }
     }
     text

@@ -198,6 +198,12 @@ impl Auditor {
         let ends: BTreeMap<Part, i64> = asked.iter().map(|row| row.0).zip(rows_of(&reply)).collect();
         for (part, outcome) in on_fetched(asked, reply, context) {
             match outcome {
+                // A new leader may not know yet how much is committed.
+                Outcome::Next(next)
+                    if next == ends[&part] && context.plan.is_cluster && next < context.model.end(part) =>
+                {
+                    self.try_again_later(context);
+                }
                 Outcome::Next(next) if next == ends[&part] => {
                     self.left.remove(&part);
                     let start = self.starts.get(&part).copied().unwrap_or(0);

@@ -42,7 +42,8 @@ use run::{Outcome, run, run_and_rot};
 /// Played in every run of the tests.
 const FIXED_SEEDS: u64 = 24;
 const ROT_SEEDS: u64 = 18;
-const CLUSTER_SEEDS: u64 = 6;
+const CLUSTER_SEEDS: u64 = 18;
+const CLUSTER_NODES: [usize; 5] = [3, 3, 1, 5, 4];
 const FRESH_SECONDS: u64 = 10;
 
 fn play(seed: u64) -> Outcome {
@@ -111,7 +112,7 @@ fn damage_is_named_and_stays_where_it_is() {
 #[test]
 fn clusters_keep_every_promise() {
     for seed in 0..CLUSTER_SEEDS {
-        play_cluster(1, seed);
+        play_cluster(CLUSTER_NODES[seed as usize % CLUSTER_NODES.len()], seed);
     }
 }
 

@@ -288,7 +288,10 @@ impl World {
                     self.input(node, to, Input::FromShard { from: CoreId(from), message });
                 }
             }
-            Event::Timer { node, life, core } if life == self.nodes[node].life => {
+            // An earlier one may have been set since.
+            Event::Timer { node, life, core }
+                if life == self.nodes[node].life && self.nodes[node].timers[usize::from(core)] == Some(self.now) =>
+            {
                 self.nodes[node].timers[usize::from(core)] = None;
                 self.trace.note(self.now, "timer", &[u64::from(core)], &[]);
                 self.input(node, core, Input::Timeout);
