@@ -1,19 +1,96 @@
-//! Several brokers on real processes.
+//! Three brokers on real processes, under librdkafka's load: killed, stopped, restarted, and met by strangers.
+//!
+//! `CORELOG_FAILOVER_KILLS=50 cargo test --test cluster failover -- --nocapture` is the long form of the kills.
 #![cfg(feature = "shell")]
 
 mod binary;
+mod kafka;
+mod ledger;
+mod network;
+mod raw;
+mod trio;
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use binary::{directory, free_ports};
+use binary::{Broker, command, directory, free_cluster_ports};
+use trio::{Load, NODES, Trio};
+
+const KILLS: u64 = 2;
+
+/// Leases that end soon, where a test waits for one.
+const SHORT_LEASES: [&str; 2] = ["--broker-session-timeout-ms=2000", "--broker-heartbeat-interval-ms=200"];
+
+#[test]
+fn no_failover_after_kill_9_loses_or_doubles_what_was_acknowledged() {
+    let kills = ledger::number("CORELOG_FAILOVER_KILLS").unwrap_or(KILLS);
+    let mut trio = Trio::start(&[]);
+    trio.create_topic();
+    let load = Load::start(&trio.bootstrap());
+    let mut took = Vec::new();
+    for kill in 0..kills {
+        load.goes_on();
+        let leader = trio.leader((kill % 6) as i32);
+        trio.kill(leader);
+        took.push(load.goes_on().as_millis());
+        trio.launch(leader);
+        trio.wait_for_full_isr();
+    }
+    let records = load.verify(&trio.bootstrap());
+    eprintln!("{kills} kills, producers went on after {took:?} ms, {records} records, all there once");
+}
+
+#[test]
+fn a_leader_that_stands_still_is_replaced_and_does_no_harm_when_it_goes_on() {
+    let trio = Trio::start(&SHORT_LEASES);
+    trio.create_topic();
+    let load = Load::start(&trio.bootstrap());
+    load.goes_on();
+    let leader = trio.leader(0);
+    trio.signal(leader, "-STOP");
+    trio.wait_until_others_lead(leader);
+    load.goes_on();
+    trio.signal(leader, "-CONT");
+    trio.wait_for_full_isr();
+    load.goes_on();
+    load.verify(&trio.bootstrap());
+}
+
+#[test]
+fn a_rolling_restart_under_load_fails_no_request() {
+    let mut trio = Trio::start(&[]);
+    trio.create_topic();
+    let load = Load::start(&trio.bootstrap());
+    for node in 0..NODES {
+        load.goes_on();
+        trio.stop(node);
+        load.goes_on();
+        trio.launch(node);
+        trio.wait_for_full_isr();
+    }
+    load.verify(&trio.bootstrap());
+}
+
+#[test]
+fn all_of_them_may_be_gone_at_the_same_time() {
+    let mut trio = Trio::start(&[]);
+    trio.create_topic();
+    let load = Load::start(&trio.bootstrap());
+    load.goes_on();
+    (0..NODES).for_each(|node| trio.kill(node));
+    trio.launch_all();
+    trio.wait_for_full_isr();
+    load.goes_on();
+    load.verify(&trio.bootstrap());
+}
 
 #[test]
 fn a_cluster_to_try_things_with_starts_a_killed_broker_again_and_stops_with_a_signal() {
     let dir = directory();
-    let port = free_ports(3).to_string();
+    let port = free_cluster_ports(3).to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
-    command.args(["cluster", "local", "--brokers=1", "--cores=1", "--restart-after=1s", "--port", &port, "--dir"]);
+    command.args(["cluster", "local", "--brokers=3", "--cores=1", "--restart-after=1s", "--port", &port, "--dir"]);
     let mut process = command.arg(dir.path()).stdout(Stdio::piped()).spawn().expect("start the binary");
     let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
     let mut hear = |text: &str| {
@@ -32,4 +109,27 @@ fn a_cluster_to_try_things_with_starts_a_killed_broker_again_and_stops_with_a_si
     kill("-INT", &process.id().to_string());
     hear("stopped");
     assert!(process.wait().expect("wait").success());
+}
+
+#[test]
+fn a_broker_of_another_cluster_and_one_with_an_id_that_is_taken_are_refused() {
+    let trio = Trio::start(&["--cluster-id=ours"]);
+    trio.create_topic();
+    let seeds = format!("--seeds={}", trio.bootstrap());
+    let (theirs, twins) = (directory(), directory());
+    Broker::start(theirs.path(), &["--cores=1", "--cluster-id=theirs", "--node-id=9"]).stop();
+    let other = |dir: &Path, id: &str| {
+        let listen = format!("127.0.0.1:{}", free_cluster_ports(1));
+        Broker::spawn(command(dir, &listen, &["--cores=1", id, &seeds]))
+    };
+    let stranger = other(theirs.path(), "--node-id=9");
+    trio.broker(0).wait_for("it is of another cluster");
+    let twin = other(twins.path(), "--node-id=2");
+    twin.wait_for("there is another broker with node.id 2");
+    let load = Load::start(&trio.bootstrap());
+    load.goes_on();
+    assert_eq!(trio.brokers_known_to(0), NODES);
+    load.verify(&trio.bootstrap());
+    stranger.kill();
+    twin.kill();
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 
-use binary::{Broker, PATIENCE, directory, free_ports, refuse};
+use binary::{Broker, PATIENCE, directory, free_cluster_ports, refuse};
 use bytes::Bytes;
 use corelog::base::ids::Incarnation;
 use corelog::base::rng::Rng;
@@ -21,7 +21,7 @@ use raw::Client;
 
 /// A broker with two cores that listens for others, and the port of the first core.
 fn start(dir: &Path, arguments: &[&str]) -> (Broker, u16) {
-    let port = free_ports(2);
+    let port = free_cluster_ports(2);
     let listen = format!("--peer-listen=127.0.0.1:{port}");
     let broker = Broker::start(dir, &[&["--cores=2", &listen], arguments].concat());
     (broker, port)
@@ -51,7 +51,7 @@ fn greet(client: &mut Client, hello: &PeerHelloRequest) -> PeerHelloResponse {
 #[test]
 fn a_broker_alone_has_no_listener_for_others_and_needs_no_port_for_it() {
     let dir = directory();
-    let port = free_ports(1);
+    let port = free_cluster_ports(1);
     let taken = TcpListener::bind(("127.0.0.1", port + 10_000)).expect("a free port");
     let broker = Broker::start_on(dir.path(), &format!("127.0.0.1:{port}"), &["--cores=1"]);
     Client::connect(&broker).probe();

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -45,12 +46,25 @@ impl Broker {
         broker
     }
 
-    fn start_as(command: Command) -> Broker {
+    pub fn start_as(command: Command) -> Broker {
         Broker::start_heard(command).0
     }
 
     /// With all that it says until it is ready.
-    fn start_heard(mut command: Command) -> (Broker, Vec<String>) {
+    fn start_heard(command: Command) -> (Broker, Vec<String>) {
+        let mut broker = Broker::spawn(command);
+        let said = broker.hear("ready");
+        let line = said.iter().find(|line| line.contains("listen ")).expect("it says where it listens");
+        let address = line.split_whitespace().last().expect("a word");
+        broker.address = address.parse().expect("an address");
+        let line = said.iter().find(|line| line.contains("http ")).expect("it says where it serves HTTP");
+        let word = line.split_whitespace().find_map(|word| word.strip_prefix("http://")?.strip_suffix('/'));
+        broker.http = word.map(|address| address.parse().expect("an address"));
+        (broker, said)
+    }
+
+    /// A broker that may never be ready, and whose address is not known.
+    pub fn spawn(mut command: Command) -> Broker {
         let mut process = command.spawn().expect("start the binary");
         let stderr = BufReader::new(process.stderr.take().expect("a pipe"));
         let (sender, lines) = mpsc::channel();
@@ -61,15 +75,7 @@ impl Broker {
                 let _ = sender.send(line);
             }
         });
-        let mut broker = Broker { process, lines, address: "127.0.0.1:0".parse().expect("an address"), http: None };
-        let said = broker.hear("ready");
-        let line = said.iter().find(|line| line.contains("listen ")).expect("it says where it listens");
-        let address = line.split_whitespace().last().expect("a word");
-        broker.address = address.parse().expect("an address");
-        let line = said.iter().find(|line| line.contains("http ")).expect("it says where it serves HTTP");
-        let word = line.split_whitespace().find_map(|word| word.strip_prefix("http://")?.strip_suffix('/'));
-        broker.http = word.map(|address| address.parse().expect("an address"));
-        (broker, said)
+        Broker { process, lines, address: "127.0.0.1:0".parse().expect("an address"), http: None }
     }
 
     pub fn wait_for(&self, text: &str) -> String {
@@ -159,7 +165,20 @@ impl Drop for Broker {
 }
 
 pub fn command(dir: &Path, listen: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
+    command_in(None, dir, listen, arguments)
+}
+
+/// The same in a network namespace.
+pub fn command_in(space: Option<&str>, dir: &Path, listen: &str, arguments: &[&str]) -> Command {
+    let binary = env!("CARGO_BIN_EXE_corelog");
+    let mut command = match space {
+        None => Command::new(binary),
+        Some(space) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", space, binary]);
+            command
+        }
+    };
     command.args(["serve", "--listen", listen, "--data-dir"]).arg(dir).args(arguments);
     command.stderr(Stdio::piped()).env_remove("RUST_LOG");
     command
@@ -197,14 +216,26 @@ pub fn directory() -> TempDir {
 
 /// The first of `count` ports in a row that nobody listens on, and that this process was not given before.
 pub fn free_ports(count: u16) -> u16 {
+    // Below the ports that the kernel gives to outgoing connections.
     static NEXT: Mutex<Option<u16>> = Mutex::new(None);
-    let taken = |port| TcpListener::bind(("127.0.0.1", port)).is_err();
-    // Below the ports that the kernel gives to outgoing connections, spread by process so that test binaries which
-    // run at the same time do not meet.
-    let mut next = NEXT.lock().expect("no panic holds it");
-    let start = next.unwrap_or(20_000 + (std::process::id() % 500) as u16 * 20);
-    let mut bases = (start..32_000).step_by(usize::from(count));
-    let base = bases.find(|&base| !(base..base + count).any(taken)).expect("free ports");
+    next_ports(&NEXT, 20_000..32_000, count, &[0])
+}
+
+/// The same for brokers that listen for each other on the ports 10000 above.
+pub fn free_cluster_ports(count: u16) -> u16 {
+    // Those above are below the ports of `free_ports`.
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    next_ports(&NEXT, 8_000..10_000, count, &[0, 10_000])
+}
+
+/// Spread by process, so that test binaries which run at the same time do not meet.
+fn next_ports(next: &Mutex<Option<u16>>, range: Range<u16>, count: u16, above: &[u16]) -> u16 {
+    let is_taken = |port: u16| above.iter().any(|above| TcpListener::bind(("127.0.0.1", port + above)).is_err());
+    let mut next = next.lock().expect("no panic holds it");
+    let spread = (range.end - range.start) / 24;
+    let start = next.unwrap_or(range.start + (std::process::id() as u16 % spread) * 20);
+    let mut bases = (start..range.end).step_by(usize::from(count));
+    let base = bases.find(|&base| !(base..base + count).any(is_taken)).expect("free ports");
     *next = Some(base + count);
     base
 }

@@ -84,10 +84,15 @@ impl Acked {
         self.throttle_ms.load(Ordering::SeqCst)
     }
 
+    /// Records that were acknowledged or have failed since the producer was made.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
     /// Returns when so many records have been acknowledged or have failed since the producer was made.
     pub fn wait_for(&self, count: usize) {
         let start = Instant::now();
-        while self.count.load(Ordering::SeqCst) < count {
+        while self.count() < count {
             assert!(start.elapsed() < PATIENCE, "fewer than {count} records are answered in {PATIENCE:?}");
             thread::yield_now();
         }
