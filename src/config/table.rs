@@ -137,7 +137,7 @@ settings! {
         delete_topic_enable: bool = true => boolean("delete.topic.enable").dynamic();
         /// In-sync replicas that must have a record before acks=all is answered.
         min_insync_replicas: i32 = 1 => int("min.insync.replicas", Unit::Count).within(1, i32::MAX as i64)
-            .topic("min.insync.replicas").inert("One broker's partitions have one replica, so only 1 can be met.");
+            .topic("min.insync.replicas");
     }
     "Durability" {
         /// What an acknowledgement waits for. `sync`: until the device says that the records are on stable storage
