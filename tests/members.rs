@@ -2,6 +2,7 @@
 
 mod support;
 
+use corelog::base::metric::Metric;
 use corelog::broker::api::key;
 use corelog::config::Settings;
 use corelog::wire::codec::Message;
@@ -13,6 +14,7 @@ use corelog::wire::messages::describe_quorum::{
 };
 use corelog::wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use support::World;
 use support::cluster::Cluster;
 
 /// Asks a broker, and waits for the answer.
@@ -165,6 +167,31 @@ fn a_broker_of_another_cluster_is_not_let_in() {
     cluster.kill(3);
     cluster.start(3, Cluster::joining(&[1]));
     cluster.until("it joins", |cluster| brokers(cluster, 1) == [1, 2, 3]);
+}
+
+#[test]
+fn brokers_tell_each_other_which_metadata_they_have() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    let behind = |cluster: &Cluster| -> Vec<u64> {
+        cluster.nodes.values().map(|world| world.shards[0].report().metrics.get(Metric::MetadataBehind)).collect()
+    };
+    // Each counts the records it has applied from its own start on: that is no version.
+    cluster.kill(2);
+    cluster.start(2, Cluster::joining(&[1]));
+    cluster.until("it is back", |cluster| brokers(cluster, 1) == [1, 2, 3]);
+    assert_eq!(create(&mut cluster, 1, "t", 3), 0);
+    cluster.advance_ms(3_000);
+    let heard = |world: &World| world.shards[0].report().metrics.get(Metric::GossipAlive);
+    assert!(cluster.nodes.values().all(|world| heard(world) == 2));
+    assert_eq!(behind(&cluster), [0, 0, 0]);
+
+    // One that hears gossip alone learns that it is behind.
+    let leader = quorum(&mut cluster, 1).leader_id;
+    let cut_off = (1..=3).find(|node| *node != leader).expect("two others");
+    cluster.unlinked.insert(cut_off);
+    assert_eq!(create(&mut cluster, leader, "u", 2), 0);
+    cluster.until("it knows", |cluster| behind(cluster)[cut_off as usize - 1] > 0);
 }
 
 #[test]

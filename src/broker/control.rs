@@ -103,6 +103,11 @@ struct Group {
 }
 
 impl Control {
+    /// Up to where the quorum's log is committed, as far as this broker knows.
+    pub(in crate::broker) fn version(&self) -> u64 {
+        self.quorum.commit()
+    }
+
     pub fn boot(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let mut out = MetaOut::default();
         let me = shard.node();

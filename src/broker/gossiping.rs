@@ -19,6 +19,7 @@ use crate::base::stage::{Stage, Stopwatch, Timed};
 use crate::base::stage_counts::Snapshot;
 use crate::base::time::{Instant, Now};
 use crate::broker::brokers;
+use crate::broker::control::Control;
 use crate::broker::effect::{Effect, Effects};
 use crate::broker::greeting::PeerKey;
 use crate::broker::message::{ShardMessage, TopicPartition};
@@ -41,7 +42,7 @@ pub struct Gossiping {
     gossip: Option<Box<Gossip>>,
     deadline: Option<Instant>,
     gatherings: u64,
-    /// The metadata that `gossip` was told of.
+    /// The image that `gossip` was told of.
     version: Option<u64>,
     device: DeviceReport,
 }
@@ -83,6 +84,7 @@ impl Gossiping {
         for (metric, value) in [
             (Metric::GossipAlive, are(Standing::Alive)),
             (Metric::GossipSuspected, are(Standing::Suspected)),
+            (Metric::MetadataBehind, gossip.behind()),
             (Metric::GossipSent, counts.sent),
             (Metric::GossipSentBytes, counts.sent_bytes),
             (Metric::GossipReceived, counts.received),
@@ -145,6 +147,7 @@ impl Shard {
     fn gossip<T>(&mut self, now: Now, effects: &mut Effects, act: impl FnOnce(&mut Gossip, &mut GossipOut) -> T) {
         let Some(gossip) = &mut self.gossiping.gossip else { return };
         let mut out = GossipOut::default();
+        gossip.set_version(self.control.as_ref().map_or(0, Control::version));
         act(gossip, &mut out);
         let next = gossip.next_deadline();
         for (to, data) in out.datagrams {
@@ -186,7 +189,6 @@ impl Shard {
         let Some(gossip) = &mut self.gossiping.gossip else { return };
         let version = self.image.offset();
         if self.gossiping.version.replace(version) != Some(version) {
-            gossip.set_version(version);
             gossip.set_brokers(self.image.brokers().map(|broker| (broker.id, broker.peer.clone())));
             let (image, me) = (&self.image, gossip.me().node);
             let is_led =

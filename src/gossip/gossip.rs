@@ -215,6 +215,12 @@ impl Gossip {
         self.deltas.have()
     }
 
+    /// How far the metadata of this broker are behind the latest that it has heard of.
+    pub fn behind(&self) -> u64 {
+        let seen = self.senders.values().map(|sender| sender.version).max().unwrap_or(0);
+        seen.saturating_sub(self.deltas.have())
+    }
+
     pub fn me(&self) -> &Member {
         self.swim.me()
     }

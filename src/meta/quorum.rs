@@ -347,6 +347,11 @@ impl Quorum {
         self.next_tick
     }
 
+    /// Up to where in the quorum's log this node knows that it is committed: the same place on every node.
+    pub fn commit(&self) -> u64 {
+        self.node.as_ref().map_or(0, |node| node.raft.raft_log.committed)
+    }
+
     pub fn status(&self) -> QuorumStatus {
         let node = self.node();
         let members = &node.store().members;

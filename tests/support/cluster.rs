@@ -34,6 +34,8 @@ pub struct Cluster {
     conn_next: u64,
     /// Brokers that do nothing, though nothing tells others so.
     pub hung: BTreeSet<i32>,
+    /// Brokers whose connections to others carry nothing.
+    pub unlinked: BTreeSet<i32>,
     /// Whether datagrams arrive.
     pub datagrams: bool,
 }
@@ -52,6 +54,7 @@ impl Cluster {
             starts: 0,
             conn_next: 1 << 32,
             hung: BTreeSet::new(),
+            unlinked: BTreeSet::new(),
             datagrams: true,
         }
     }
@@ -168,6 +171,9 @@ impl Cluster {
             Effect::PeerSend { peer, data } => {
                 let Some(link) = self.links.iter().find(|link| link.from == (node, core, peer)) else { return };
                 let (to, client) = link.to;
+                if self.unlinked.contains(&node) || self.unlinked.contains(&to) {
+                    return;
+                }
                 let mut bytes = Bytes::from(data.concat());
                 while !bytes.is_empty() {
                     let length = u32::from_be_bytes(bytes[..4].try_into().expect("four bytes")) as usize;
