@@ -238,6 +238,8 @@ pub struct Log {
     pub(super) bounding: Bounding,
     /// When to look next for segments that are too old or too much.
     pub(super) retention_due: Instant,
+    /// What lies from here on does not go, however old or much it is.
+    pub(super) held_from: Offset,
     pub(super) cleaning: Option<Box<Cleaning>>,
     /// Why the compaction under way cannot go on, while something of it is in flight.
     pub(super) clean_failure: Option<String>,
@@ -287,6 +289,7 @@ impl Log {
             start: Offset(0),
             bounding: Bounding::default(),
             retention_due,
+            held_from: Offset(i64::MAX),
             cleaning: None,
             clean_failure: None,
             uncleanable: false,
@@ -379,6 +382,11 @@ impl Log {
         let key = cache.key(&mut self.tail);
         cache.push(key, base, next, slices.clone());
         self.writer.queue(Pending { base, next, max_timestamp, slices, len, taken: 0 });
+    }
+
+    /// Retention lets nothing go from here on: it may still be given up, or others do not have it yet.
+    pub fn hold_from(&mut self, from: Offset) {
+        self.held_from = from;
     }
 
     /// The log end offset: what the next record gets.

@@ -91,6 +91,8 @@ impl Log {
             }
             Verdict::Remove(count) => count,
         };
+        let ends = (1..=self.segments.len()).map(|next| self.segments.get(next).map_or(self.end, |next| next.base));
+        let count = count.min(ends.take_while(|end| *end <= self.held_from).count());
         let to_remove = count.min(RETENTION_SEGMENTS_MAX);
         if to_remove < count {
             self.check_soon(now);

@@ -658,6 +658,8 @@ impl Partition {
             self.committed.on_change(&mut out.woken);
             self.safe.on_change(&mut out.woken);
         }
+        let is_alone = matches!(&self.role, Role::Leader(isr) if isr.is_alone());
+        self.log.hold_from(if is_alone { Offset(i64::MAX) } else { self.high_watermark });
         if !self.is_established
             && let Role::Leader(isr) = &self.role
             && self.high_watermark >= isr.began()

@@ -6,6 +6,7 @@ mod world;
 
 use crate::base::ids::Offset;
 use crate::base::testdisk::Crash;
+use crate::config::TopicSettings;
 use crate::replica::partition::Refusal;
 
 use world::{Ended, World};
@@ -115,4 +116,29 @@ fn a_follower_below_its_leaders_start_begins_anew_there() {
     world.produce(0, -1);
     world.run();
     assert_eq!(world.replica(1).log_start(), Offset(6), "followers delete what their leader deletes");
+}
+
+#[test]
+fn retention_takes_nothing_that_is_not_committed() {
+    let settings = TopicSettings {
+        min_insync_replicas: 2,
+        retention_bytes: 5_000,
+        retention_check_ms: 1_000,
+        ..TopicSettings::default()
+    };
+    let mut world = World::with(7, settings);
+    world.run();
+    [1, 2].into_iter().for_each(|node| world.crash(node, Crash::Kill));
+    (0..150).for_each(|_| _ = world.produce(0, 1));
+    world.pass_ms(40_000);
+    world.run();
+    assert_eq!((world.replica(0).high_watermark(), world.replica(0).log_start()), (Offset(0), Offset(0)));
+    [1, 2].into_iter().for_each(|node| world.start(node));
+    (0..5).for_each(|_| world.run());
+    world.pass_ms(40_000);
+    world.run();
+    for node in 0..3 {
+        let replica = world.replica(node);
+        assert!(replica.high_watermark() == Offset(150) && replica.log_start() > Offset(0), "node {node}");
+    }
 }

@@ -112,15 +112,15 @@ pub(super) struct World {
 impl World {
     /// Three replicas, the first of which leads, all in sync.
     pub(super) fn new(seed: u64, min_insync_replicas: i32) -> World {
+        World::with(seed, TopicSettings { min_insync_replicas, ..TopicSettings::default() })
+    }
+
+    /// The same with these settings, but for what the disks of tests ask for.
+    pub(super) fn with(seed: u64, settings: TopicSettings) -> World {
         let nodes: Vec<NodeId> = (0..3).map(NodeId).collect();
         let state = PartitionState::initial(&nodes).unwrap().parts();
-        let settings = TopicSettings {
-            durability: Durability::Sync,
-            journal_direct_bytes: 0,
-            segment_bytes: 4_000,
-            min_insync_replicas,
-            ..TopicSettings::default()
-        };
+        let settings =
+            TopicSettings { durability: Durability::Sync, journal_direct_bytes: 0, segment_bytes: 4_000, ..settings };
         let mut rng = Rng::new(seed);
         let mut world = World {
             nodes: nodes.into_iter().map(|id| Node::new(id, rng.next_u64())).collect(),
