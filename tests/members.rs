@@ -5,44 +5,13 @@ mod support;
 use corelog::base::metric::Metric;
 use corelog::broker::api::key;
 use corelog::config::Settings;
-use corelog::wire::codec::Message;
 use corelog::wire::errors::ErrorCode;
 use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 use corelog::wire::messages::describe_cluster::{DescribeClusterRequest, DescribeClusterResponse};
-use corelog::wire::messages::describe_quorum::{
-    DescribeQuorumRequest, DescribeQuorumResponse, PartitionData, PartitionRequest, TopicRequest,
-};
 use corelog::wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use support::World;
-use support::cluster::Cluster;
-
-/// Asks a broker, and waits for the answer.
-fn ask<Q: Message, R: Message>(cluster: &mut Cluster, node: i32, api_key: i16, version: i16, request: &Q) -> R {
-    let (node, client) = cluster.connect(node);
-    cluster.nodes.get_mut(&node).expect("it is up").send(client, api_key, version, request);
-    let mut reply = None;
-    cluster.until("an answer", |cluster| {
-        cluster.run();
-        reply = cluster.nodes.get_mut(&node).expect("it is up").reply(client, api_key, version);
-        reply.is_some()
-    });
-    reply.expect("just seen")
-}
-
-fn quorum(cluster: &mut Cluster, node: i32) -> PartitionData {
-    let partitions = vec![PartitionRequest { partition_index: 0 }];
-    let topics = vec![TopicRequest { topic_name: "__cluster_metadata".into(), partitions }];
-    let request = DescribeQuorumRequest { topics };
-    let reply: DescribeQuorumResponse = ask(cluster, node, key::DESCRIBE_QUORUM, 0, &request);
-    reply.topics[0].partitions[0].clone()
-}
-
-fn voters(cluster: &mut Cluster, node: i32) -> Vec<i32> {
-    let mut ids: Vec<i32> = quorum(cluster, node).current_voters.iter().map(|voter| voter.replica_id).collect();
-    ids.sort_unstable();
-    ids
-}
+use support::cluster::{Cluster, ask, quorum, wait_for_voters};
 
 fn brokers(cluster: &mut Cluster, node: i32) -> Vec<i32> {
     let reply: DescribeClusterResponse =
@@ -68,10 +37,6 @@ fn leaders(cluster: &mut Cluster, node: i32, name: &str) -> Vec<i32> {
     let request = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
     let reply: MetadataResponse = ask(cluster, node, key::METADATA, 12, &request);
     reply.topics[0].partitions.iter().map(|partition| partition.leader_id).collect()
-}
-
-fn wait_for_voters(cluster: &mut Cluster, node: i32, expect: &[i32]) {
-    cluster.until("these vote", |cluster| voters(cluster, node) == expect);
 }
 
 #[test]

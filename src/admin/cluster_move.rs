@@ -115,7 +115,15 @@ pub fn run_balance(asked: &mut Asked<'_>) -> Result<Said, Failure> {
         true => balance_preferred(&holdings.places, &holdings.brokers),
         false => balance(&holdings.places, &holdings.brokers),
     };
-    Plan::of(&holdings, moved).carry_out(asked)
+    let mut plan = Plan::of(&holdings, moved);
+    // The others stay where they are, and may be led by another than the preferred replica.
+    for (place, replicas) in &holdings.places {
+        let leads = holdings.leaders.get(place) == replicas.first();
+        if !leads && !plan.0.contains_key(place) && replicas.iter().all(|node| holdings.brokers.contains_key(node)) {
+            plan.add(&holdings, place.clone(), Some(replicas.clone()));
+        }
+    }
+    plan.carry_out(asked)
 }
 
 pub fn run_unregister(asked: &mut Asked<'_>) -> Result<Said, Failure> {
@@ -149,6 +157,7 @@ struct Holdings {
     known: BTreeSet<NodeId>,
     /// Of those being moved, where they will be.
     places: Places,
+    leaders: BTreeMap<TopicPartition, NodeId>,
     sizes: BTreeMap<TopicPartition, u64>,
 }
 
@@ -157,13 +166,14 @@ impl Holdings {
         let cluster = client.cluster()?;
         let topics = client.topics(None)?;
         let moving = client.moving()?;
-        let mut places = Places::new();
+        let (mut places, mut leaders) = (Places::new(), BTreeMap::new());
         for topic in &topics {
             for row in &topic.partitions {
                 let place = TopicPartition { topic: name_of(topic).to_owned(), partition: row.partition_index };
                 let leaves = |id: &i32| moving.get(&place).is_some_and(|row| row.removing_replicas.contains(id));
                 let stay = row.replica_nodes.iter().filter(|id| !leaves(id));
                 let replicas = stay.copied().map(NodeId).collect();
+                leaders.insert(place.clone(), NodeId(row.leader_id));
                 places.insert(place, replicas);
             }
         }
@@ -183,7 +193,7 @@ impl Holdings {
                 }
             }
         }
-        Ok(Holdings { brokers, known, places, sizes })
+        Ok(Holdings { brokers, known, places, leaders, sizes })
     }
 
     fn check(&self, broker: NodeId) -> Result<(), Failure> {
@@ -201,6 +211,7 @@ struct Plan(BTreeMap<TopicPartition, Row>);
 
 struct Row {
     before: Vec<NodeId>,
+    leader: Option<NodeId>,
     /// `None`: a move is called off.
     after: Option<Vec<NodeId>>,
     /// Of one copy.
@@ -232,8 +243,8 @@ impl Plan {
 
     fn add(&mut self, holdings: &Holdings, place: TopicPartition, after: Option<Vec<NodeId>>) {
         let before = holdings.places.get(&place).cloned().unwrap_or_default();
-        let size = holdings.sizes.get(&place).copied();
-        self.0.insert(place, Row { before, after, size, refusal: None });
+        let (leader, size) = (holdings.leaders.get(&place).copied(), holdings.sizes.get(&place).copied());
+        self.0.insert(place, Row { before, leader, after, size, refusal: None });
     }
 
     /// Says what there is to do; does it, where that is wished.
@@ -249,7 +260,8 @@ impl Plan {
 
     fn execute(&mut self, client: &mut Client, wait: bool) -> Result<(), Failure> {
         let ids = |nodes: &Vec<NodeId>| nodes.iter().map(|node| node.0).collect::<Vec<i32>>();
-        let wishes = self.0.iter().map(|(place, row)| (place.clone(), row.after.as_ref().map(ids))).collect();
+        let moves = self.0.iter().filter(|(_, row)| row.after.as_ref() != Some(&row.before));
+        let wishes = moves.map(|(place, row)| (place.clone(), row.after.as_ref().map(ids))).collect();
         for (place, result) in client.move_partitions(&wishes)? {
             if let (Some(row), Err(refusal)) = (self.0.get_mut(&place), result) {
                 row.refusal = Some(refusal);
@@ -285,7 +297,7 @@ impl Plan {
             let note = match (&row.refusal, &row.after) {
                 (Some(refusal), _) => Cell::bad(refusal.to_string()),
                 (None, None) => "called off".into(),
-                (None, Some(after)) if after.first() != row.before.first() => "another leader".into(),
+                (None, Some(after)) if after.first() != row.leader.as_ref() => "another leader".into(),
                 (None, Some(_)) => "".into(),
             };
             table.row([
@@ -344,6 +356,7 @@ mod tests {
             brokers: Brokers::new(),
             known: BTreeSet::from([NodeId(1), NodeId(2)]),
             places: (0..3).map(|partition| (place(partition), nodes(&[1, 2]))).collect(),
+            leaders: (0..3).map(|partition| (place(partition), NodeId(1))).collect(),
             sizes: BTreeMap::from([(place(0), 1_000_000)]),
         };
         let mut plan = Plan::default();

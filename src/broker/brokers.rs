@@ -43,6 +43,8 @@ pub struct Brokers {
     emptied: BTreeSet<NodeId>,
     /// What the deadline of the leases is set to.
     due: Option<Instant>,
+    /// When it is looked at who leads.
+    balance_due: Option<Instant>,
     /// Answers on in-sync sets, by the place in the quorum's log they wait for.
     waiting: VecDeque<(u64, IsrAsker, Vec<IsrOutcome>)>,
 }
@@ -70,6 +72,7 @@ impl Brokers {
             unreached: BTreeSet::new(),
             emptied: BTreeSet::new(),
             due: None,
+            balance_due: None,
             waiting: VecDeque::new(),
         }
     }
@@ -257,6 +260,7 @@ pub(in crate::broker) fn on_controller(shard: &mut Shard, me: bool, now: Now, ef
         // The controller before may not have come to it. It is refused only while the office is handed over.
         let records = meta::election::plan_leaderless(Fleet::of(control.quorum.planned(), node), &settings);
         let _ = control.propose_all(records);
+        balance_later(shard, now);
         return watch_leases(shard);
     }
     for (_, asker, mut outcomes) in std::mem::take(&mut control.brokers.waiting) {
@@ -305,6 +309,33 @@ pub(in crate::broker) fn on_leases_due(shard: &mut Shard, now: Now, effects: &mu
         let _ = control.propose_all(records);
     }
     tend(shard, now, effects);
+}
+
+/// Partitions are led by the first of their replicas again that are in sync (`auto.leader.rebalance.enable`).
+pub(in crate::broker) fn on_balance_due(shard: &mut Shard, now: Now, effects: &mut Effects) {
+    let (me, settings) = (shard.node(), shard.config.settings.clone());
+    shard.control.iter_mut().for_each(|control| control.brokers.balance_due = None);
+    let Ok(control) = the_controller(shard) else { return };
+    if settings.auto_leader_rebalance_enable {
+        let records = meta::balance::plan_balance_leaders(Fleet::of(control.quorum.planned(), me), &settings);
+        if !records.is_empty() {
+            tracing::info!("{} partitions are led by the first of their replicas again", records.len());
+        }
+        // While the office is handed over the next controller sees to it.
+        let _ = control.propose_all(records);
+    }
+    balance_later(shard, now);
+    control::settle(shard, now, effects);
+}
+
+fn balance_later(shard: &mut Shard, now: Now) {
+    let interval_ms = 1000 * u64::from(shard.config.settings.leader_imbalance_check_interval_seconds);
+    let Some(Control { brokers, .. }) = shard.control.as_mut() else { return };
+    let due = now.mono.after_ms(interval_ms);
+    if let Some(before) = brokers.balance_due.replace(due) {
+        shard.deadlines.clear(before, DeadlineKey::BalanceLeaders);
+    }
+    shard.deadlines.set(due, DeadlineKey::BalanceLeaders);
 }
 
 /// Sees to the quorum's members, and to when the next lease is over.

@@ -5,6 +5,7 @@
 
 use crate::base::checksum::crc32;
 use crate::base::ids::{BrokerId, CoreId, LeaderEpoch, NodeId, PartitionIndex, TopicId};
+use crate::broker::cluster::ControllerAt;
 use crate::broker::effect::ListenerKind;
 use crate::broker::message::TopicPartition;
 use crate::broker::shard::Shard;
@@ -216,10 +217,14 @@ impl Shard {
         }
     }
 
-    /// The broker that administrative requests should go to. Every broker and every core takes them, and brings them to
-    /// where they are decided.
+    /// The broker that administrative requests should go to: the controller, where it is known and there. Every broker
+    /// and every core takes them, and brings them to where they are decided.
     pub(in crate::broker) fn shown_controller(&self, listener: ListenerKind) -> BrokerId {
-        core_0_of(listener, self.node())
+        let controller = match self.cluster.controller() {
+            ControllerAt::Node(node) if self.place(node).is_some_and(|place| !place.is_fenced) => node,
+            ControllerAt::Node(_) | ControllerAt::Here | ControllerAt::Unknown => self.node(),
+        };
+        core_0_of(listener, controller)
     }
 
     /// Whether a client of this listener sent its request to the right broker. On the shared listener every core

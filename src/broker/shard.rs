@@ -140,6 +140,8 @@ pub enum DeadlineKey {
     Heartbeat,
     /// A broker may not have been heard of for too long.
     Leases,
+    /// Who leads is looked at.
+    BalanceLeaders,
     /// Others should lead this broker's partitions by now.
     Leave,
     /// A request that did not reach the controller.
@@ -547,6 +549,7 @@ impl Shard {
                 DeadlineKey::Quorum => Control::on_quorum_timeout(self, now, effects),
                 DeadlineKey::Heartbeat => self.on_heartbeat_due(now, effects),
                 DeadlineKey::Leases => brokers::on_leases_due(self, now, effects),
+                DeadlineKey::BalanceLeaders => brokers::on_balance_due(self, now, effects),
                 DeadlineKey::Leave => self.on_leave_deadline(effects),
                 DeadlineKey::Forward(job) => self.send_forward(job, now, effects),
                 DeadlineKey::Unmute(conn) => self.sessions.unmute(conn, effects),

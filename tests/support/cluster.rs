@@ -6,9 +6,14 @@ use bytes::Bytes;
 use corelog::base::ids::{ConnId, Incarnation, PeerId};
 use corelog::base::stage::Arrival;
 use corelog::base::time::Now;
+use corelog::broker::api::key;
 use corelog::broker::effect::{Admission, Effect, Input, ListenerKind};
 use corelog::broker::shard::{Listeners, Shard};
 use corelog::config::{Address, Settings};
+use corelog::wire::codec::Message;
+use corelog::wire::messages::describe_quorum::{
+    DescribeQuorumRequest, DescribeQuorumResponse, PartitionData, PartitionRequest, TopicRequest,
+};
 
 use super::{Client, MemDisk, NOW_MS, World};
 
@@ -245,4 +250,37 @@ impl Cluster {
         }
         any
     }
+}
+
+/// Asks a broker, and waits for the answer.
+pub fn ask<Q: Message, R: Message>(cluster: &mut Cluster, node: i32, api_key: i16, version: i16, request: &Q) -> R {
+    let (node, client) = cluster.connect(node);
+    cluster.nodes.get_mut(&node).expect("it is up").send(client, api_key, version, request);
+    let mut reply = None;
+    cluster.until("an answer", |cluster| {
+        cluster.run();
+        reply = cluster.nodes.get_mut(&node).expect("it is up").reply(client, api_key, version);
+        reply.is_some()
+    });
+    reply.expect("just seen")
+}
+
+pub fn quorum(cluster: &mut Cluster, node: i32) -> PartitionData {
+    let partitions = vec![PartitionRequest { partition_index: 0 }];
+    let topics = vec![TopicRequest { topic_name: "__cluster_metadata".into(), partitions }];
+    let request = DescribeQuorumRequest { topics };
+    let reply: DescribeQuorumResponse = ask(cluster, node, key::DESCRIBE_QUORUM, 0, &request);
+    reply.topics[0].partitions[0].clone()
+}
+
+/// Who decides on metadata, as a broker knows it.
+pub fn voters(cluster: &mut Cluster, node: i32) -> Vec<i32> {
+    let mut ids: Vec<i32> = quorum(cluster, node).current_voters.iter().map(|voter| voter.replica_id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// A majority is known only then.
+pub fn wait_for_voters(cluster: &mut Cluster, node: i32, expect: &[i32]) {
+    cluster.until("these vote", |cluster| voters(cluster, node) == expect);
 }
