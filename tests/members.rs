@@ -150,6 +150,12 @@ fn brokers_tell_each_other_which_metadata_they_have() {
     let heard = |world: &World| world.shards[0].report().metrics.get(Metric::GossipAlive);
     assert!(cluster.nodes.values().all(|world| heard(world) == 2));
     assert_eq!(behind(&cluster), [0, 0, 0]);
+    // Each has heard how far the partitions are that the others lead.
+    let led = leaders(&mut cluster, 1, "t");
+    for (node, world) in &cluster.nodes {
+        let of_others = led.iter().filter(|leader| *leader != node).count() as u64;
+        assert_eq!(world.shards[0].report().metrics.get(Metric::GossipPartitions), of_others, "{node}: {led:?}");
+    }
 
     // One that hears gossip alone learns that it is behind.
     let leader = quorum(&mut cluster, 1).leader_id;

@@ -119,6 +119,8 @@ metrics! {
     GossipAlive "gossip_alive" Gauge;
     /// Other brokers that do not answer gossip, and may still object.
     GossipSuspected "gossip_suspected" Gauge;
+    /// Partitions whose leaders on other brokers have told by gossip how far they are.
+    GossipPartitions "gossip_partitions" Gauge;
     /// How many changes of metadata others have told by gossip that they have and this broker has not.
     MetadataBehind "metadata_behind" Gauge;
     /// Datagrams of gossip sent.

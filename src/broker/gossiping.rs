@@ -84,6 +84,7 @@ impl Gossiping {
         for (metric, value) in [
             (Metric::GossipAlive, are(Standing::Alive)),
             (Metric::GossipSuspected, are(Standing::Suspected)),
+            (Metric::GossipPartitions, gossip.view().partitions() as u64),
             (Metric::MetadataBehind, gossip.behind()),
             (Metric::GossipSent, counts.sent),
             (Metric::GossipSentBytes, counts.sent_bytes),
