@@ -16,7 +16,7 @@ use super::follower::FetchPosition;
 /// A proposal of which nothing was heard is made again after so long.
 const PROPOSAL_AGAIN_MS: u64 = 5_000;
 
-/// After one that was refused, nothing is proposed for so long.
+/// After one that was refused, or did not come to anybody, nothing is proposed for so long.
 const REFUSED_REST_MS: u64 = 200;
 
 /// For the controller: the in-sync set should be this (AlterPartition).
@@ -244,7 +244,9 @@ impl Isr {
                 proposed.again_at = now.mono.after_ms(REFUSED_REST_MS);
                 self.settle_doubts();
             }
-            Err(IsrRefusal::Stale | IsrRefusal::Unknown) => {}
+            // Most often there is no controller for a moment.
+            Err(IsrRefusal::Unknown) => proposed.again_at = now.mono.after_ms(REFUSED_REST_MS),
+            Err(IsrRefusal::Stale) => {}
         }
     }
 
@@ -421,7 +423,10 @@ mod tests {
         fetch(&mut isr, 3, 15, 20, 0);
         assert!(proposed(&mut isr, 15, 20, 0).is_some());
         isr.on_answer(PartitionEpoch(0), Err(IsrRefusal::Unknown), after_ms(0));
-        isr.on_timeout(Offset(20), after_ms(PROPOSAL_AGAIN_MS));
+        isr.on_timeout(Offset(20), after_ms(REFUSED_REST_MS));
+        // Its answer is lost: so much later than one that says it was not asked.
+        assert_eq!(proposed(&mut isr, 15, 20, 300), Some(vec![1, 2]));
+        isr.on_timeout(Offset(20), after_ms(300 + PROPOSAL_AGAIN_MS));
         fetch(&mut isr, 3, 10, 20, 6000);
         fetch(&mut isr, 2, 20, 20, 6000);
         assert_eq!(proposed(&mut isr, 20, 20, 6000), Some(vec![1, 2]), "asked, though nothing is to change");
