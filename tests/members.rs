@@ -183,3 +183,19 @@ fn a_broker_that_hangs_is_found_by_gossip_long_before_its_lease_is_over() {
     let (with, without) = (seconds_until_fenced(true), seconds_until_fenced(false));
     assert!(with < 2.5 && with < without / 2.0, "with gossip {with} s, without {without} s");
 }
+
+#[test]
+fn a_voter_that_lost_its_directory_joins_again_and_votes_again() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    assert_eq!(create(&mut cluster, 1, "t", 3), 0);
+    cluster.kill(2);
+    cluster.lose_disk(2);
+    cluster.start(2, Cluster::joining(&[3]));
+    cluster.until("it has joined", |cluster| cluster.nodes[&2].ready.len() == 2);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    cluster.until("it knows the topic", |cluster| leaders(cluster, 2, "t").len() == 6);
+    // Its vote counts.
+    cluster.kill(1);
+    cluster.until("another decides", |cluster| quorum(cluster, 2).leader_id == 3 || quorum(cluster, 2).leader_id == 2);
+}

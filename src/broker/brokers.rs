@@ -302,7 +302,8 @@ pub(in crate::broker) fn on_leases_due(shard: &mut Shard, now: Now, effects: &mu
     own.into_iter().for_each(|epoch| control.brokers.liveness.on_heartbeat(me, epoch, now.mono));
     for node in control.brokers.liveness.expired(now.mono) {
         let records = meta::brokers::plan_fence(Fleet::of(control.quorum.planned(), me), node, &settings);
-        if !records.is_empty() {
+        let is_leaving = control.quorum.planned().broker(node).is_some_and(|broker| broker.shutting_down);
+        if !records.is_empty() && !is_leaving {
             tracing::warn!("broker {node} is not heard of any more: others lead its partitions");
         }
         // While the office is handed over the next controller sees to it.
@@ -405,9 +406,10 @@ impl Control {
             let has_log = |(member, matched): &(NodeId, u64)| member == node && matched + VOTER_LAG >= status.last;
             is_active && status.matched.iter().any(has_log)
         };
-        if let Some(node) = status.learners.iter().copied().find(keeps_up) {
+        if let Some(node) = status.learners.iter().copied().find(keeps_up)
+            && self.quorum.add_voter(node, &mut self.out).is_ok()
+        {
             tracing::info!("node {node} takes part in deciding on metadata from now on");
-            let _ = self.quorum.add_voter(node, &mut self.out);
         }
     }
 }

@@ -115,6 +115,11 @@ impl Cluster {
         self.run();
     }
 
+    /// The directory of a broker that is down is gone.
+    pub fn lose_disk(&mut self, node: i32) {
+        assert!(self.disks.remove(&node).is_some(), "it is down");
+    }
+
     pub fn connect(&mut self, node: i32) -> (i32, Client) {
         let world = self.nodes.get_mut(&node).expect("it is up");
         (node, world.connect(node as u16 % CORES, ListenerKind::Shared))
