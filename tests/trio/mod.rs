@@ -8,6 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use corelog::client::client::{Client, To};
+use corelog::wire::messages::describe_quorum::{
+    DescribeQuorumRequest, DescribeQuorumResponse, PartitionRequest, TopicRequest,
+};
 use corelog::wire::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponsePartition,
 };
@@ -28,6 +31,9 @@ const WINDOW: usize = 200;
 
 /// How long to look for a state that is to come, between two looks.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Brokers that do not answer in this time are asked again, or others are.
+const QUICK: Duration = Duration::from_secs(2);
 
 /// Nine brokers at a time are too many for a small machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -106,6 +112,8 @@ impl Trio {
         trio.wait_until("every broker knows of all", |trio| {
             (0..NODES).all(|node| trio.brokers_known_to(node) == NODES)
         });
+        // With two of them, none may be lost.
+        trio.wait_until("all of them decide on metadata", |trio| trio.voters() == NODES);
         trio
     }
 
@@ -159,6 +167,19 @@ impl Trio {
 
     fn metadata_from(&self, node: usize, topics: Option<Vec<String>>) -> Option<MetadataResponse> {
         metadata(&self.address(node), topics)
+    }
+
+    fn voters(&self) -> usize {
+        let topic = TopicRequest {
+            topic_name: "__cluster_metadata".into(),
+            partitions: vec![PartitionRequest { partition_index: 0 }],
+        };
+        let reply = Client::connect(&self.bootstrap(), "trio", QUICK).and_then(|mut client| {
+            let request = DescribeQuorumRequest { topics: vec![topic] };
+            client.ask(To::Controller, &request, |_: &DescribeQuorumResponse| Vec::new())
+        });
+        let topics = reply.map_or(Vec::new(), |reply| reply.topics);
+        topics.first().and_then(|topic| topic.partitions.first()).map_or(0, |row| row.current_voters.len())
     }
 
     /// The partitions of the topic, as one of the brokers that run says.
@@ -223,7 +244,7 @@ impl Trio {
 
 /// What a broker says of topics; nothing if it does not answer at once.
 fn metadata(address: &str, topics: Option<Vec<String>>) -> Option<MetadataResponse> {
-    let mut client = Client::connect(address, "trio", Duration::from_secs(2)).ok()?;
+    let mut client = Client::connect(address, "trio", QUICK).ok()?;
     let named = |name: String| MetadataRequestTopic { name: Some(name.as_str().into()), ..Default::default() };
     let topics = topics.map(|names| names.into_iter().map(named).collect());
     let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() };
