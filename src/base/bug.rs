@@ -53,6 +53,16 @@ pub enum Bug {
     AnswerGroupsEarly,
     /// A start takes what was known of a log before it was truncated for true.
     ForgetTruncations,
+    /// A leader answers for what its followers do not have.
+    AckBeforeInSync,
+    /// Somebody who lacks records leads before nobody does.
+    ElectOutsideIsr,
+    /// A follower is in sync that lacks what is committed.
+    JoinInSyncEarly,
+    /// A leader does not look at the epoch of what a follower has.
+    KeepDivergent,
+    /// A follower cuts its log to what it knows to be committed, not to what its leader has.
+    CutToHighWatermark,
     /// What a broker tells of its partitions takes the place of something newer.
     TakeStaleReports,
 }
@@ -82,6 +92,11 @@ impl Bug {
         Bug::ForgetNotes,
         Bug::AnswerGroupsEarly,
         Bug::ForgetTruncations,
+        Bug::AckBeforeInSync,
+        Bug::ElectOutsideIsr,
+        Bug::JoinInSyncEarly,
+        Bug::KeepDivergent,
+        Bug::CutToHighWatermark,
         Bug::TakeStaleReports,
     ];
 }

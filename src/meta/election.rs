@@ -16,6 +16,7 @@ use super::fleet::Fleet;
 use super::image::{Image, Topic};
 use super::partition_state::{PartitionParts, PartitionState};
 use super::record::MetaRecord;
+use crate::base::bug::{self, Bug};
 use crate::base::ids::{LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex};
 use crate::config::{Overrides, Settings, TopicSettings};
 use crate::wire::errors::ErrorCode;
@@ -278,7 +279,9 @@ impl<'a> Draft<'a> {
             target.leader = Some(eligible);
             return self.trim_eligible(rules);
         }
-        target.leader = there.next().filter(|_| rules.unclean || self.election == Election::Unclean);
+        target.leader = there
+            .next()
+            .filter(|_| rules.unclean || self.election == Election::Unclean || bug::on(Bug::ElectOutsideIsr));
         if let Some(unclean) = target.leader {
             target.isr = vec![unclean];
             target.elr.clear();

@@ -190,10 +190,10 @@ impl Quorum {
     /// covers them all. The records must fit `planned()`, as the controller's plans do.
     pub fn propose(&mut self, records: Vec<MetaRecord>, out: &mut MetaOut) -> Result<u64, NotController> {
         assert!(self.recovered.is_none(), "not loaded yet");
-        assert!(!self.closing, "proposed after close");
         assert!(!records.is_empty(), "there is nothing to wait for");
         let leader = self.leader();
-        let (Some(planned), Some(node)) = (&mut self.planned, &mut self.node) else {
+        // A broker that stops may still have been asked, or have looked for leases that are over.
+        let (Some(planned), Some(node), false) = (&mut self.planned, &mut self.node, self.closing) else {
             return Err(NotController { leader });
         };
         let mut entry = Vec::new();

@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 
+use crate::base::bug::{self, Bug};
 use crate::base::ids::{LeaderEpoch, NodeId, Offset};
 use crate::base::time::Now;
 use crate::log::cache::TailCache;
@@ -113,8 +114,9 @@ impl Partition {
             }
             Content::Diverging { epoch, end } => {
                 let own = self.log.epoch_end(epoch).map_or(end, |(_, own)| own);
+                let end = if bug::on(Bug::CutToHighWatermark) { self.high_watermark } else { end.min(own) };
                 self.state = State::Cutting;
-                self.log.truncate(end.min(own), cache, now, &mut self.log_out);
+                self.log.truncate(end, cache, now, &mut self.log_out);
             }
             Content::OutOfRange { log_start } => {
                 self.state = State::Cutting;

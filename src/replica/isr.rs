@@ -7,6 +7,7 @@
 //! *Owns*: how far each follower is, and what is proposed to the controller. *Never*: changes the in-sync set by
 //! itself. *Runs on*: the core of the partition's leader.
 
+use crate::base::bug::{self, Bug};
 use crate::base::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch};
 use crate::base::time::{Instant, Now};
 use crate::meta::PartitionState;
@@ -209,7 +210,8 @@ impl Isr {
             return None;
         }
         let least = high_watermark.max(self.began);
-        let has = |follower: &Progress, wanted: Offset| follower.end.is_some_and(|end| end >= wanted);
+        let early = bug::on(Bug::JoinInSyncEarly);
+        let has = |follower: &Progress, wanted: Offset| follower.end.is_some_and(|end| end >= wanted || early);
         let belongs = |follower: &Progress| {
             let in_time = has(follower, safe_end) || now.mono < follower.caught_up_at.after_ms(self.lag_ms);
             in_time && (self.members.contains(&follower.node) || (follower.is_eligible && has(follower, least)))

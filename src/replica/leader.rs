@@ -89,7 +89,8 @@ impl Partition {
         if let Some(diverging) = self.diverging(last_epoch, from) {
             return Ok(Some(diverging));
         }
-        if from < self.log.start() || from > self.safe_end {
+        // What is not safe here yet may be there: it came from the leader before.
+        if from < self.log.start() || from > self.log.end() {
             return Err(Refusal::OffsetOutOfRange);
         }
         let safe_end = self.safe_end;

@@ -452,6 +452,9 @@ impl Partition {
     /// does not: the largest epoch that both may have, and its end here (KIP-595).
     pub fn diverging(&self, last: LeaderEpoch, from: Offset) -> Option<(LeaderEpoch, Offset)> {
         let (epoch, end) = self.epoch_end(last)?;
+        if bug::on(Bug::KeepDivergent) && epoch == last {
+            return None;
+        }
         (epoch < last || end < from).then_some((epoch, end))
     }
 
@@ -650,6 +653,7 @@ impl Partition {
     /// The high watermark follows what is known of all in-sync replicas. It never goes back while this node leads.
     fn advance(&mut self, out: &mut PartitionOut) {
         let committed = match &self.role {
+            Role::Leader(_) if bug::on(Bug::AckBeforeInSync) => Some(self.safe_end),
             Role::Leader(isr) => isr.committed(self.safe_end, self.min_isr()),
             Role::Follower(following) => Some(following.high_watermark().min(self.safe_end)),
         };

@@ -32,7 +32,7 @@ impl Witness {
     pub fn look(&mut self, world: &World) {
         for (node, here) in world.nodes.iter().enumerate() {
             for (core, shard) in here.shards.iter().enumerate() {
-                self.look_at_metadata(node, core as u16, here.life, shard.image());
+                self.look_at_metadata(world, (node, core as u16), here.life, shard.image());
                 for (name, replica) in shard.replicas().filter(|(_, replica)| replica.is_online()) {
                     self.look_at_replica(node, here.life, name, replica);
                 }
@@ -40,14 +40,17 @@ impl Witness {
         }
     }
 
-    fn look_at_metadata(&mut self, node: usize, core: u16, life: u32, image: &Image) {
+    fn look_at_metadata(&mut self, world: &World, (node, core): (usize, u16), life: u32, image: &Image) {
         let applied = (life, image.offset());
         if self.applied.insert((node, core), applied) == Some(applied) {
             return;
         }
         for (topic, partition, state) in image.states() {
             let (name, epoch) = (TopicPartition { topic: topic.id, partition }, state.partition_epoch());
-            let known = self.states.entry((name, epoch)).or_insert_with(|| state.clone());
+            let known = self.states.entry((name, epoch)).or_insert_with(|| {
+                world.trace.say(world.now, || format!("{}-{partition} is {state:?}{}", topic.name, ends(world, name)));
+                state.clone()
+            });
             assert!(known == state, "{name:?} at epoch {epoch} is {state:?} on node {node} and {known:?} on another");
             let before = self.newest.insert((node, core, name), (life, epoch));
             let goes_on = before.is_none_or(|before| before.0 < life || before.1 <= epoch);
@@ -73,6 +76,18 @@ impl Witness {
 pub fn changes_between(world: &World) -> Vec<MetaRecord> {
     let shards: Vec<&Shard> = world.nodes.iter().flat_map(|node| &node.shards).collect();
     shards.iter().flat_map(|shard| shards[0].image().changes_to(shard.image())).collect()
+}
+
+/// How far each node has a partition, where it runs.
+fn ends(world: &World, name: TopicPartition) -> String {
+    let shards = world.nodes.iter().enumerate().flat_map(|(node, here)| here.shards.iter().map(move |of| (node, of)));
+    let replicas = shards.flat_map(|(node, shard)| shard.replicas().map(move |replica| (node, replica)));
+    let of_partition = replicas.filter(|(_, (other, _))| *other == name);
+    of_partition
+        .map(|(node, (_, replica))| {
+            format!("; node {} has {} of {}", node + 1, replica.high_watermark(), replica.log_end())
+        })
+        .collect()
 }
 
 /// Every node serves, and every partition has a leader and all of its replicas in sync, as all nodes know.

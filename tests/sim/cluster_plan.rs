@@ -21,10 +21,19 @@ pub enum Trouble {
     /// Disks are slow.
     Slow,
     Everything,
+    /// Crashes and cuts one after the other, with short lags and leases and many small batches.
+    Storm,
 }
 
-const TROUBLES: [Trouble; 6] =
-    [Trouble::Crashes, Trouble::Cuts, Trouble::Everything, Trouble::Crashes, Trouble::Slow, Trouble::Quiet];
+const TROUBLES: [Trouble; 7] = [
+    Trouble::Crashes,
+    Trouble::Cuts,
+    Trouble::Everything,
+    Trouble::Storm,
+    Trouble::Crashes,
+    Trouble::Slow,
+    Trouble::Quiet,
+];
 
 impl Plan {
     /// Of so many nodes.
@@ -67,9 +76,29 @@ impl Plan {
             replica_fetch_backoff_ms: 20 + rng.below(200) as u32,
             ..plan.settings
         };
+        if trouble == Trouble::Storm {
+            make_hasty(&mut plan, rng);
+        }
         plan.faults = draw_faults(trouble, plan.nodes, plan.load_ns, rng);
         plan
     }
+}
+
+/// Leaders change often, and each has taken something that others have not.
+fn make_hasty(plan: &mut Plan, rng: &mut Rng) {
+    plan.topics.truncate(1);
+    plan.topics[0].partitions = 1;
+    plan.load_ns = 8 * SECOND;
+    plan.down_ms = 50 + rng.below(500);
+    (plan.disk_us, plan.net_us) = (50 + rng.below(2000), 50 + rng.below(5000));
+    plan.settings.broker_session_timeout_ms = 300;
+    plan.settings.broker_heartbeat_interval_ms = 50;
+    plan.settings.replica_lag_time_max_ms = 150 + rng.below(300);
+    for producer in &mut plan.producers {
+        (producer.pause_ms, producer.targets) = (4, vec![(0, 0)]);
+        producer.batch_bytes = Some(1024);
+    }
+    plan.consumers.iter_mut().for_each(|consumer| consumer.targets = vec![(0, 0)]);
 }
 
 fn draw_producer(targets: Vec<(usize, i32)>, rng: &mut Rng) -> ProducerPlan {
@@ -91,6 +120,7 @@ fn draw_faults(trouble: Trouble, nodes: usize, load_ns: u64, rng: &mut Rng) -> V
         Trouble::Crashes => (2 + rng.below(8), 0, 0, rng.below(3)),
         Trouble::Cuts => (0, 2 + rng.below(6), 0, rng.below(6)),
         Trouble::Slow => (rng.below(2), 0, 1 + rng.below(3), 0),
+        Trouble::Storm => (8 + rng.below(10), 8 + rng.below(10), rng.below(3), rng.below(4)),
         Trouble::Everything => (1 + rng.below(6), 1 + rng.below(4), rng.below(3), rng.below(6)),
     };
     let mut faults = Vec::new();

@@ -4,7 +4,8 @@
 //! `SIM_SECONDS=600 cargo test --release --no-default-features --test sim fresh` looks for new ones that fail, which
 //! belong into `tests/sim/seeds.txt`.
 //!
-//! A cluster is played with `SIM_CLUSTER=7 SIM_NODES=3` in the place of `SIM_SEED`.
+//! `SIM_BUG=AckBeforeSync cargo test --no-default-features --features bugs --test sim every_deliberate_bug -- --nocapture`
+//! tells how that bug is found. A cluster is played with `SIM_CLUSTER=7 SIM_NODES=3` in the place of `SIM_SEED`.
 //!
 //! Not here yet: members of consumer groups (only offsets are committed for groups), and fetch sessions.
 
@@ -113,6 +114,11 @@ fn damage_is_named_and_stays_where_it_is() {
 fn clusters_keep_every_promise() {
     for seed in 0..CLUSTER_SEEDS {
         play_cluster(CLUSTER_NODES[seed as usize % CLUSTER_NODES.len()], seed);
+    }
+    for line in include_str!("cluster_seeds.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let mut words = line.split_whitespace().map(|word| word.parse::<u64>().ok());
+        let (nodes, seed) = (words.next().flatten(), words.next().flatten());
+        play_cluster(nodes.expect("nodes are counted") as usize, seed.expect("a seed is a number"));
     }
 }
 

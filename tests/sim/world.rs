@@ -370,6 +370,7 @@ impl World {
         for line in said::take_said() {
             self.trace.note(self.now, "said", &[u64::from(core)], line.as_bytes());
             self.trace.say(self.now, || line.clone());
+            assert!(!line.contains("gave up committed records"), "node {node}: {line}");
             self.nodes[node].said.push(line);
         }
         self.take_effects(node, core, &mut effects);
