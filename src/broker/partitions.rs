@@ -288,7 +288,7 @@ impl Shard {
                     self.put_in_place(TopicPartition { topic: *topic, partition: *partition }, now, effects);
                 }
                 MetaRecord::BrokerRegistered(broker) => {
-                    self.on_broker_met(broker, now);
+                    self.on_broker_met(broker, now, effects);
                     self.on_broker_changed(broker.id, now, effects);
                 }
                 MetaRecord::BrokerFenced { id }
@@ -428,6 +428,7 @@ impl Shard {
             let place = Place { node, lag_time_max_ms: self.config.settings.replica_lag_time_max_ms };
             let assigned = self.image.partition(name.topic, name.partition);
             let assigned = assigned.expect("records are applied when what the ones before ask for is open");
+            let assigned = self.may_take_roles().then_some(assigned);
             let mut partition = Partition::open(owner, dir, settings, place, assigned, must_reach, now, &mut out);
             if let Some(bytes) = self.commits.direct_bytes() {
                 partition.set_direct_bytes(bytes);

@@ -93,6 +93,25 @@ impl Shard {
         }
     }
 
+    /// Whether what the image says of partitions is to be done. Until this run is registered it may be of long ago: who
+    /// led then, or followed, may have been succeeded, and would acknowledge what the others are to give up (KIP-631: a
+    /// broker is fenced until it has caught up with the metadata). Where no broker is registered there is one alone.
+    pub(in crate::broker) fn may_take_roles(&self) -> bool {
+        self.registered().is_some() || self.image.brokers().next().is_none()
+    }
+
+    /// This run is registered: its partitions do what was decided of them meanwhile.
+    fn take_roles(&mut self, now: Now, effects: &mut Effects) {
+        for owner in self.partitions.owner_numbers() {
+            let Some(of) = self.partitions.name_of(owner) else { continue };
+            if let Some(state) = self.image.partition(of.topic, of.partition).cloned()
+                && state.has_replica(self.node())
+            {
+                self.assign_here(of, &state, now, effects);
+            }
+        }
+    }
+
     /// The controller has decided on a partition of this core.
     pub(in crate::broker) fn assign_here(
         &mut self,
@@ -101,7 +120,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let Some(owner) = self.partitions.owner_number(of) else { return };
+        let Some(owner) = self.partitions.owner_number(of).filter(|_| self.may_take_roles()) else { return };
         let leads = self.on_partition(owner, now, effects, |partition, _, out| {
             partition.assign(state, now, out);
             partition.is_leader()
@@ -113,7 +132,10 @@ impl Shard {
     }
 
     /// A broker has registered: where its partitions are may be elsewhere now.
-    pub(in crate::broker) fn on_broker_met(&mut self, broker: &Broker, now: Now) {
+    pub(in crate::broker) fn on_broker_met(&mut self, broker: &Broker, now: Now, effects: &mut Effects) {
+        if broker.id == self.node() && broker.incarnation == self.config.incarnation.0 {
+            self.take_roles(now, effects);
+        }
         let of_broker = |owner: &u32| {
             let partition = self.partitions.by_owner(*owner);
             partition.is_some_and(|partition| partition.leader() == Some(broker.id))

@@ -19,6 +19,11 @@ impl Role {
             Role::Follower(Following::new(state.leader()))
         }
     }
+
+    /// What is decided of the partition is not known.
+    pub(super) fn none() -> Role {
+        Role::Follower(Following::new(None))
+    }
 }
 
 impl Partition {

@@ -253,14 +253,15 @@ pub(super) enum Role {
 }
 
 impl Partition {
-    /// Starts recovery; usable after [`StateChange::Opened`]. `owner` is unique on the core for ever.
+    /// Starts recovery; usable after [`StateChange::Opened`]. `owner` is unique on the core for ever. Without an
+    /// assignment this replica neither leads nor follows before [`Partition::assign`].
     #[expect(clippy::too_many_arguments, reason = "what a replica is made of")]
     pub fn open(
         owner: u32,
         dir: PathBuf,
         settings: TopicSettings,
         place: Place,
-        assigned: &PartitionState,
+        assigned: Option<&PartitionState>,
         must_reach: MustReach,
         now: Now,
         out: &mut PartitionOut,
@@ -271,8 +272,8 @@ impl Partition {
             log,
             state: State::Opening,
             place,
-            epoch: assigned.leader_epoch(),
-            role: Role::of(place, assigned, Offset(0), now),
+            epoch: assigned.map_or(LeaderEpoch::UNKNOWN, PartitionState::leader_epoch),
+            role: assigned.map_or_else(Role::none, |state| Role::of(place, state, Offset(0), now)),
             settings,
             safe_end: Offset(0),
             high_watermark: Offset(0),

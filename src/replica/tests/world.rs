@@ -206,7 +206,7 @@ impl World {
         node.high_watermark = (LeaderEpoch::UNKNOWN, Offset(0));
         let place = Place { node: node.id, lag_time_max_ms: LAG_MS };
         let (dir, reach) = (PathBuf::from("t-0"), MustReach::default());
-        let partition = Partition::open(owner, dir, settings, place, &state, reach, now, &mut node.out);
+        let partition = Partition::open(owner, dir, settings, place, Some(&state), reach, now, &mut node.out);
         node.partition = Some(partition);
         self.settle(at);
     }
