@@ -4,6 +4,7 @@
 //! *Runs on*: every core, for its own partitions.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::iter;
 use std::mem;
 use std::path::PathBuf;
 
@@ -28,7 +29,7 @@ use crate::journal::replay::ReplayOp;
 use crate::log::cache::TailCache;
 use crate::log::log::LogOp;
 use crate::meta::MetaOp;
-use crate::meta::{MetaRecord, Topic};
+use crate::meta::MetaRecord;
 use crate::replica::partition::{AckResult, Acked, Follower, Partition, PartitionOut, Place, StateChange, Watch};
 
 /// The partitions of one core, by a number that is never used twice: it also names their files and cache rows.
@@ -278,7 +279,10 @@ impl Shard {
         let mut deleted = Vec::new();
         for record in records {
             match record {
-                MetaRecord::TopicCreated { id, .. } | MetaRecord::PartitionsAdded { id, .. } => self.queue_opens(*id),
+                MetaRecord::TopicCreated { id, .. } | MetaRecord::PartitionsAdded { id, .. } => {
+                    let all = self.image.topic_by_id(*id).map(route::partitions_of);
+                    self.queue_opens(*id, all.into_iter().flatten());
+                }
                 MetaRecord::TopicDeleted { id } => {
                     deleted.extend(self.image.deleting().find(|topic| topic.id == *id).map(|topic| topic.name.clone()));
                     self.delete_topic_here(*id, effects);
@@ -325,38 +329,35 @@ impl Shard {
         }
     }
 
-    fn queue_opens(&mut self, id: TopicId) {
+    /// Those of a topic that are on this node, belong to this core, and are not there yet.
+    fn queue_opens(&mut self, id: TopicId, partitions: impl Iterator<Item = TopicPartition>) {
         // A topic that was deleted further on in the same records is in the image no more.
-        let Some(topic) = self.image.topic_by_id(id).cloned() else { return };
-        for of in route::partitions_of(&topic) {
-            self.queue_open(&topic, of);
-        }
-    }
-
-    /// If it is on this node, belongs to this core, and is not there yet.
-    fn queue_open(&mut self, topic: &Topic, name: TopicPartition) {
-        let is_here =
-            self.image.partition(name.topic, name.partition).is_some_and(|state| state.has_replica(self.node()));
-        let is_mine = is_here && self.owner(name.topic, name.partition) == self.core();
-        if !is_mine || self.partitions.by_name.contains_key(&name) || !self.partitions.queued.insert(name) {
-            return;
-        }
+        let Some(topic) = self.image.topic_by_id(id) else { return };
         let settings = TopicSettings::in_force(&self.config.settings, &topic.settings);
-        let dir = PathBuf::from(format!("{}-{}", topic.name, name.partition));
-        self.partitions.to_open.push_back(ToOpen { name, dir, settings });
-        self.count_to_apply();
+        let title = topic.name.clone();
+        for name in partitions {
+            let state = self.image.partition(name.topic, name.partition);
+            let is_here = state.is_some_and(|state| state.has_replica(self.node()));
+            let is_mine = is_here && self.owner(name.topic, name.partition) == self.core();
+            if !is_mine || self.partitions.by_name.contains_key(&name) || !self.partitions.queued.insert(name) {
+                continue;
+            }
+            let dir = PathBuf::from(format!("{title}-{}", name.partition));
+            self.partitions.to_open.push_back(ToOpen { name, dir, settings: settings.clone() });
+            self.count_to_apply();
+        }
     }
 
     /// The controller has decided on a partition: it comes to this node, stays in whatever role, or goes.
-    fn put_in_place(&mut self, of: TopicPartition, now: Now, effects: &mut Effects) {
+    pub(in crate::broker) fn put_in_place(&mut self, of: TopicPartition, now: Now, effects: &mut Effects) {
         if self.owner(of.topic, of.partition) != self.core() {
             return;
         }
-        let Some(topic) = self.image.topic_by_id(of.topic).cloned() else { return };
-        let Some(state) = self.image.partition(of.topic, of.partition).cloned() else { return };
+        // Of a topic that was deleted further on in the same records there is nothing.
+        let Some(state) = self.image.partition(of.topic, of.partition) else { return };
         match self.partitions.owner_number(of) {
-            None => self.queue_open(&topic, of),
-            Some(_) if state.has_replica(self.node()) => self.assign_here(of, &state, now, effects),
+            None => self.queue_opens(of.topic, iter::once(of)),
+            Some(_) if state.has_replica(self.node()) => self.assign_here(of, &state.clone(), now, effects),
             Some(owner) => {
                 self.count_to_apply();
                 self.delete_partition(owner, now, effects);
