@@ -16,7 +16,21 @@ impl Instant {
     pub fn since_ns(self, earlier: Instant) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// The earliest of several deadlines, of those that there are. As a chain of iterators over optional values the
+    /// same becomes hundreds of vector instructions, and every append asks.
+    #[inline]
+    pub fn first_of<const N: usize>(deadlines: [Option<Instant>; N]) -> Option<Instant> {
+        let mut first = NEVER;
+        for deadline in deadlines {
+            first = first.min(deadline.unwrap_or(NEVER));
+        }
+        (first != NEVER).then_some(first)
+    }
 }
+
+/// Later than any process runs.
+const NEVER: Instant = Instant(u64::MAX);
 
 /// What time it is, handed into every step.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -34,4 +48,22 @@ pub enum TimestampType {
     CreateTime,
     /// The time of appending, set by the broker.
     LogAppendTime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_deadline_is_the_earliest_that_there_is() {
+        let at = |ns| Some(Instant(ns));
+        for (deadlines, expect) in [
+            ([None, None, None], None),
+            ([None, at(7), None], at(7)),
+            ([at(9), None, at(0)], at(0)),
+            ([at(3), at(2), at(4)], at(2)),
+        ] {
+            assert_eq!(Instant::first_of(deadlines), expect, "{deadlines:?}");
+        }
+    }
 }

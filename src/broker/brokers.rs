@@ -128,7 +128,7 @@ pub(in crate::broker) fn register(
 fn register_first(shard: &mut Shard, other: NodeId, now: Now) -> Result<(), MetaError> {
     let mine = shard.registration();
     let control = the_controller(shard)?;
-    if control.quorum.planned().brokers().next().is_some() || other == mine.id {
+    if control.quorum.planned().has_brokers() || other == mine.id {
         return Ok(());
     }
     let epoch = BrokerEpoch(control.quorum.planned().broker_epoch().0 + 1);

@@ -129,7 +129,7 @@ impl Shard {
                 _ => {}
             }
         }
-        if self.core() != CoreId(0) || self.image.brokers().next().is_none() {
+        if self.core() != CoreId(0) || !self.image.has_brokers() {
             return;
         }
         self.cluster.joining = false;

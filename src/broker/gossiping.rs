@@ -203,8 +203,11 @@ impl Shard {
             let token = self.partitions.gossip_space_token();
             effects.push(Effect::Disk { token, op: DiskOp::Space });
         }
-        for core in 0..self.config.cores {
-            self.send(CoreId(core), ShardMessage::Gather, effects);
+        // Where there are no others nobody wants to know, and no core looks at the clock for it.
+        if self.image.has_brokers() {
+            for core in 0..self.config.cores {
+                self.send(CoreId(core), ShardMessage::Gather, effects);
+            }
         }
     }
 

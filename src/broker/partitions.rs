@@ -511,7 +511,8 @@ impl Shard {
     fn refresh_deadline(&mut self, owner: u32) {
         let Some(Some(row)) = self.partitions.rows.get_mut(owner as usize) else { return };
         let next = row.partition.next_deadline();
-        if next == row.deadline {
+        // One that comes too early does no harm, and to move it with each append costs more.
+        if row.deadline.is_some_and(|set| next.is_none_or(|next| set <= next)) {
             return;
         }
         if let Some(old) = row.deadline {

@@ -97,7 +97,7 @@ impl Shard {
     /// led then, or followed, may have been succeeded, and would acknowledge what the others are to give up (KIP-631: a
     /// broker is fenced until it has caught up with the metadata). Where no broker is registered there is one alone.
     pub(in crate::broker) fn may_take_roles(&self) -> bool {
-        self.registered().is_some() || self.image.brokers().next().is_none()
+        self.registered().is_some() || !self.image.has_brokers()
     }
 
     /// This run is registered: its partitions do what was decided of them meanwhile.

@@ -109,7 +109,7 @@ impl Shard {
             });
         }
         let listeners = &self.config.listeners;
-        let is_alone = node == self.node() && self.image.brokers().next().is_none();
+        let is_alone = node == self.node() && !self.image.has_brokers();
         is_alone.then(|| Place {
             cores: self.config.cores,
             shared: &listeners.shared,

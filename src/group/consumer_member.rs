@@ -105,7 +105,7 @@ impl MemberState {
 impl MemberDeadlines {
     /// The earliest.
     pub fn next(&self) -> Option<Instant> {
-        [self.session, self.revocation, self.join, self.sync].into_iter().flatten().min()
+        Instant::first_of([self.session, self.revocation, self.join, self.sync])
     }
 }
 

@@ -430,17 +430,14 @@ impl Log {
     /// When [`Log::on_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.life {
-            Life::Open => [
+            Life::Open => Instant::first_of([
                 self.writer.sync_due(),
                 self.writer.commits.retry_due,
                 self.cold.idle_due(),
                 self.bounding.retry_due(),
                 self.retention_deadline(),
                 self.cleaning.as_ref().and_then(|cleaning| cleaning.due()),
-            ]
-            .into_iter()
-            .flatten()
-            .min(),
+            ]),
             _ => None,
         }
     }

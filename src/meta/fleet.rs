@@ -47,6 +47,6 @@ impl<'a> Fleet<'a> {
     }
 
     fn is_alone(self, id: NodeId) -> bool {
-        id == self.me && self.image.brokers().next().is_none()
+        id == self.me && !self.image.has_brokers()
     }
 }

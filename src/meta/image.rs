@@ -160,6 +160,11 @@ impl Image {
         self.quotas.iter()
     }
 
+    /// Whether there is anybody but whoever looks: a broker that nobody has joined is not registered.
+    pub fn has_brokers(&self) -> bool {
+        !self.brokers.is_empty()
+    }
+
     pub fn has_quotas(&self) -> bool {
         !self.quotas.is_empty()
     }

@@ -542,7 +542,7 @@ impl Partition {
             Role::Leader(isr) if self.state == State::Online => isr.next_deadline(),
             Role::Leader(_) | Role::Follower(_) => None,
         };
-        [self.log.next_deadline(), isr, self.acks.next_deadline()].into_iter().flatten().min()
+        Instant::first_of([self.log.next_deadline(), isr, self.acks.next_deadline()])
     }
 
     pub fn on_timeout(&mut self, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {

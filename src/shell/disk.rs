@@ -5,7 +5,6 @@
 //! *Runs on*: every core.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
@@ -21,6 +20,7 @@ use glommio::{GlommioError, executor};
 
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskError, DiskErrorKind, DiskOp, DiskResult, FileId};
 use crate::base::limits::{DISK_READ_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::shell::counted::CountedMap;
 use crate::shell::durable::{Way, Ways};
 use crate::shell::volume;
 
@@ -30,7 +30,7 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 pub struct Disk {
     /// Invariant: absolute.
     root: PathBuf,
-    files: RefCell<HashMap<FileId, OpenFile>>,
+    files: RefCell<CountedMap<FileId, OpenFile>>,
     /// Large reads take turns: each write that waits for an acknowledgement would otherwise queue at the device
     /// behind all of them.
     large_reads: Semaphore,

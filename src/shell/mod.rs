@@ -10,6 +10,7 @@
 
 pub mod clock;
 pub mod connection;
+pub mod counted;
 pub mod datagram;
 pub mod disk;
 pub mod durable;

@@ -7,7 +7,7 @@
 //! await. *Runs on*: every core, one each.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use crate::broker::report::Report;
 use crate::broker::shard::Shard;
 use crate::shell::clock::Clock;
 use crate::shell::connection::{Connection, Side};
+use crate::shell::counted::CountedMap;
 use crate::shell::datagram::Datagrams;
 use crate::shell::disk::Disk;
 use crate::shell::executor::{self, Signal};
@@ -87,7 +88,7 @@ pub struct Reactor {
     stepping: Cell<bool>,
     /// Empty between steps; kept for its memory and its stopwatch.
     effects: RefCell<Effects>,
-    connections: RefCell<HashMap<Side, Rc<Connection>>>,
+    connections: RefCell<CountedMap<Side, Rc<Connection>>>,
     /// What all connections of the core read into. Nothing stays in it.
     pub(super) scratch: RefCell<Vec<u8>>,
     /// Connections that are being made to other brokers.
