@@ -10,9 +10,10 @@ use corelog::base::disk::{DiskDone, DiskOp};
 use corelog::base::ids::{LeaderEpoch, Offset};
 use corelog::base::time::{Instant, Now};
 use corelog::config::TopicSettings;
-use corelog::log::cache::TailCache;
+use corelog::log::cache::{ReadBy, TailCache};
 use corelog::log::log::{Log, LogOut, Read};
 use corelog::log::reach::MustReach;
+use corelog::log::read::ReadWish;
 use corelog::wire::batch::Batch;
 use corelog::wire::compression::Compression;
 use corelog::wire::records::BatchBuilder;
@@ -109,8 +110,9 @@ fn read(c: &mut Criterion) {
         let end = bench.log.end();
         group.bench_function(name, |b| {
             b.iter(|| {
-                let from = Offset(end.0 / 2);
-                let read = bench.log.read(from, end, bytes_max, true, &mut bench.cache, &mut bench.out);
+                let (from, by) = (Offset(end.0 / 2), ReadBy::Consumer);
+                let wish = ReadWish { from, until: end, bytes_max, at_least_one: true, by };
+                let read = bench.log.read(wish, &mut bench.cache, &mut bench.out);
                 assert!(matches!(black_box(read), Ok(Read::Ready(_))));
             });
         });

@@ -1,7 +1,8 @@
 //! The tail cache of a core: the newest batches of its logs in memory, and what disk reads brought too much of.
 //!
-//! It is there for readers: once a whole budget of bytes has come and nobody asked for any, it keeps little, until
-//! somebody asks again.
+//! It is there for consumers: once a whole budget of bytes has come and none asked for any, it keeps little, until
+//! one asks again. Replicas follow closely and leave off where they were: for them it keeps what the one furthest
+//! behind is about to ask for.
 //!
 //! *Owns*: batches as they were appended (not copied: the same memory that is written and sent), their order of
 //! arrival over all logs, the bytes they pin. *Never*: is asked whether data is safe; holds more than its budget.
@@ -24,8 +25,15 @@ const READ_AHEAD_SHARE: usize = 4;
 /// Chunks of read-ahead a core remembers.
 const READ_AHEAD_CHUNKS_MAX: usize = 64;
 
-/// What is kept while nobody reads: so little that the memory of the next request is still in the processor's cache.
+/// What is kept while no consumer reads: so little that the memory of the next request is still in the processor's
+/// cache.
 const UNREAD_BYTES_KEPT: usize = 4 << 20;
+
+/// For how far behind replicas are the greatest lag counts while so many bytes come, and so many again.
+const LAG_WINDOW_BYTES: u64 = 32 << 20;
+
+/// Replicas may be so many times as far behind before they find nothing.
+const LAG_TIMES: usize = 2;
 
 /// Batches that go with each that comes, until no more than that is kept: all at once would hold up the core.
 const UNREAD_BATCHES_PER_PUSH: usize = 2;
@@ -45,8 +53,44 @@ pub struct TailCache {
     batches: usize,
     chunks: VecDeque<OwnedChunk>,
     chunk_bytes: usize,
-    /// Bytes that came since somebody last asked for any.
+    /// Bytes that came since a consumer last asked for any.
     unread_bytes: usize,
+    /// Bytes that came since the start.
+    come_bytes: u64,
+    lag: ReplicaLag,
+}
+
+/// Who reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadBy {
+    Consumer,
+    Replica,
+}
+
+/// How far back replicas read: the most in this window of bytes and in the one before.
+#[derive(Debug, Default)]
+struct ReplicaLag {
+    bytes: usize,
+    bytes_before: usize,
+    window: u64,
+}
+
+impl ReplicaLag {
+    fn on_come(&mut self, come_bytes: u64) {
+        let window = come_bytes / LAG_WINDOW_BYTES;
+        if window != self.window {
+            self.window = window;
+            self.bytes_before = std::mem::take(&mut self.bytes);
+        }
+    }
+
+    fn on_read(&mut self, bytes: usize) {
+        self.bytes = self.bytes.max(bytes);
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.max(self.bytes_before)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +105,8 @@ struct CachedBatch {
     base: Offset,
     next: Offset,
     slices: [Bytes; 2],
+    /// What had come before it.
+    come_before: u64,
 }
 
 /// A log's place in the cache.
@@ -97,6 +143,8 @@ impl TailCache {
             chunks: VecDeque::new(),
             chunk_bytes: 0,
             unread_bytes: 0,
+            come_bytes: 0,
+            lag: ReplicaLag::default(),
         }
     }
 
@@ -121,9 +169,11 @@ impl TailCache {
         assert!(base < next);
         let tail = &mut self.tails[key.0 as usize];
         assert!(tail.batches.back().is_none_or(|last| last.next == base));
-        let batch = CachedBatch { base, next, slices };
+        let batch = CachedBatch { base, next, slices, come_before: self.come_bytes };
         self.bytes += batch.cost();
         self.unread_bytes = self.unread_bytes.saturating_add(batch.cost());
+        self.come_bytes += batch.cost() as u64;
+        self.lag.on_come(self.come_bytes);
         self.batches += 1;
         tail.batches.push_back(batch);
         tail.tokens += 1;
@@ -135,17 +185,22 @@ impl TailCache {
     pub(super) fn read(
         &mut self,
         key: TailKey,
+        by: ReadBy,
         from: Offset,
         until: Offset,
         bytes_max: usize,
         at_least_one: bool,
     ) -> Option<LogSlices> {
-        self.unread_bytes = 0;
+        let first = self.place_of(key, from);
         let batches = &self.tails[key.0 as usize].batches;
-        if batches.front().is_none_or(|first| from < first.base) {
-            return None;
+        match by {
+            ReadBy::Consumer => self.unread_bytes = 0,
+            ReadBy::Replica => self.lag.on_read(match first {
+                Some(at) => batches.get(at).map_or(0, |batch| (self.come_bytes - batch.come_before) as usize),
+                None => self.budget_bytes,
+            }),
         }
-        let first = batches.partition_point(|batch| batch.next <= from);
+        let first = first?;
         let mut found = LogSlices { slices: Vec::new(), bytes: 0, next: from };
         for batch in batches.range(first..) {
             let bytes = batch.bytes();
@@ -158,6 +213,17 @@ impl TailCache {
             found.next = batch.next;
         }
         Some(found)
+    }
+
+    /// Whether the batch that holds `from` is here, or the log ends there.
+    pub(super) fn holds(&self, key: TailKey, from: Offset) -> bool {
+        self.place_of(key, from).is_some()
+    }
+
+    fn place_of(&self, key: TailKey, from: Offset) -> Option<usize> {
+        let batches = &self.tails[key.0 as usize].batches;
+        batches.front().filter(|first| from >= first.base)?;
+        Some(batches.partition_point(|batch| batch.next <= from))
     }
 
     /// Forgets the batches of a log from `end` on: they were never safe.
@@ -226,8 +292,9 @@ impl TailCache {
     fn evict(&mut self) {
         while self.bytes > self.budget_bytes && self.forget_oldest() {}
         if self.unread_bytes > self.budget_bytes {
+            let kept = self.lag.bytes().saturating_mul(LAG_TIMES).max(UNREAD_BYTES_KEPT);
             for _ in 0..UNREAD_BATCHES_PER_PUSH {
-                let is_done = self.bytes <= UNREAD_BYTES_KEPT || !self.forget_oldest();
+                let is_done = self.bytes <= kept || !self.forget_oldest();
                 if is_done {
                     break;
                 }
@@ -295,7 +362,9 @@ mod tests {
         }
         assert_eq!(cache.bytes(), 4 * one);
         let mut check = |key, from: i64, until: i64, bytes_max, expect: Option<i64>| {
-            let next = cache.read(key, Offset(from), Offset(until), bytes_max, false).map(|found| found.next.0);
+            let next = cache
+                .read(key, ReadBy::Consumer, Offset(from), Offset(until), bytes_max, false)
+                .map(|found| found.next.0);
             assert_eq!(next, expect, "from {from} until {until} max {bytes_max}");
         };
         check(a, 0, 3, 9000, None);
@@ -328,15 +397,51 @@ mod tests {
         assert!(cache.bytes() + 3 * BATCH > before, "it goes batch by batch");
         let end = push(&mut cache, 2 * BUDGET);
         assert!((UNREAD_BYTES_KEPT - BATCH..UNREAD_BYTES_KEPT + BATCH).contains(&cache.bytes()), "{}", cache.bytes());
-        assert!(cache.read(key, Offset(end - 1), Offset(end), usize::MAX, true).is_some());
+        assert!(cache.read(key, ReadBy::Consumer, Offset(end - 1), Offset(end), usize::MAX, true).is_some());
         let end = push(&mut cache, BUDGET / 2);
         assert!(cache.bytes() > BUDGET / 2, "{}", cache.bytes());
         for _ in 0..8 {
             push(&mut cache, BUDGET / 2);
             // What is not there any more was asked for all the same.
-            assert!(cache.read(key, Offset(0), Offset(end), usize::MAX, true).is_none());
+            assert!(cache.read(key, ReadBy::Consumer, Offset(0), Offset(end), usize::MAX, true).is_none());
         }
         assert!(cache.bytes() > BUDGET - 2 * BATCH && cache.bytes() <= BUDGET);
+    }
+
+    #[test]
+    fn for_replicas_what_they_are_about_to_read_is_kept() {
+        const BUDGET: usize = 256 << 20;
+        const BATCH: usize = 64 << 10;
+        let slices = batch(BATCH);
+        let mut cache = TailCache::new(BUDGET);
+        let mut place = None;
+        let key = cache.key(&mut place);
+        let mut end = 0;
+        // After each batch, reads what came so many before.
+        let mut follow = |cache: &mut TailCache, bytes: usize, behind: i64| {
+            let mut found = 0;
+            for _ in 0..bytes / BATCH {
+                cache.push(key, Offset(end), Offset(end + 1), slices.clone());
+                end += 1;
+                let from = Offset((end - behind).max(0));
+                found += usize::from(cache.read(key, ReadBy::Replica, from, Offset(end), 1, true).is_some());
+            }
+            found
+        };
+        let most = 2 * BUDGET;
+        assert_eq!(follow(&mut cache, most, 1), most / BATCH);
+        assert!(cache.bytes() < UNREAD_BYTES_KEPT + BATCH, "{}", cache.bytes());
+        // A little further behind than what is kept, each time: what is kept grows with it.
+        assert_eq!(follow(&mut cache, most, 60), most / BATCH);
+        assert_eq!(follow(&mut cache, most, 110), most / BATCH);
+        let kept = LAG_TIMES * 110 * BATCH;
+        assert!((kept - 2 * BATCH..kept + 2 * BATCH).contains(&cache.bytes()), "{}", cache.bytes());
+        // One that comes from far behind finds nothing, and then everything since.
+        assert!(follow(&mut cache, BUDGET, 2000) >= BUDGET / BATCH - 2000);
+        follow(&mut cache, BUDGET / 2, 2000);
+        assert!(cache.bytes() > 2000 * BATCH, "{}", cache.bytes());
+        follow(&mut cache, most, 1);
+        assert!(cache.bytes() < UNREAD_BYTES_KEPT + BATCH, "{}", cache.bytes());
     }
 
     #[test]
@@ -364,7 +469,7 @@ mod tests {
             cache.cut(key, Offset(5));
         }
         assert!(cache.order.len() <= STALE_TOKENS_MAX + 3);
-        let found = cache.read(key, Offset(2), Offset(5), 0, true).unwrap();
+        let found = cache.read(key, ReadBy::Consumer, Offset(2), Offset(5), 0, true).unwrap();
         assert_eq!((found.next, found.bytes), (Offset(5), 100));
     }
 

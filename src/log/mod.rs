@@ -29,7 +29,7 @@ mod lookalike;
 mod output;
 mod producer;
 pub mod reach;
-mod read;
+pub mod read;
 mod recovery;
 pub mod replicate;
 mod retention;

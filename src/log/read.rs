@@ -10,10 +10,23 @@ use crate::base::bug::{self, Bug};
 use crate::base::ids::Offset;
 use crate::base::limits::DISK_READ_BYTES_MAX;
 
-use super::cache::{Chunk, TailCache};
+use super::cache::{Chunk, ReadBy, TailCache};
 use super::cold::{Cold, Goal, Progress};
 use super::log::{Log, LogOut, LogSlices, Read, ReadError};
 use super::segment::{Walk, Walked, next_offset};
+
+/// What a reader asks for: whole batches from the one that holds `from`, none of which reaches `until`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadWish {
+    pub from: Offset,
+    /// Exclusive. What is not safe is not read, whatever this says.
+    pub until: Offset,
+    /// Of all batches together.
+    pub bytes_max: usize,
+    /// The first batch comes however large it is.
+    pub at_least_one: bool,
+    pub by: ReadBy,
+}
 
 /// A read for batches.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +36,7 @@ pub(super) struct Wanted {
     /// The same, or an offset behind batches without records.
     from: Offset,
     /// Batches without records, which compaction leaves, are passed over as long as others follow: some consumers take
-    /// a reply with nothing else for one that was too small.
+    /// a reply with nothing else for one that was too small. Other replicas are to have them.
     skips_empty: bool,
     pub(super) until: Offset,
     pub(super) bytes_max: usize,
@@ -31,6 +44,12 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    fn of(wish: ReadWish) -> Wanted {
+        let ReadWish { from, until, bytes_max, at_least_one, by } = wish;
+        let skips_empty = by == ReadBy::Consumer;
+        Wanted { asked: from, from, skips_empty, until, bytes_max, at_least_one }
+    }
+
     /// Where to look.
     pub(super) fn from(&self) -> Offset {
         self.from
@@ -38,46 +57,11 @@ impl Wanted {
 }
 
 impl Log {
-    /// Whole batches from the one that holds `from`, none of which reaches `until` (exclusive; what is not safe is
-    /// never read), `bytes_max` together. With `at_least_one` the first may be larger. A read may return less than
-    /// there is: up to the end of a segment or of what one disk read brings. Empty when `from` is the end.
-    pub fn read(
-        &mut self,
-        from: Offset,
-        until: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
-        cache: &mut TailCache,
-        out: &mut LogOut,
-    ) -> Result<Read, ReadError> {
-        self.read_as(from, until, true, bytes_max, at_least_one, cache, out)
-    }
-
-    /// The same for another replica, which is to have batches without records too.
-    pub fn read_for_replica(
-        &mut self,
-        from: Offset,
-        until: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
-        cache: &mut TailCache,
-        out: &mut LogOut,
-    ) -> Result<Read, ReadError> {
-        self.read_as(from, until, false, bytes_max, at_least_one, cache, out)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "what a read is")]
-    fn read_as(
-        &mut self,
-        from: Offset,
-        until: Offset,
-        skips_empty: bool,
-        bytes_max: usize,
-        at_least_one: bool,
-        cache: &mut TailCache,
-        out: &mut LogOut,
-    ) -> Result<Read, ReadError> {
+    /// May return less than there is: up to the end of a segment or of what one disk read brings. Empty when
+    /// `wish.from` is the end.
+    pub fn read(&mut self, wish: ReadWish, cache: &mut TailCache, out: &mut LogOut) -> Result<Read, ReadError> {
         self.readable()?;
+        let ReadWish { from, until, bytes_max, at_least_one, by } = wish;
         if from < self.start() || from > self.end {
             return Err(ReadError::OutOfRange);
         }
@@ -85,16 +69,14 @@ impl Log {
         if from >= until || (bytes_max == 0 && !at_least_one) {
             return Ok(Read::Ready(LogSlices { slices: Vec::new(), bytes: 0, next: from }));
         }
-        let wanted = Wanted { asked: from, from, skips_empty, until, bytes_max, at_least_one };
         let key = cache.key(&mut self.tail);
-        if let Some(found) = cache.read(key, from, until, bytes_max, at_least_one) {
+        if let Some(found) = cache.read(key, by, from, until, bytes_max, at_least_one) {
             return Ok(Read::Ready(found));
         }
         if let Some(found) = self.writer.read(from, until, bytes_max, at_least_one) {
             return Ok(Read::Ready(found));
         }
-        let until = until.min(self.writer.safe().next);
-        let wanted = Wanted { until, ..wanted };
+        let wanted = Wanted::of(ReadWish { until: until.min(self.writer.safe().next), ..wish });
         if let Some(ticket) = self.take_over_ahead(wanted) {
             return Ok(Read::Later(ticket));
         }
@@ -193,7 +175,7 @@ impl Log {
             }
         }
         let key = cache.key(&mut self.tail);
-        let cached = cache.read(key, next, Offset(i64::MAX), 0, true).is_some();
+        let cached = cache.holds(key, next);
         if sequential && !whole && small && !cached && cache.has_room_for_chunk(DISK_READ_BYTES_MAX) {
             self.start_ahead(place, out);
         } else {

@@ -16,12 +16,13 @@ use crate::wire::batch::{Batch, BatchHeader};
 use crate::wire::compression::Compression;
 use crate::wire::records::BatchBuilder;
 
-use super::cache::TailCache;
+use super::cache::{ReadBy, TailCache};
 use super::commit::ToJournal;
 use super::log::{
     AppendError, Appended, Find, FoundOffset, Log, LogEvent, LogOp, LogOut, LogSlices, Read, ReadError, WriteTimes,
 };
 use super::reach::MustReach;
+use super::read::ReadWish;
 use super::replicate::{ReplicateError, Replicated};
 use super::segment::FileName;
 use super::testdisk::{Crash, TestDisk};
@@ -375,6 +376,19 @@ impl Rig {
         }
     }
 
+    /// As a consumer reads.
+    pub(super) fn begin_read(
+        &mut self,
+        from: i64,
+        until: i64,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Read, ReadError> {
+        let (from, until, by) = (Offset(from), Offset(until), ReadBy::Consumer);
+        let wish = ReadWish { from, until, bytes_max, at_least_one, by };
+        self.log.read(wish, &mut self.cache, &mut self.out)
+    }
+
     /// Reads to the end of the read, through the disk if need be.
     pub(super) fn read(
         &mut self,
@@ -383,8 +397,7 @@ impl Rig {
         bytes_max: usize,
         at_least_one: bool,
     ) -> Result<LogSlices, ReadError> {
-        let (from, until) = (Offset(from), Offset(until));
-        let read = self.log.read(from, until, bytes_max, at_least_one, &mut self.cache, &mut self.out)?;
+        let read = self.begin_read(from, until, bytes_max, at_least_one)?;
         self.send();
         match read {
             Read::Ready(found) => Ok(found),

@@ -19,7 +19,7 @@ use crate::base::slab::Key;
 use crate::base::stage::{Stage, Stopwatch, Trace};
 use crate::base::time::{Instant, Now};
 use crate::config::TopicSettings;
-use crate::log::cache::TailCache;
+use crate::log::cache::{ReadBy, TailCache};
 use crate::log::clean::{CleanCounts, CleanOrder};
 use crate::log::commit::ToJournal;
 use crate::log::dirt::Dirt;
@@ -28,6 +28,7 @@ use crate::log::log::{
     ReadTicket, WriteTimes,
 };
 use crate::log::reach::MustReach;
+use crate::log::read::ReadWish;
 use crate::meta::PartitionState;
 use crate::wire::batch::{self, BatchError, BatchLimits};
 use crate::wire::records::check_keys;
@@ -359,12 +360,12 @@ impl Partition {
         cache: &mut TailCache,
         out: &mut PartitionOut,
     ) -> Result<Read, ReadError> {
-        let until = self.end_for(reader);
-        let log_out = &mut self.log_out;
-        let read = match reader {
-            Reader::Consumer => self.log.read(from, until, bytes_max, at_least_one, cache, log_out),
-            Reader::Replica => self.log.read_for_replica(from, until, bytes_max, at_least_one, cache, log_out),
+        let by = match reader {
+            Reader::Consumer => ReadBy::Consumer,
+            Reader::Replica => ReadBy::Replica,
         };
+        let wish = ReadWish { from, until: self.end_for(reader), bytes_max, at_least_one, by };
+        let read = self.log.read(wish, cache, &mut self.log_out);
         self.settle(out);
         read
     }

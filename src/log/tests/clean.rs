@@ -343,7 +343,7 @@ fn reads_beside_a_compaction_get_whole_batches_of_the_log() {
             if rng.below(3) == 0 && !done {
                 let from = rng.below(rig.log.end().0 as u64) as i64;
                 let end = rig.log.end();
-                match rig.log.read(Offset(from), end, 3000, true, &mut rig.cache, &mut rig.out).unwrap() {
+                match rig.begin_read(from, end.0, 3000, true).unwrap() {
                     Read::Ready(found) => assert!(found.bytes > 0),
                     Read::Later(ticket) => assert!(waiting.insert(ticket, from).is_none()),
                 }

@@ -228,8 +228,7 @@ fn closing_and_deleting_work_in_the_middle_of_anything() {
             if rig.events.first() == Some(&LogEvent::Opened) {
                 rig.append(&batch(1, 1800, sequence as i64)).unwrap();
                 let (end, safe) = (rig.log.end(), rig.log.safe_end());
-                let from = Offset(end.0 / 2);
-                let _ = rig.log.read(from, safe, 5000, true, &mut rig.cache, &mut rig.out);
+                let _ = rig.begin_read(end.0 / 2, safe.0, 5000, true);
                 let _ = rig.log.find_timestamp(sequence as i64 / 2, safe, rig.now, &mut rig.out);
                 rig.send();
             }

@@ -125,7 +125,7 @@ fn a_sequential_reader_reads_each_block_about_once() {
     rig.cache = TailCache::new(16 << 20);
     let (mut from, mut waited) = (Offset(0), 0);
     while from < Offset(1000) {
-        let read = rig.log.read(from, Offset(1000), 50_000, true, &mut rig.cache, &mut rig.out).unwrap();
+        let read = rig.begin_read(from.0, 1000, 50_000, true).unwrap();
         from = match read {
             Read::Ready(found) => found.next,
             Read::Later(_) => {

@@ -109,7 +109,7 @@ fn a_read_that_is_under_way_ends_before_its_segment_goes() {
     let mut rig = filled(old_goes(-1, -1));
     rig.close();
     let mut rig = rig.reopen();
-    let read = rig.log.read(Offset(3), Offset(40), 5000, true, &mut rig.cache, &mut rig.out);
+    let read = rig.begin_read(3, 40, 5000, true);
     assert!(matches!(read, Ok(Read::Later(_))));
     rig.send();
     rig.move_start(Offset(30));

@@ -219,7 +219,7 @@ fn nothing_is_read_or_appended_meanwhile() {
         rig.append(&batch(1, 1500, i)).unwrap();
     }
     rig.run();
-    let late = rig.log.read(Offset(3), Offset(40), 100, true, &mut rig.cache, &mut rig.out);
+    let late = rig.begin_read(3, 40, 100, true);
     assert!(matches!(late, Ok(Read::Later(_))), "{late:?}");
     rig.send();
     rig.events.clear();
