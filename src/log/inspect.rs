@@ -292,7 +292,11 @@ impl Claims {
             },
             FileName::Snapshot(_) | FileName::Checkpoint => match State::from_file(bytes) {
                 Some(state) => {
-                    self.add(file, state.segment, state.mark.position, Some(state.mark.next));
+                    let next = state.mark.next;
+                    // What is left to say then: if a segment begins there, it begins with that offset.
+                    let is_outdated = state.is_outdated(self.bounds);
+                    let place = if is_outdated { (next, 0) } else { (state.segment, state.mark.position) };
+                    self.add(file, place.0, place.1, Some(next));
                     let ends = state.sealed.iter().skip(1).map(|row| row.base).chain([state.segment]);
                     for (row, end) in state.sealed.iter().zip(ends) {
                         if end > self.bounds.start && row.base >= self.bounds.rewritten {
@@ -489,7 +493,8 @@ mod tests {
         let bytes = stored(4, 2);
         let snapshot = |segment: i64, position: u64, next: i64, sealed: &[i64]| {
             let rows = sealed.iter().map(|base| SealedRow { base: Offset(*base), len: 100, max_timestamp: Some(5) });
-            let mark = Mark { next: Offset(next), position, ..Mark::start_of(Offset(next)) };
+            let tail = vec![0; position as usize].into();
+            let mark = Mark { next: Offset(next), position, tail, ..Mark::start_of(Offset(next)) };
             let view = StateView {
                 segment: Offset(segment),
                 mark: &mark,
@@ -501,16 +506,21 @@ mod tests {
             };
             view.to_file()
         };
-        let check = |file: &[u8], expect: &[&str]| {
+        let check = |rewritten: Offset, file: &[u8], expect: &[&str]| {
             let mut claims = Claims::default();
+            claims.read_bounds(&Bounds { rewritten, ..Bounds::default() }.to_file());
             claims.read(FileName::Checkpoint, file);
             let found: Vec<String> = claims.finish(&[read(4, &bytes)]).into_iter().map(|(_, what)| what).collect();
             assert_eq!(found, expect);
         };
         // The segment that it begins may not be there yet.
-        check(&snapshot(8, 0, 8, &[]), &[]);
-        check(&snapshot(8, 0, 9, &[]), &["tells of offsets up to 9, and the segments end with 8"]);
-        check(&snapshot(8, 0, 8, &[0]), &["tells of segment 0, which is missing"]);
+        check(Offset(0), &snapshot(8, 0, 8, &[]), &[]);
+        check(Offset(0), &snapshot(8, 0, 9, &[]), &["tells of offsets up to 9, and the segments end with 8"]);
+        check(Offset(0), &snapshot(8, 0, 8, &[0]), &["tells of segment 0, which is missing"]);
+        check(Offset(4), &snapshot(4, 1, 6, &[]), &["says a batch ends at byte 1 of segment 4, where none does"]);
+        // The segment has been rewritten.
+        check(Offset(8), &snapshot(4, 1, 6, &[]), &[]);
+        check(Offset(8), &snapshot(4, 1, 9, &[]), &["tells of offsets up to 9, and the segments end with 8"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! without saying so; trusts a file's length. *Runs on*: the core that owns the partition.
 
 mod behind;
+mod sealing;
 mod truncate;
 
 use std::collections::VecDeque;
@@ -29,7 +30,6 @@ use crate::config::{Durability, TopicSettings};
 
 use super::epochs::Epochs;
 use super::finish::Unfinished;
-use super::index::SealedIndex;
 use super::producer::Producers;
 use super::reach::MustReach;
 use super::scan::Scan;
@@ -37,6 +37,7 @@ use super::seal::SEALS_MAX;
 use super::segment::{FileIds, FileName, FileState, Segment};
 use super::state::{SealedRow, State};
 use super::write::{Mark, Writer};
+use sealing::Seal;
 use truncate::Truncation;
 
 /// What recovery asks for next, or how it ended.
@@ -144,14 +145,6 @@ enum Stage {
     /// It is not, and must be kept.
     Keeping,
     Truncating(Truncation),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seal {
-    Syncing,
-    Cutting,
-    WritingIndex,
-    Closing,
 }
 
 impl Recovery {
@@ -510,8 +503,11 @@ impl Recovery {
         self.read_state()
     }
 
-    /// The state belongs to a segment that is there and as long as it says.
+    /// The state belongs to a segment that is there, as it was then, and as long as it says.
     fn vouches(&self, state: &State) -> bool {
+        if state.is_outdated(self.bounds) {
+            return false;
+        }
         let at = self.found.binary_search_by_key(&state.segment, |(base, _)| *base);
         at.is_ok_and(|at| {
             let next = self.found.get(at + 1).map_or(i64::MAX, |(base, _)| base.0);
@@ -701,57 +697,6 @@ impl Recovery {
         // Taken from the back of the list.
         self.to_remove.reverse();
         self.remove()
-    }
-
-    /// The scanned segment is whole: finish what a roll would have done, then go on with the next. A snapshot of a
-    /// later one will say that this is durable, and nobody knows whether it ever was synced.
-    fn seal(&mut self) -> Next {
-        if bug::on(Bug::SkipSealSync) {
-            self.stage = Stage::Sealing(Seal::Syncing);
-            return self.on_disk(Ok(DiskDone::Done));
-        }
-        self.stage = Stage::Sealing(Seal::Syncing);
-        Next::Ask(DiskOp::Sync { file: self.file() })
-    }
-
-    fn on_sealed(&mut self, seal: Seal, result: DiskResult) -> Next {
-        let base = self.found[self.at].0;
-        match seal {
-            Seal::Syncing => match result {
-                Ok(_) => {
-                    self.stage = Stage::Sealing(Seal::Cutting);
-                    Next::Ask(DiskOp::Truncate { file: self.file(), len: self.state.mark.position })
-                }
-                other => self.failed("cannot sync a segment", other),
-            },
-            // From here on failures cost time later and no data.
-            Seal::Cutting => {
-                self.stage = Stage::Sealing(Seal::WritingIndex);
-                let sealed = SealedIndex {
-                    index: self.state.index.clone(),
-                    len: self.state.mark.position,
-                    max_timestamp: self.state.mark.max_timestamp,
-                };
-                Next::Ask(DiskOp::WriteFile { path: FileName::Index(base).path(&self.dir), data: sealed.to_file() })
-            }
-            Seal::WritingIndex => {
-                self.stage = Stage::Sealing(Seal::Closing);
-                Next::Ask(DiskOp::Close { file: self.file() })
-            }
-            Seal::Closing => {
-                self.file = None;
-                let mark = &self.state.mark;
-                let timestamp = Some(mark.max_timestamp);
-                self.segments.push_back(Segment::sealed(base, mark.position, timestamp, self.now.wall_ms));
-                self.at += 1;
-                let next = self.found[self.at].0;
-                self.state.segment = next;
-                self.state.mark = Mark::start_of(next);
-                self.state.first_timestamp = None;
-                self.state.index = super::index::Index::new(next, self.index_interval_bytes);
-                self.open()
-            }
-        }
     }
 
     fn remove(&mut self) -> Next {

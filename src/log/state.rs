@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use crate::base::bounds::Bounds;
 use crate::base::disk::BLOCK_BYTES;
 use crate::base::ids::Offset;
 
@@ -108,6 +109,11 @@ impl State {
             && index.base() == segment
             && mark.tail.len() as u64 == position % BLOCK_BYTES as u64;
         holds.then_some(State { segment, mark, first_timestamp, index, sealed, epochs, producers })
+    }
+
+    /// Its segment may have been rewritten since: where it says that a batch ends, none does, or one of others.
+    pub(super) fn is_outdated(&self, bounds: Bounds) -> bool {
+        self.segment < bounds.rewritten && self.mark.position > 0
     }
 
     /// The state before the first batch of a segment of which nothing is known.

@@ -243,6 +243,39 @@ fn a_little_memory_takes_several_compactions() {
     assert!(rounds <= 2 && keys.len() <= 12, "{rounds}");
 }
 
+/// A checkpoint knows where a segment ended; what took that segment's place is longer, and all of it is kept.
+#[test]
+fn a_segment_that_grew_is_not_cut_to_what_a_checkpoint_says() {
+    let mut history = History::default();
+    let mut append = |rig: &mut Rig| {
+        let mut builder = BatchBuilder::new(Compression::None);
+        for _ in 0..20 {
+            // Tombstones get a time to go, and the records' own times lie far from that.
+            let offset = history.records.len();
+            let key = format!("{offset:0>200}").into_bytes();
+            builder.push(1_000 + offset as i64, Some(&key), None);
+            history.records.push((key, None));
+        }
+        rig.append(&builder.build()).unwrap();
+        rig.run();
+    };
+    let mut rig = uncached(1, small_segments());
+    // A fifth does not fit into the segment.
+    (0..4).for_each(|_| append(&mut rig));
+    rig.close();
+    let mut rig = rig.reopen();
+    append(&mut rig);
+    let first = FileName::Segment(Offset(0)).path(&dir());
+    let before = rig.disk.bytes(&first).len();
+    clean(&mut rig);
+    let after = rig.disk.bytes(&first).len();
+    assert!(segments(&rig).len() == 2 && after > before, "{:?}, {before} and {after} bytes", segments(&rig));
+    let mut rig = rig.reopen_at(Crash::Kill);
+    assert_eq!(rig.disk.bytes(&first).len(), after);
+    assert_eq!(check(&mut rig, &history), history.records.len());
+    assert_eq!(rig.notes, [""; 0]);
+}
+
 #[test]
 fn tombstones_go_when_their_time_has_come_and_not_before() {
     let mut rig = uncached(1, small_segments());
