@@ -4,7 +4,7 @@ use bytes::Bytes;
 use corelog::base::disk::{DiskDone, DiskOp, FileId};
 use corelog::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use corelog::base::time::Now;
-use corelog::journal::format::Identity;
+use corelog::journal::format::{EntryHead, Identity};
 use corelog::journal::journal::{Entry, Journal, JournalEvent, JournalOut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -13,17 +13,19 @@ const SHAPES: [(u32, usize); 5] = [(1, 200), (64, 200), (1000, 200), (64, 2_000)
 
 fn entry(owner: u32, at: u64, payload: &Bytes) -> Entry {
     Entry {
-        truncations: 0,
         owner,
-        topic: TopicId([7; 16]),
-        partition: PartitionIndex(owner as i32),
-        epoch: LeaderEpoch(1),
-        segment: Offset(0),
-        position: at * payload.len() as u64,
-        base: Offset(at as i64),
-        next: Offset(at as i64 + 1),
+        head: EntryHead {
+            truncations: 0,
+            topic: TopicId([7; 16]),
+            partition: PartitionIndex(owner as i32),
+            epoch: LeaderEpoch(1),
+            segment: Offset(0),
+            position: at * payload.len() as u64,
+            base: Offset(at as i64),
+            next: Offset(at as i64 + 1),
+            len: payload.len() as u32,
+        },
         slices: vec![payload.slice(..60), payload.slice(60..)],
-        len: payload.len(),
     }
 }
 

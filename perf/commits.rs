@@ -20,7 +20,7 @@ use clap::{Parser, ValueEnum};
 use corelog::base::disk::{BLOCK_BYTES, DiskResult, FileId};
 use corelog::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use corelog::base::time::{self, Now};
-use corelog::journal::format::{COMMIT_HEAD_BYTES, DIR, ENTRY_HEAD_BYTES, Identity};
+use corelog::journal::format::{COMMIT_HEAD_BYTES, DIR, ENTRY_HEAD_BYTES, EntryHead, Identity};
 use corelog::journal::journal::{Entry, Journal, JournalEvent, JournalOp, JournalOut};
 use corelog::shell::disk::Disk;
 use corelog::shell::executor::{self, Signal};
@@ -304,17 +304,19 @@ impl Core {
         while left > ENTRY_HEAD_BYTES {
             let len = entry_bytes.min(left - ENTRY_HEAD_BYTES).min(PAYLOAD.len());
             self.journal.append(Entry {
-                truncations: 0,
                 owner: 0,
-                topic: TopicId([1; 16]),
-                partition: PartitionIndex(0),
-                epoch: LeaderEpoch(0),
-                segment: Offset(0),
-                position: 0,
-                base: Offset(self.next),
-                next: Offset(self.next + 1),
+                head: EntryHead {
+                    truncations: 0,
+                    topic: TopicId([1; 16]),
+                    partition: PartitionIndex(0),
+                    epoch: LeaderEpoch(0),
+                    segment: Offset(0),
+                    position: 0,
+                    base: Offset(self.next),
+                    next: Offset(self.next + 1),
+                    len: len as u32,
+                },
                 slices: vec![Bytes::from_static(&PAYLOAD[..len])],
-                len,
             });
             self.next += 1;
             left -= ENTRY_HEAD_BYTES + len;

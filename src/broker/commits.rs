@@ -18,7 +18,7 @@ use crate::broker::effect::{Effect, Effects};
 use crate::broker::message::TopicPartition;
 use crate::broker::shard::{DeadlineKey, Shard};
 use crate::config::{Durability, TopicSettings};
-use crate::journal::format::Identity;
+use crate::journal::format::{EntryHead, Identity};
 use crate::journal::journal::{Entry, Gauges, Journal, JournalEvent, JournalOp, JournalOut};
 use crate::log::commit::ToJournal;
 use crate::log::log::WriteTimes;
@@ -141,19 +141,10 @@ impl Shard {
     pub(in crate::broker) fn commit_later(&mut self, owner: u32, name: TopicPartition, piece: ToJournal) {
         let ToJournal { segment, position, truncations, epoch, base, next, slices, len } = piece;
         let journal = self.commits.journal.as_mut().expect("a log that commits was opened after the journal was made");
-        journal.append(Entry {
-            owner,
-            topic: name.topic,
-            partition: name.partition,
-            epoch,
-            segment,
-            position,
-            truncations,
-            base,
-            next,
-            slices,
-            len,
-        });
+        let TopicPartition { topic, partition } = name;
+        let len = u32::try_from(len).expect("the log bounds what it hands over");
+        let head = EntryHead { topic, partition, epoch, segment, position, truncations, base, next, len };
+        journal.append(Entry { owner, head, slices });
     }
 
     pub(in crate::broker) fn on_journal_disk(

@@ -20,7 +20,7 @@ use super::learned::Learned;
 use super::ring::{Release, Ring};
 use crate::base::bug::{self, Bug};
 use crate::base::disk::{BLOCK_BYTES, DiskDone, DiskErrorKind, DiskOp, DiskResult, FileId};
-use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::base::ids::Offset;
 use crate::base::limits::{
     JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, JOURNAL_COMMIT_BYTES_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_FLUSHES_MAX,
     JOURNAL_FLUSHES_URGENT_MAX, JOURNAL_WAIT_MS,
@@ -53,22 +53,9 @@ const WARN_MS: u64 = 60_000;
 pub struct Entry {
     /// The number the partition has on this core.
     pub owner: u32,
-    pub topic: TopicId,
-    pub partition: PartitionIndex,
-    pub epoch: LeaderEpoch,
-    /// First offset of the segment they belong to.
-    pub segment: Offset,
-    /// Where in the segment's file.
-    pub position: u64,
-    /// How often the log had been truncated.
-    pub truncations: u32,
-    /// Of the first record.
-    pub base: Offset,
-    /// Behind the last record.
-    pub next: Offset,
+    pub head: EntryHead,
+    /// As many bytes as the head says.
     pub slices: Vec<Bytes>,
-    /// Of all slices.
-    pub len: usize,
 }
 
 /// Ties the end of a disk operation to what it was for. Opaque outside.
@@ -306,13 +293,13 @@ impl Journal {
     /// Queues an entry. Ends in `Committed`, `HandedBack` or `Failed`, except that nothing is said when the owner's
     /// segments have it before its commit begins, or the owner is forgotten. After a failure it is dropped.
     pub fn append(&mut self, entry: Entry) {
-        assert!(entry.len > 0 && entry.len <= JOURNAL_ENTRY_BYTES_MAX, "the log bounds what it hands over");
+        assert!(entry.len() > 0 && entry.len() <= JOURNAL_ENTRY_BYTES_MAX, "the log bounds what it hands over");
         assert!(!self.closing, "appended after close");
         if self.state == State::Failed {
             return;
         }
         self.owner(entry.owner).waiting += 1;
-        self.gauges.waiting_bytes += entry.len as u64;
+        self.gauges.waiting_bytes += entry.len() as u64;
         self.waiting.push_back(entry);
     }
 
@@ -336,7 +323,7 @@ impl Journal {
 
     /// The owner's segments are durable below `upto`.
     pub fn on_flushed(&mut self, owner: u32, upto: Offset) {
-        self.drop_waiting(owner, |entry| entry.next <= upto);
+        self.drop_waiting(owner, |entry| entry.head.next <= upto);
         self.release_entries(owner, |next| next <= upto);
     }
 
@@ -545,7 +532,7 @@ impl Journal {
         let most = self.commit_bytes_max().min(self.ring.room()) as usize;
         let (mut bytes, mut count, mut slices) = (COMMIT_HEAD_BYTES, 0, 0);
         for entry in &self.waiting {
-            let with_entry = bytes + ENTRY_HEAD_BYTES + entry.len;
+            let with_entry = bytes + ENTRY_HEAD_BYTES + entry.len();
             if with_entry > most {
                 break;
             }
@@ -560,9 +547,9 @@ impl Journal {
         let mut entries = self.spare.pop().unwrap_or_default();
         for _ in 0..count {
             let entry = self.waiting.pop_front().expect("just counted");
-            entries.push(Committing { owner: Some(entry.owner), next: entry.next });
+            entries.push(Committing { owner: Some(entry.owner), next: entry.head.next });
             self.on_committing(&entry, place.sequence);
-            writer.push(&entry.head(), entry.slices);
+            writer.push(&entry.head, entry.slices);
         }
         let data = writer.finish(self.run, place.sequence, self.flights.len() as u8);
         self.gauges.commits += 1;
@@ -576,14 +563,14 @@ impl Journal {
     }
 
     fn on_committing(&mut self, entry: &Entry, sequence: u64) {
-        self.gauges.waiting_bytes -= entry.len as u64;
-        self.gauges.payload_bytes += entry.len as u64;
+        self.gauges.waiting_bytes -= entry.len() as u64;
+        self.gauges.payload_bytes += entry.len() as u64;
         let owner = &mut self.owners[entry.owner as usize];
         owner.waiting -= 1;
         if owner.live.is_empty() && !owner.asked {
             self.oldest.insert((sequence, entry.owner));
         }
-        owner.live.push_back((entry.next, sequence));
+        owner.live.push_back((entry.head.next, sequence));
     }
 
     fn flight(&mut self, sequence: u64) -> &mut Flight {
@@ -719,7 +706,7 @@ impl Journal {
             let done = entry.owner == number && is_done(entry);
             if done {
                 owner.waiting -= 1;
-                *waiting_bytes -= entry.len as u64;
+                *waiting_bytes -= entry.len() as u64;
             }
             !done
         });
@@ -729,7 +716,7 @@ impl Journal {
     fn drop_all_waiting(&mut self) {
         for entry in self.waiting.drain(..) {
             self.owners[entry.owner as usize].waiting -= 1;
-            self.gauges.waiting_bytes -= entry.len as u64;
+            self.gauges.waiting_bytes -= entry.len() as u64;
         }
         self.stop_waiting();
     }
@@ -788,18 +775,9 @@ impl Flight {
 }
 
 impl Entry {
-    fn head(&self) -> EntryHead {
-        EntryHead {
-            topic: self.topic,
-            partition: self.partition,
-            epoch: self.epoch,
-            segment: self.segment,
-            position: self.position,
-            truncations: self.truncations,
-            base: self.base,
-            next: self.next,
-            len: self.len as u32,
-        }
+    /// Bytes of payload.
+    fn len(&self) -> usize {
+        self.head.len as usize
     }
 }
 

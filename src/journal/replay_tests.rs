@@ -1,7 +1,6 @@
 //! Tests of the replay: whatever is lost or torn, what was committed is in its segments afterwards.
 
-use super::format::{COMMIT_HEAD_BYTES, CommitHead, FileName, RING_START, newest_header};
-use super::journal::Entry;
+use super::format::{COMMIT_HEAD_BYTES, CommitHead, EntryHead, FileName, RING_START, newest_header};
 use super::replay::{Loss, Report};
 use super::testing::{RING_BYTES, entry};
 use super::world::{Ended, World, dir, replay, replay_as, ring, topic};
@@ -313,7 +312,8 @@ fn deleted_topics_and_retired_segments_are_skipped() {
 fn what_was_handed_over_before_a_truncation_is_skipped() {
     let mut world = World::new(3, 1);
     let append = |world: &mut World, base: i64, position: u64, segment: i64, truncations: u32| {
-        let entry = Entry { position, truncations, segment: Offset(segment), ..entry(0, base, 100, 100) };
+        let mut entry = entry(0, base, 100, 100);
+        entry.head = EntryHead { position, truncations, segment: Offset(segment), ..entry.head };
         let bytes = entry.slices.concat();
         world.rig.journal.append(entry);
         world.rig.run();

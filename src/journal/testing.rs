@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::format::{FileName, Identity};
+use super::format::{EntryHead, FileName, Identity};
 use super::journal::{Entry, Journal, JournalEvent, JournalOp, JournalOut};
 use super::replay::ReplayOp;
 use crate::base::disk::{DiskOp, DiskResult, FileId};
@@ -30,16 +30,18 @@ pub(super) fn entry(owner: u32, base: i64, records: i64, len: usize) -> Entry {
     let bytes = Bytes::from(vec![fill; len]);
     Entry {
         owner,
-        topic: TopicId([owner as u8 + 1; 16]),
-        partition: PartitionIndex(owner as i32),
-        epoch: LeaderEpoch(0),
-        segment: Offset(0),
-        position: base as u64,
-        truncations: 0,
-        base: Offset(base),
-        next: Offset(base + records),
+        head: EntryHead {
+            topic: TopicId([owner as u8 + 1; 16]),
+            partition: PartitionIndex(owner as i32),
+            epoch: LeaderEpoch(0),
+            segment: Offset(0),
+            position: base as u64,
+            truncations: 0,
+            base: Offset(base),
+            next: Offset(base + records),
+            len: len as u32,
+        },
         slices: vec![bytes.slice(..len / 3), bytes.slice(len / 3..)],
-        len,
     }
 }
 

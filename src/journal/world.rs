@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::format::{FileName, RING_START};
+use super::format::{EntryHead, FileName, RING_START};
 use super::journal::{Entry, JournalEvent};
 use super::replay::{Event, Loss, Replay, Report, Topics};
 use super::testing::{RING_BYTES, Rig, Tag};
@@ -105,16 +105,18 @@ impl World {
         let half = self.rng.below(len as u64) as usize;
         self.rig.journal.append(Entry {
             owner,
-            topic: topic(owner),
-            partition: PartitionIndex(owner as i32),
-            epoch: LeaderEpoch(1),
-            segment: Offset(segment.base),
-            position,
-            truncations: 0,
-            base: Offset(base),
-            next: Offset(base + len as i64),
+            head: EntryHead {
+                topic: topic(owner),
+                partition: PartitionIndex(owner as i32),
+                epoch: LeaderEpoch(1),
+                segment: Offset(segment.base),
+                position,
+                truncations: 0,
+                base: Offset(base),
+                next: Offset(base + len as i64),
+                len: len as u32,
+            },
             slices: vec![bytes.slice(..half), bytes.slice(half..)],
-            len,
         });
     }
 
