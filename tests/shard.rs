@@ -439,6 +439,23 @@ fn a_full_disk_refuses_produces_serves_reads_and_recovers() {
     assert_eq!(produce(&mut world, client, "t", 0, &["again"]), end);
 }
 
+#[test]
+fn what_a_segment_cannot_take_at_a_clean_stop_is_kept_in_the_journal() {
+    let settings = Settings { durability: Durability::Sync, ..Settings::default() };
+    let mut world = World::start(1, settings.clone(), MemDisk::default());
+    let client = world.connect(0, Shared);
+    world.create(client, "t", 1);
+    produce(&mut world, client, "t", 0, &["kept"]);
+    world.disk.failing = Some(Failing::SegmentWrites);
+    world.stop();
+    assert_eq!(world.stopped.len(), 1);
+    world.disk.failing = None;
+    let mut world = world.restart(1, settings);
+    let client = world.connect(0, Shared);
+    let reply: FetchResponse = world.call(client, key::FETCH, 11, &fetch_request("t", &[(0, 0)], 0));
+    assert_eq!(values(&bytes_of(only_row(&reply))), ["kept"]);
+}
+
 /// Produces one batch of a segment's size, and gives the error.
 fn produce_big(world: &mut World, client: Client, partition: i32) -> i16 {
     let request = produce_request("t", partition, batch(&[&"x".repeat(60_000)]));

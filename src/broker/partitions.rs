@@ -555,6 +555,8 @@ impl Shard {
                 if let Some(Some(Row { name, .. })) = self.partitions.rows.get(owner as usize) {
                     self.noting.forget(*name);
                 }
+                // Of one that is closed the journal may have what its segment could not take.
+                self.commits.forget(owner);
                 self.forget_partition(owner);
                 self.applied_one(effects);
                 self.check_stopped(now, effects);
@@ -577,7 +579,6 @@ impl Shard {
             self.deadlines.clear(deadline, DeadlineKey::Partition(owner));
         }
         self.partitions.by_name.remove(&row.name);
-        self.commits.forget(owner);
         self.reads.forget(owner);
         self.replicas.forget(owner, row.name);
         self.cleaning.forget(owner);

@@ -48,6 +48,8 @@ pub enum Failing {
     SmallFiles,
     /// Reads of one file.
     ReadsOf(PathBuf),
+    /// Writes of segments, for want of space.
+    SegmentWrites,
 }
 
 impl MemDisk {
@@ -138,6 +140,11 @@ impl MemDisk {
             }
             (Failing::Syncs, DiskOp::Write { file, .. }) if self.durable.contains(&(core, *file)) => {
                 Some(DiskErrorKind::NotSynced)
+            }
+            (Failing::SegmentWrites, DiskOp::Write { file, .. })
+                if self.open[&(core, *file)].extension().is_some_and(|end| end == "log") =>
+            {
+                Some(DiskErrorKind::Full)
             }
             (Failing::ReadsOf(path), DiskOp::Read { file, .. }) if self.open[&(core, *file)] == *path => {
                 Some(DiskErrorKind::Failed)
