@@ -316,10 +316,11 @@ impl Journals {
         for (core, noted) in &self.notes {
             let Some(noted) = noted else { continue };
             let is_kept = |topic, partition| self.directory(topic, partition).is_none_or(|dir| !dirs.contains(&dir));
-            let mut durable = noted.durable.clone();
-            durable.retain(|(topic, partition), _| is_kept(*topic, *partition));
-            if durable.len() < noted.durable.len() {
-                replace_small(&data.join(noted::path(*core)), &Noted { durable, ..*noted }.to_file())?;
+            let mut kept = noted.clone();
+            kept.durable.retain(|(topic, partition), _| is_kept(*topic, *partition));
+            kept.committed.retain(|(topic, partition), _| is_kept(*topic, *partition));
+            if kept != *noted {
+                replace_small(&data.join(noted::path(*core)), &kept.to_file())?;
             }
         }
         Ok(())

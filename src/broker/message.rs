@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::base::bounds::Reach;
 pub use crate::base::ids::TopicPartition;
 use crate::base::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, ProducerId, TopicId};
 use crate::base::slab::Key;
@@ -87,9 +88,11 @@ pub enum ShardMessage {
     MetaApplied {
         sequence: u64,
     },
-    /// From core 0, before the first records: the journals had batches of these partitions up to there, or may have.
+    /// From core 0, before the first records: the journals had batches of these partitions up to there, or may have, and
+    /// they were committed so far.
     Replayed {
         must_reach: Vec<(TopicPartition, MustReach)>,
+        committed: Vec<(TopicPartition, Reach)>,
     },
     /// From core 0: who decides on metadata.
     Controller(ControllerAt),

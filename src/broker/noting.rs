@@ -2,7 +2,8 @@
 //!
 //! The journal in use is noted before its first commit, and that none is needed when all partitions are closed. How far
 //! logs are durable is noted after the start and then now and then: what a crash may tear is little, and what lies
-//! before it and does not read back is damage. Not at each sync, which would cost one more.
+//! before it and does not read back is damage. Not at each sync, which would cost one more. High watermarks are noted
+//! with it, so that a broker that starts again does not wait for other replicas to show what was committed.
 //!
 //! *Owns*: the file of this core. *Never*: holds up an acknowledgement, but for the first of a journal. *Runs on*: every
 //! core.
@@ -42,9 +43,26 @@ impl Noting {
         known.unwrap_or_default().truncations != reach.truncations
     }
 
+    /// From the replay: how far logs were committed before this start.
+    pub fn on_replayed(&mut self, committed: Vec<(TopicPartition, Reach)>) {
+        self.noted.committed.extend(committed.into_iter().map(|(of, reach)| ((of.topic, of.partition), reach)));
+    }
+
+    /// How far a log was committed when that was noted last.
+    pub fn committed(&self, name: TopicPartition) -> Reach {
+        self.noted.committed.get(&(name.topic, name.partition)).copied().unwrap_or_default()
+    }
+
+    /// A high watermark is another.
+    pub fn on_committed(&mut self) {
+        self.changed = true;
+    }
+
     /// The partition is deleted.
     pub fn forget(&mut self, name: TopicPartition) {
-        self.changed |= self.noted.durable.remove(&(name.topic, name.partition)).is_some();
+        let name = (name.topic, name.partition);
+        let durable = self.noted.durable.remove(&name).is_some();
+        self.changed |= self.noted.committed.remove(&name).is_some() || durable;
     }
 
     /// Commits with this key may be needed from now on; with 0 there are none.
@@ -78,6 +96,7 @@ impl Shard {
             return;
         }
         if self.noting.writing.is_none() && self.noting.is_due(now) && self.commits.may_open() {
+            self.note_committed();
             let noting = &mut self.noting;
             noting.noted.cores = self.config.cores;
             (noting.changed, noting.urgent) = (false, false);
@@ -94,6 +113,12 @@ impl Shard {
             old.into_iter().for_each(|old| self.deadlines.clear(old, DeadlineKey::Note));
             next.into_iter().for_each(|next| self.deadlines.set(next, DeadlineKey::Note));
         }
+    }
+
+    /// Takes down the high watermarks as they are.
+    pub(in crate::broker) fn note_committed(&mut self) {
+        let shown = self.partitions.iter().filter_map(|(of, partition)| Some((of, partition.committed()?)));
+        self.noting.noted.committed.extend(shown.map(|(of, reach)| ((of.topic, of.partition), reach)));
     }
 
     /// Without its note a journal is used all the same: only that it went missing would not be noticed.

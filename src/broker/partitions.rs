@@ -30,7 +30,7 @@ use crate::log::cache::TailCache;
 use crate::log::log::LogOp;
 use crate::meta::MetaOp;
 use crate::meta::MetaRecord;
-use crate::replica::partition::{AckResult, Acked, Follower, Partition, PartitionOut, Place, StateChange, Watch};
+use crate::replica::partition::{AckResult, Acked, Follower, Kept, Partition, PartitionOut, Place, StateChange, Watch};
 
 /// The partitions of one core, by a number that is never used twice: it also names their files and cache rows.
 #[derive(Debug, Default)]
@@ -316,6 +316,7 @@ impl Shard {
 
     /// Closes every partition for the end of the process.
     pub(in crate::broker) fn close_partitions(&mut self, now: Now, effects: &mut Effects) {
+        self.note_committed();
         self.partitions.to_open.clear();
         self.partitions.queued.clear();
         self.replicas = Replicas::default();
@@ -424,13 +425,13 @@ impl Shard {
             let owner = u32::try_from(self.partitions.rows.len()).expect("fewer than 2^32 partitions in a run");
             let mut out = mem::take(&mut self.partitions.out);
             self.prepare_commits(&settings);
-            let must_reach = self.commits.take_must_reach(name);
+            let kept = Kept { must_reach: self.commits.take_must_reach(name), committed: self.noting.committed(name) };
             let node = self.node();
             let place = Place { node, lag_time_max_ms: self.config.settings.replica_lag_time_max_ms };
             let assigned = self.image.partition(name.topic, name.partition);
             let assigned = assigned.expect("records are applied when what the ones before ask for is open");
             let assigned = self.may_take_roles().then_some(assigned);
-            let mut partition = Partition::open(owner, dir, settings, place, assigned, must_reach, now, &mut out);
+            let mut partition = Partition::open(owner, dir, settings, place, assigned, kept, now, &mut out);
             if let Some(bytes) = self.commits.direct_bytes() {
                 partition.set_direct_bytes(bytes);
             }
@@ -461,6 +462,9 @@ impl Shard {
             for piece in out.journal.drain(..) {
                 self.commit_later(owner, name, piece);
             }
+        }
+        if mem::take(&mut out.committed) {
+            self.noting.on_committed();
         }
         if let Some(upto) = out.flushed.take() {
             let name = self.partitions.rows.get(owner as usize).and_then(|row| row.as_ref().map(|row| row.name));

@@ -107,7 +107,7 @@ impl Shard {
             None => {}
             Some(Event::Redone(report)) => {
                 say(&report);
-                self.send_must_reach(*report, effects);
+                self.send_replayed(*report, effects);
                 control::on_replayed(self, effects);
             }
             Some(Event::Emptied) => control::on_emptied(self, now, effects),
@@ -122,8 +122,8 @@ impl Shard {
         }
     }
 
-    fn send_must_reach(&mut self, report: Report, effects: &mut Effects) {
-        let Report { must_reach, mut doubtful, .. } = report;
+    fn send_replayed(&mut self, report: Report, effects: &mut Effects) {
+        let Report { must_reach, committed, mut doubtful, .. } = report;
         let mut all: BTreeMap<(TopicId, PartitionIndex), MustReach> = must_reach
             .into_iter()
             .map(|(name, reach)| (name, MustReach { reach, doubt: doubtful.remove(&name) }))
@@ -131,16 +131,23 @@ impl Shard {
         all.extend(
             doubtful.into_iter().map(|(name, why)| (name, MustReach { doubt: Some(why), ..MustReach::default() })),
         );
-        let mut by_core = vec![Vec::new(); usize::from(self.config.cores)];
-        for ((topic, partition), must_reach) in all {
-            let core = self.owner(topic, partition);
-            by_core[usize::from(core.0)].push((TopicPartition { topic, partition }, must_reach));
-        }
-        for (core, must_reach) in (0..).map(CoreId).zip(by_core) {
-            if !must_reach.is_empty() {
-                self.send(core, ShardMessage::Replayed { must_reach }, effects);
+        let (mut must_reach, mut committed) = (self.by_owner(all), self.by_owner(committed));
+        for core in (0..self.config.cores).map(CoreId) {
+            let must_reach = must_reach.remove(&core).unwrap_or_default();
+            let committed = committed.remove(&core).unwrap_or_default();
+            if !must_reach.is_empty() || !committed.is_empty() {
+                self.send(core, ShardMessage::Replayed { must_reach, committed }, effects);
             }
         }
+    }
+
+    fn by_owner<T>(&self, all: BTreeMap<(TopicId, PartitionIndex), T>) -> BTreeMap<CoreId, Vec<(TopicPartition, T)>> {
+        let mut by_core: BTreeMap<CoreId, Vec<(TopicPartition, T)>> = BTreeMap::new();
+        for ((topic, partition), value) in all {
+            let core = self.owner(topic, partition);
+            by_core.entry(core).or_default().push((TopicPartition { topic, partition }, value));
+        }
+        by_core
     }
 }
 

@@ -528,7 +528,10 @@ impl Shard {
             ShardMessage::IsrAnswered(answers) => self.on_isr_answered(answers, now, effects),
             ShardMessage::Left => self.on_left(now, effects),
             ShardMessage::DirectoryOffline { cause } => self.on_directory_offline(from, &cause, now, effects),
-            ShardMessage::Replayed { must_reach } => self.commits.on_replayed(must_reach),
+            ShardMessage::Replayed { must_reach, committed } => {
+                self.commits.on_replayed(must_reach);
+                self.noting.on_replayed(committed);
+            }
             ShardMessage::AllReady => self.on_all_ready(now, effects),
             ShardMessage::Gather => self.on_gather(from, now, effects),
             ShardMessage::Gathered(gathered) => self.on_gathered(*gathered),

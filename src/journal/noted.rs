@@ -1,7 +1,9 @@
-//! What a core has noted for the start after a crash: which journal it has, and how far its logs are durable.
+//! What a core has noted for the start after a crash: which journal it has, how far its logs are durable, and how far
+//! they were committed.
 //!
 //! A journal that is gone cannot say that it was there. Nor can a segment say how much of it was synced: without this a
-//! batch that was damaged later passes for one that a crash has torn. The file lies with the metadata, so that whoever
+//! batch that was damaged later passes for one that a crash has torn. What other replicas have no log can tell: without
+//! a note a leader that starts again shows consumers less than before. The file lies with the metadata, so that whoever
 //! removes the journals leaves it.
 //!
 //! *Owns*: the form of the file. *Never*: is newer than what it tells of: a log may be durable further on. *Runs on*:
@@ -22,7 +24,9 @@ use crate::base::ids::{CoreId, Offset, PartitionIndex, TopicId};
 pub const DIR: &str = "meta";
 
 const SUFFIX: &str = ".noted";
-const KIND: &[u8; 4] = b"CLN2";
+const KIND: &[u8; 4] = b"CLN3";
+/// Of before high watermarks were noted: all its rows tell what was durable.
+const SECOND_KIND: &[u8; 4] = b"CLN2";
 /// Of before logs were truncated: its rows do not tell how often.
 const FIRST_KIND: &[u8; 4] = b"CLN1";
 const ROW_BYTES: usize = 32;
@@ -35,6 +39,8 @@ pub struct Noted {
     pub cores: u16,
     /// Everything below was durable, in the segments.
     pub durable: BTreeMap<(TopicId, PartitionIndex), Reach>,
+    /// High watermarks, of partitions with other replicas.
+    pub committed: BTreeMap<(TopicId, PartitionIndex), Reach>,
 }
 
 /// What cores have noted; nothing when the file does not read back.
@@ -89,11 +95,13 @@ pub fn core_of(name: &str) -> Option<CoreId> {
 
 impl Noted {
     pub fn to_file(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(64 + self.durable.len() * ROW_BYTES);
+        let mut bytes = Vec::with_capacity(64 + (self.durable.len() + self.committed.len()) * ROW_BYTES);
         bytes.extend_from_slice(KIND);
         bytes.extend_from_slice(&self.journal.to_le_bytes());
         bytes.extend_from_slice(&self.cores.to_le_bytes());
-        for ((topic, partition), reach) in &self.durable {
+        let durable_count = u32::try_from(self.durable.len()).expect("a core has fewer than 2^32 partitions");
+        bytes.extend_from_slice(&durable_count.to_le_bytes());
+        for ((topic, partition), reach) in self.durable.iter().chain(&self.committed) {
             bytes.extend_from_slice(&topic.0);
             bytes.extend_from_slice(&partition.0.to_le_bytes());
             bytes.extend_from_slice(&reach.end.0.to_le_bytes());
@@ -111,17 +119,19 @@ impl Noted {
             return None;
         }
         let mut fields = Fields(body);
-        let is_first = match &fields.take()? {
-            KIND => false,
-            FIRST_KIND => true,
-            _ => return None,
-        };
-        let mut noted = Noted { journal: fields.u64()?, cores: fields.u16()?, durable: BTreeMap::new() };
+        let kind = &fields.take()?;
+        if ![KIND, SECOND_KIND, FIRST_KIND].contains(&kind) {
+            return None;
+        }
+        let mut noted = Noted { journal: fields.u64()?, cores: fields.u16()?, ..Noted::default() };
+        let durable_count = if kind == KIND { fields.u32()? as usize } else { usize::MAX };
         while !fields.is_empty() {
             let name = (TopicId(fields.take()?), PartitionIndex(fields.i32()?));
             let end = Some(Offset(fields.i64()?)).filter(|end| end.0 >= 0)?;
-            let truncations = if is_first { 0 } else { fields.u32()? };
-            noted.durable.insert(name, Reach { truncations, end });
+            let truncations = if kind == FIRST_KIND { 0 } else { fields.u32()? };
+            let is_durable = noted.durable.len() < durable_count;
+            let rows = if is_durable { &mut noted.durable } else { &mut noted.committed };
+            rows.insert(name, Reach { truncations, end });
         }
         Some(noted)
     }
@@ -137,8 +147,10 @@ mod tests {
             let reach = Reach { truncations: u32::from(number), end: Offset(end) };
             ((TopicId([number; 16]), PartitionIndex(7)), reach)
         };
-        for durable in [BTreeMap::new(), BTreeMap::from([row(1, 0), row(2, 1 << 40)])] {
-            let noted = Noted { journal: 0x1234_5678_9abc_def0, cores: 3, durable };
+        let [none, some] = [BTreeMap::new(), BTreeMap::from([row(1, 0), row(2, 1 << 40)])];
+        for (durable, committed) in [(&none, &none), (&some, &none), (&none, &some), (&some, &some)] {
+            let (durable, committed) = (durable.clone(), committed.clone());
+            let noted = Noted { journal: 0x1234_5678_9abc_def0, cores: 3, durable, committed };
             let bytes = noted.to_file();
             assert_eq!(Noted::from_file(&bytes), Some(noted));
             for cut in 0..bytes.len() {
@@ -152,20 +164,24 @@ mod tests {
             }
         }
         let durable = BTreeMap::from([row(1, -1)]);
-        assert_eq!(Noted::from_file(&Noted { journal: 1, cores: 1, durable }.to_file()), None);
+        assert_eq!(Noted::from_file(&Noted { durable, ..Noted::default() }.to_file()), None);
     }
 
     #[test]
-    fn the_first_form_is_still_read() {
-        let mut bytes = FIRST_KIND.to_vec();
-        bytes.extend_from_slice(&9u64.to_le_bytes());
-        bytes.extend_from_slice(&2u16.to_le_bytes());
-        bytes.extend_from_slice(&[4; 16]);
-        bytes.extend_from_slice(&7i32.to_le_bytes());
-        bytes.extend_from_slice(&30i64.to_le_bytes());
-        bytes.extend_from_slice(&crc32(&bytes).to_le_bytes());
-        let durable = BTreeMap::from([((TopicId([4; 16]), PartitionIndex(7)), Reach::to(Offset(30)))]);
-        assert_eq!(Noted::from_file(&bytes), Some(Noted { journal: 9, cores: 2, durable }));
+    fn earlier_forms_are_still_read() {
+        for (kind, truncations) in [(FIRST_KIND, None), (SECOND_KIND, Some(3u32))] {
+            let mut bytes = kind.to_vec();
+            bytes.extend_from_slice(&9u64.to_le_bytes());
+            bytes.extend_from_slice(&2u16.to_le_bytes());
+            bytes.extend_from_slice(&[4; 16]);
+            bytes.extend_from_slice(&7i32.to_le_bytes());
+            bytes.extend_from_slice(&30i64.to_le_bytes());
+            truncations.into_iter().for_each(|count| bytes.extend_from_slice(&count.to_le_bytes()));
+            bytes.extend_from_slice(&crc32(&bytes).to_le_bytes());
+            let reach = Reach { truncations: truncations.unwrap_or_default(), end: Offset(30) };
+            let durable = BTreeMap::from([((TopicId([4; 16]), PartitionIndex(7)), reach)]);
+            assert_eq!(Noted::from_file(&bytes), Some(Noted { journal: 9, cores: 2, durable, ..Noted::default() }));
+        }
     }
 
     #[test]

@@ -84,6 +84,8 @@ enum Step {
 pub struct Report {
     /// Where each partition's log must end at least: as far as a journal has it, or it was noted to be durable.
     pub must_reach: BTreeMap<(TopicId, PartitionIndex), Reach>,
+    /// How far logs were committed, as it was noted last.
+    pub committed: BTreeMap<(TopicId, PartitionIndex), Reach>,
     /// Partitions that may lack some of their last batches, and why.
     pub doubtful: BTreeMap<(TopicId, PartitionIndex), String>,
     /// Journals that held commits.
@@ -384,7 +386,7 @@ impl Replay {
     /// Reads the next journal, until there is none.
     fn read_next(&mut self, topics: Topics<'_>) -> Step {
         let Some(core) = self.cores_left.pop_front() else {
-            self.report_durable(topics);
+            self.report_noted(topics);
             return Step::Tell(Event::Redone(Box::new(std::mem::take(&mut self.report))));
         };
         self.core = core;
@@ -619,11 +621,14 @@ impl Replay {
     }
 
     /// What was noted of topics that are still there.
-    fn report_durable(&mut self, topics: Topics<'_>) {
-        for (name, end) in self.notes.values().flatten().flat_map(|noted| &noted.durable) {
-            if (topics.directory)(name.0, name.1).is_some() {
-                let reach = self.report.must_reach.entry(*name).or_default();
-                *reach = (*reach).max(*end);
+    fn report_noted(&mut self, topics: Topics<'_>) {
+        let Report { must_reach, committed, .. } = &mut self.report;
+        for noted in self.notes.values().flatten() {
+            for (rows, reported) in [(&noted.durable, &mut *must_reach), (&noted.committed, &mut *committed)] {
+                for (name, end) in rows.iter().filter(|(name, _)| (topics.directory)(name.0, name.1).is_some()) {
+                    let reach = reported.entry(*name).or_default();
+                    *reach = (*reach).max(*end);
+                }
             }
         }
     }

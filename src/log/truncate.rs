@@ -42,6 +42,11 @@ enum Stage {
 }
 
 impl Log {
+    /// How often the end was given up.
+    pub fn truncations(&self) -> u32 {
+        self.bounding.held.truncations
+    }
+
     /// Gives up everything from `end` on, the batch that it lies within included; then [`LogEvent::Truncated`]. Where
     /// nothing would be left, and below the log's start, the log becomes empty and begins at `end`. Reads under way end
     /// with [`super::log::ReadError::Offline`], and nothing beyond `end` is called safe any more.

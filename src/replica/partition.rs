@@ -134,6 +134,14 @@ pub struct Place {
     pub lag_time_max_ms: u64,
 }
 
+/// What is known of a replica from before the start.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    pub must_reach: MustReach,
+    /// As [`Partition::committed`] has said.
+    pub committed: Reach,
+}
+
 /// Who wants to be told, once, when what there is to read of a partition has changed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Follower {
@@ -189,6 +197,8 @@ pub struct PartitionOut {
     pub isr_change: Option<IsrProposal>,
     /// All is committed that the log held when this node became its leader.
     pub established: bool,
+    /// The high watermark of a partition with other replicas is another.
+    pub committed: bool,
     /// What became of what was fetched from the leader.
     pub followed: Option<Followed>,
 }
@@ -220,6 +230,8 @@ pub struct Partition {
     pub(super) safe_end: Offset,
     /// Invariant: log start ≤ high watermark ≤ safe end ≤ log end.
     pub(super) high_watermark: Offset,
+    /// Before the log is open: what is known of the high watermark.
+    committed_before: Reach,
     /// This leader has said that all it began with is committed.
     pub(super) is_established: bool,
     pub(super) acks: Acks,
@@ -263,12 +275,12 @@ impl Partition {
         settings: TopicSettings,
         place: Place,
         assigned: Option<&PartitionState>,
-        must_reach: MustReach,
+        kept: Kept,
         now: Now,
         out: &mut PartitionOut,
     ) -> Partition {
         let mut log_out = LogOut::default();
-        let log = Log::open(owner, dir, settings.clone(), must_reach, now, &mut log_out);
+        let log = Log::open(owner, dir, settings.clone(), kept.must_reach, now, &mut log_out);
         let mut partition = Partition {
             log,
             state: State::Opening,
@@ -278,6 +290,7 @@ impl Partition {
             settings,
             safe_end: Offset(0),
             high_watermark: Offset(0),
+            committed_before: kept.committed,
             is_established: false,
             acks: Acks::default(),
             committed: Watches::default(),
@@ -522,6 +535,13 @@ impl Partition {
         self.high_watermark
     }
 
+    /// How far all is committed, for the next start; none where that is what is safe here.
+    pub fn committed(&self) -> Option<Reach> {
+        let is_alone = matches!(&self.role, Role::Leader(isr) if isr.is_alone());
+        let is_known = matches!(self.state, State::Online | State::Leaving) && !is_alone;
+        is_known.then(|| Reach { truncations: self.log.truncations(), end: self.high_watermark })
+    }
+
     pub fn log_end(&self) -> Offset {
         self.log.end()
     }
@@ -659,12 +679,13 @@ impl Partition {
             Role::Leader(isr) => isr.committed(self.safe_end, self.min_isr()),
             Role::Follower(following) => Some(following.high_watermark().min(self.safe_end)),
         };
+        let is_alone = matches!(&self.role, Role::Leader(isr) if isr.is_alone());
         if let Some(committed) = committed.filter(|committed| *committed > self.high_watermark) {
             self.high_watermark = committed;
+            out.committed = !is_alone;
             self.committed.on_change(&mut out.woken);
             self.safe.on_change(&mut out.woken);
         }
-        let is_alone = matches!(&self.role, Role::Leader(isr) if isr.is_alone());
         self.log.hold_from(if is_alone { Offset(i64::MAX) } else { self.high_watermark });
         if !self.is_established
             && let Role::Leader(isr) = &self.role
@@ -682,6 +703,11 @@ impl Partition {
                 self.state = State::Online;
                 self.safe_end = self.log.safe_end();
                 self.high_watermark = self.log.start();
+                // A log that ends before that has lost something, and may hold something else there.
+                let before = self.committed_before;
+                if before.truncations == self.log.truncations() && before.end <= self.safe_end {
+                    self.high_watermark = self.high_watermark.max(before.end);
+                }
                 if let Role::Leader(isr) = &mut self.role {
                     isr.begin(self.log.end());
                 }

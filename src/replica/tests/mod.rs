@@ -119,6 +119,46 @@ fn a_follower_below_its_leaders_start_begins_anew_there() {
 }
 
 #[test]
+fn a_restart_shows_no_less_than_what_was_committed_and_no_more() {
+    let mut world = World::new(8, 2);
+    world.run();
+    (0..3).for_each(|_| _ = world.produce(0, -1));
+    world.run();
+    // Two more that nobody else has.
+    [1, 2].into_iter().for_each(|node| world.cut_off(node));
+    (0..2).for_each(|_| _ = world.produce(0, 1));
+    world.run();
+    world.crash(0, Crash::Power);
+    world.start(0);
+    world.run();
+    let leader = world.replica(0);
+    assert_eq!((leader.high_watermark(), leader.log_end()), (Offset(3), Offset(5)));
+    assert!(!leader.is_established(), "the other two may be committed, for all it knows");
+    assert_eq!(world.log(0).len(), 3);
+}
+
+#[test]
+fn what_was_noted_of_a_log_before_its_end_was_given_up_is_void() {
+    let mut world = World::new(9, 1);
+    world.run();
+    (0..3).for_each(|_| _ = world.produce(0, -1));
+    world.run();
+    world.crash(1, Crash::Kill);
+    let noted = world.nodes[1].committed;
+    world.start(1);
+    world.run();
+    // A leader that lacks what was committed, as after an unclean election.
+    world.cut(1, 1);
+    assert_eq!(world.replica(1).high_watermark(), Offset(1));
+    world.crash(1, Crash::Kill);
+    assert!(world.nodes[1].committed > noted);
+    world.nodes[1].committed = noted;
+    world.start(1);
+    world.run_disks();
+    assert_eq!(world.replica(1).high_watermark(), Offset(0), "until its leader says more");
+}
+
+#[test]
 fn retention_takes_nothing_that_is_not_committed() {
     let settings = TopicSettings {
         min_insync_replicas: 2,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use crate::base::bounds::Reach;
 use crate::base::ids::{
     BrokerEpoch, CoreId, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, TopicId, TopicPartition,
 };
@@ -16,13 +17,12 @@ use crate::base::time::{Instant, Now};
 use crate::config::{Durability, TopicSettings};
 use crate::log::cache::TailCache;
 use crate::log::log::{LogOp, LogSlices, Read, ReadError, ReadTicket};
-use crate::log::reach::MustReach;
 use crate::meta::{PartitionParts, PartitionState};
 use crate::replica::fetcher::{FetchSettings, Fetcher};
-use crate::replica::follower::{FetchPosition, Followed};
+use crate::replica::follower::{Content, FetchPosition, Fetched, Followed};
 use crate::replica::isr::{IsrProposal, IsrRefusal, ReplicaFetch};
 use crate::replica::partition::{
-    AckResult, AckTo, AckWhen, Brought, Deletion, Partition, PartitionOut, Place, Reader, Refusal, StateChange,
+    AckResult, AckTo, AckWhen, Brought, Deletion, Kept, Partition, PartitionOut, Place, Reader, Refusal, StateChange,
 };
 use crate::wire::batch::BatchHeader;
 use crate::wire::codec::Records;
@@ -65,6 +65,8 @@ pub(super) struct Node {
     follows: Option<NodeId>,
     /// Fetches that wait for the disk.
     reads: BTreeMap<ReadTicket, (NodeId, PartitionData)>,
+    /// What was noted of it for the next start.
+    pub(super) committed: Reach,
     /// Counts its runs.
     run: i64,
     is_cut_off: bool,
@@ -181,13 +183,28 @@ impl World {
         self.run();
     }
 
+    /// A follower hears that its leader's log ends there.
+    pub(super) fn cut(&mut self, node: usize, end: i64) {
+        let position = self.replica(node).fetch_position().expect("it follows");
+        self.answer_with(node, Content::Diverging { epoch: position.last_epoch, end: Offset(end) });
+    }
+
+    fn answer_with(&mut self, node: usize, content: Content) {
+        let (now, position) = (self.now, self.replica(node).fetch_position().expect("it follows"));
+        let fetched = Fetched { epoch: position.epoch, from: position.from, content };
+        self.call(node, |partition, cache, out| partition.on_fetched(fetched, cache, now, out));
+        self.run_disks();
+    }
+
     pub(super) fn is_running(&self, node: usize) -> bool {
         self.nodes[node].partition.is_some()
     }
 
     pub(super) fn crash(&mut self, at: usize, how: Crash) {
         let node = &mut self.nodes[at];
-        node.partition = None;
+        if let Some(committed) = node.partition.take().and_then(|partition| partition.committed()) {
+            node.committed = committed;
+        }
         node.out = PartitionOut::default();
         node.disk.crash(how);
         for (asker, _) in std::mem::take(&mut node.reads).into_values() {
@@ -205,8 +222,9 @@ impl World {
         (node.fetcher, node.follows) = (Fetcher::new(FETCHING), None);
         node.high_watermark = (LeaderEpoch::UNKNOWN, Offset(0));
         let place = Place { node: node.id, lag_time_max_ms: LAG_MS };
-        let (dir, reach) = (PathBuf::from("t-0"), MustReach::default());
-        let partition = Partition::open(owner, dir, settings, place, Some(&state), reach, now, &mut node.out);
+        let kept = Kept { committed: node.committed, ..Kept::default() };
+        let dir = PathBuf::from("t-0");
+        let partition = Partition::open(owner, dir, settings, place, Some(&state), kept, now, &mut node.out);
         node.partition = Some(partition);
         self.settle(at);
     }
@@ -286,7 +304,7 @@ impl World {
         }
     }
 
-    fn run_disks(&mut self) {
+    pub(super) fn run_disks(&mut self) {
         while (0..3).any(|node| self.step_disk(node)) {}
     }
 
@@ -558,6 +576,7 @@ impl Node {
             fetcher: Fetcher::new(FETCHING),
             follows: None,
             reads: BTreeMap::new(),
+            committed: Reach::default(),
             run: 0,
             is_cut_off: false,
             high_watermark: (LeaderEpoch::UNKNOWN, Offset(0)),
