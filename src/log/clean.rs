@@ -451,7 +451,11 @@ impl Log {
             match copying.feed.next() {
                 Fed::Batch(header, batch) => {
                     counts.read_bytes += batch.len() as u64;
-                    copying.epoch = header.epoch();
+                    if copying.epoch != header.epoch() {
+                        // No batch spans the beginning of an epoch: followers go by where epochs end.
+                        copying.output.fill_to(header.first_offset(), copying.epoch);
+                        copying.epoch = header.epoch();
+                    }
                     let sifted = sieve.sift(&batch, &header);
                     work += sifted.work;
                     if let Some(kept) = sifted.kept {

@@ -117,7 +117,8 @@ impl Feed {
     pub(super) fn next_read(&mut self) -> Option<(u64, usize)> {
         let from = self.position + (self.begun.len() + self.have.len()) as u64;
         let left = self.len.saturating_sub(from);
-        if self.reading || !self.ahead.is_empty() || left == 0 {
+        // The file may be longer than its batches are: nobody needs what lies beyond the last of them.
+        if self.reading || !self.ahead.is_empty() || left == 0 || self.next >= self.end {
             return None;
         }
         self.reading = true;
@@ -176,6 +177,16 @@ mod tests {
         for read_bytes_max in 1..bytes.len() + 1 {
             assert_eq!(feed(&bytes, 7, read_bytes_max), Ok(vec![10, 12, 14, 16, 18, 20, 22]));
         }
+    }
+
+    #[test]
+    fn nothing_is_read_beyond_the_last_batch() {
+        let bytes = stored(10, 3);
+        let mut feed = Feed::new(Offset(10), bytes.len() as u64 + 100_000, Offset(16));
+        assert_eq!(feed.next_read().map(|(from, _)| from), Some(0));
+        assert!(feed.on_read(Bytes::from([&bytes[..], &[0; 1000]].concat())));
+        while let Fed::Batch(..) = feed.next() {}
+        assert_eq!((feed.next_read(), feed.is_reading()), (None, false));
     }
 
     #[test]

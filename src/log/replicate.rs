@@ -8,12 +8,14 @@
 
 use bytes::Bytes;
 
-use crate::base::ids::Offset;
+use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::time::Now;
-use crate::wire::batch::{Batch, StoredError, check_stored};
+use crate::wire::batch::{Batch, BatchHeader, StoredError, check_stored};
+use crate::wire::records::BatchRecords;
 
 use super::cache::TailCache;
 use super::log::{AppendError, Log, LogOut};
+use super::sift::Kept;
 
 /// What was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,10 @@ impl Log {
         let mut batches: Vec<Batch> = Vec::new();
         let (mut at, mut next) = (0, self.end);
         let mut epoch = self.epochs.latest().unwrap_or_default();
+        if let Some((size, rest)) = self.rest_of_compacted(records) {
+            (at, next, epoch) = (size, rest.header.next_offset(), rest.header.epoch());
+            batches.push(rest);
+        }
         while at < records.len() {
             let header = match check_stored(&records[at..], next, epoch) {
                 Ok(header) => header,
@@ -74,5 +80,21 @@ impl Log {
             (at, next, epoch) = (end, header.next_offset(), header.epoch());
         }
         Ok(batches)
+    }
+
+    /// Compaction lets a batch reach over offsets whose records are gone, and so over where this log ends: with the
+    /// bytes of the first batch, one that holds nothing and spans what this log lacks of it. None where that is not so,
+    /// or the batch has records that this log lacks.
+    fn rest_of_compacted(&self, records: &Bytes) -> Option<(usize, Batch)> {
+        let first = BatchHeader::read(records)?.first_offset();
+        let header = check_stored(records, first, LeaderEpoch::UNKNOWN).ok().filter(|_| first < self.end)?;
+        let (next, epoch) = (header.next_offset(), header.epoch().max(self.epochs.latest().unwrap_or_default()));
+        let open = BatchRecords::open(&records.slice(..header.size_bytes())).ok()?;
+        let is_known = open.iter().all(|record| record.is_ok_and(|record| record.offset < self.end));
+        (is_known && self.end < next).then(|| {
+            let filler = Kept::filler(self.end, next, epoch);
+            let bytes = Bytes::copy_from_slice(&filler.header.to_bytes());
+            (header.size_bytes(), Batch { header: filler.header, bytes })
+        })
     }
 }

@@ -138,6 +138,8 @@ impl Partition {
                 if (Offset(0)..self.log.end()).contains(&base_offset) =>
             {
                 self.state = State::Cutting;
+                // What is committed comes again.
+                self.high_watermark = self.high_watermark.min(base_offset);
                 self.log.truncate(base_offset, cache, now, &mut self.log_out);
             }
             Err(ReplicateError::Batch(error)) => {

@@ -542,3 +542,28 @@ fn what_is_damaged_ends_a_compaction_and_stays_as_it_is() {
     check(&mut rig, &history);
     rig.close();
 }
+
+#[test]
+fn epochs_begin_where_they_began_before() {
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let (mut rig, mut history) = filled(seed, &small_segments(), 0);
+        let mut epoch = LeaderEpoch(0);
+        let mut epochs = Vec::new();
+        for _ in 0..120 {
+            epoch.0 += i32::from(rng.below(10) == 0);
+            let batch = random_batch(&mut rng, &mut history, 3);
+            rig.append_in(&batch, epoch).unwrap();
+            epochs.resize(rig.log.end().0 as usize, epoch);
+            rig.run();
+        }
+        // The second compaction has nothing but what the first has left.
+        for _ in 0..2 {
+            try_clean(&mut rig);
+            for (header, _) in batches(rig.read_all()) {
+                let spanned = header.first_offset().0 as usize..header.next_offset().0 as usize;
+                assert!(epochs[spanned].iter().all(|epoch| *epoch == header.epoch()), "seed {seed}: {header:?}");
+            }
+        }
+    }
+}

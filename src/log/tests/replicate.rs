@@ -7,9 +7,10 @@ use bytes::Bytes;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::config::TopicSettings;
-use crate::wire::batch::StoredError;
+use crate::wire::batch::{BatchHeader, StoredError};
 
 use super::super::replicate::{ReplicateError, Replicated};
+use super::super::sift::Kept;
 use super::super::testdisk::Crash;
 use super::super::testing::{Rig, batch, batch_of, small_segments, small_synced_segments};
 
@@ -77,6 +78,38 @@ fn a_follower_has_what_its_leader_has_after_any_crash() {
         let again = batch_of(5, 0, producers[0].last_sequence, 10);
         assert!(follower.append_in(&again, LeaderEpoch(99)).unwrap().duplicate);
     }
+}
+
+#[test]
+fn of_a_compacted_batch_that_reaches_over_its_end_a_follower_takes_the_rest() {
+    let mut leader = Rig::new(1, small_segments());
+    for epoch in [0, 3, 3] {
+        leader.append_in(&batch(2, 100, 0), LeaderEpoch(epoch)).unwrap();
+    }
+    leader.run();
+    let all = fetch(&mut leader, Offset(0), 1 << 20);
+    let (whole, behind) = (all.slice(..all.len() / 3 * 2), all.slice(all.len() / 3 * 2..));
+    let compacted = |from: i64, next: i64| {
+        let filler = Kept::filler(Offset(from), Offset(next), LeaderEpoch(0));
+        Bytes::from([&filler.header.to_bytes()[..], &behind].concat())
+    };
+    let mut follower = Rig::new(1, small_segments());
+    follower.replicate(&whole.slice(..whole.len() / 2)).unwrap();
+    let taken = follower.replicate(&compacted(0, 4)).unwrap();
+    assert_eq!((taken.end, taken.batches), (Offset(6), 2));
+    follower.run();
+    let held = fetch(&mut follower, Offset(0), 1 << 20);
+    assert_eq!(held.slice(..whole.len() / 2), whole.slice(..whole.len() / 2));
+    assert_eq!(BatchHeader::read(&held[whole.len() / 2..]).unwrap().next_offset(), Offset(4));
+    assert!(held.ends_with(&behind));
+    // Where it has records that this log lacks, or nothing beyond its end, it is refused.
+    let mut follower = Rig::new(1, small_segments());
+    follower.replicate(&whole).unwrap();
+    assert!(follower.replicate(&compacted(0, 4)).is_err());
+    let mut late = Rig::new(1, small_segments());
+    late.replicate(&Bytes::copy_from_slice(&Kept::filler(Offset(0), Offset(1), LeaderEpoch(0)).header.to_bytes()))
+        .unwrap();
+    assert!(late.replicate(&whole).is_err());
 }
 
 #[test]

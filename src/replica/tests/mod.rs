@@ -159,6 +159,20 @@ fn what_was_noted_of_a_log_before_its_end_was_given_up_is_void() {
 }
 
 #[test]
+fn a_batch_that_compaction_has_made_wider_than_what_is_there_comes_in_one_piece() {
+    let mut world = World::new(11, 1);
+    world.run();
+    (0..3).for_each(|_| _ = world.produce(0, -1));
+    world.run();
+    assert_eq!(world.replica(1).log_end(), Offset(3));
+    let wide = world::batch_of(5);
+    world.hand_over(1, wide.clone());
+    assert_eq!((world.replica(1).log_end(), world.nodes[1].notes.clone()), (Offset(0), Vec::<String>::new()));
+    world.hand_over(1, wide);
+    assert_eq!((world.replica(1).log_end(), world.replica(1).high_watermark()), (Offset(5), Offset(5)));
+}
+
+#[test]
 fn retention_takes_nothing_that_is_not_committed() {
     let settings = TopicSettings {
         min_insync_replicas: 2,

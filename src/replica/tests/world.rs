@@ -61,6 +61,8 @@ pub(super) struct Node {
     /// None while the broker does not run.
     pub(super) partition: Option<Partition>,
     out: PartitionOut,
+    /// What replicas have said for people.
+    pub(super) notes: Vec<String>,
     fetcher: Fetcher,
     follows: Option<NodeId>,
     /// Fetches that wait for the disk.
@@ -187,6 +189,12 @@ impl World {
     pub(super) fn cut(&mut self, node: usize, end: i64) {
         let position = self.replica(node).fetch_position().expect("it follows");
         self.answer_with(node, Content::Diverging { epoch: position.last_epoch, end: Offset(end) });
+    }
+
+    /// A follower gets these batches, all of which are committed.
+    pub(super) fn hand_over(&mut self, node: usize, records: Bytes) {
+        let content = Content::Records { records, high_watermark: Offset(1000), log_start: Offset(0) };
+        self.answer_with(node, content);
     }
 
     fn answer_with(&mut self, node: usize, content: Content) {
@@ -483,6 +491,7 @@ impl World {
         if let Some(proposal) = out.isr_change.take() {
             self.send(at as i32, CONTROLLER, Message::Propose(proposal));
         }
+        self.nodes[at].notes.append(&mut out.notes);
         self.follow(at, out.followed.take());
         self.watch_high_watermark(at);
     }
@@ -573,6 +582,7 @@ impl Node {
             cache: TailCache::new(1 << 20),
             partition: None,
             out: PartitionOut::default(),
+            notes: Vec::new(),
             fetcher: Fetcher::new(FETCHING),
             follows: None,
             reads: BTreeMap::new(),
@@ -582,6 +592,15 @@ impl Node {
             high_watermark: (LeaderEpoch::UNKNOWN, Offset(0)),
         }
     }
+}
+
+/// A batch of so many records, from offset 0 on, as the first leader has it.
+pub(super) fn batch_of(count: i64) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    (0..count).for_each(|number| builder.push(number, None, Some(&number.to_be_bytes())));
+    let mut bytes = builder.build().bytes.to_vec();
+    bytes[12..16].copy_from_slice(&0i32.to_be_bytes());
+    Bytes::from(bytes)
 }
 
 /// Offsets and numbers of the records of whole batches.
