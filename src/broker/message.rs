@@ -9,6 +9,7 @@ pub use crate::base::ids::TopicPartition;
 use crate::base::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, ProducerId, TopicId};
 use crate::base::slab::Key;
 use crate::base::stage::Trace;
+use crate::base::time::Instant;
 use crate::broker::cluster::ControllerAt;
 use crate::broker::gossiping::Gathered;
 use crate::broker::groups::GroupAsk;
@@ -161,6 +162,8 @@ pub struct ReadEntry {
     pub current_leader_epoch: LeaderEpoch,
     /// −1: the client does not ask whether its log has diverged (KIP-595).
     pub last_fetched_epoch: LeaderEpoch,
+    /// Of a follower: where its log begins.
+    pub log_start: Offset,
 }
 
 /// A partition to watch, and for whom.
@@ -214,9 +217,10 @@ pub enum Question {
         epoch: LeaderEpoch,
         current_leader_epoch: LeaderEpoch,
     },
-    /// DeleteRecords: everything below the offset; −1 for the high watermark.
+    /// DeleteRecords: everything below the offset; −1 for the high watermark. Other replicas are waited for until `due`.
     Delete {
         before: i64,
+        due: Instant,
     },
 }
 

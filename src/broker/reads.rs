@@ -267,8 +267,8 @@ impl Shard {
             Question::Offset { timestamp, current_leader_epoch } => {
                 self.offset_here(for_core, job, at, of, timestamp, current_leader_epoch, now, effects)
             }
-            Question::Delete { before } => {
-                self.delete_records_here(AnswerTo { core: for_core, job, at }, of, before, now, effects)
+            Question::Delete { before, due } => {
+                self.delete_records_here(AnswerTo { core: for_core, job, at }, of, (before, due), now, effects)
             }
         };
         if let Some(answer) = answer {

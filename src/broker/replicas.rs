@@ -283,7 +283,7 @@ impl Shard {
             epoch: entry.current_leader_epoch,
             from: entry.from,
             last_epoch: entry.last_fetched_epoch,
-            log_start: Offset(0),
+            log_start: entry.log_start,
         };
         let fetch = ReplicaFetch { node, broker_epoch, position, is_eligible };
         let admitted =

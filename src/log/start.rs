@@ -53,6 +53,11 @@ impl Log {
         self.want_bounds(Bounds { start: to, ..Bounds::default() }, now, out);
     }
 
+    /// Where the log begins is on its way to the disk.
+    pub fn is_moving_start(&self) -> bool {
+        self.bounding.writing.is_some_and(|writing| writing.start > self.start)
+    }
+
     /// Moves the bounds to these where they are smaller.
     pub(super) fn want_bounds(&mut self, bounds: Bounds, now: Now, out: &mut LogOut) {
         self.bounding.wanted = self.bounding.wanted.max(bounds);

@@ -149,9 +149,9 @@ impl Partition {
         }
     }
 
-    /// The leader's log begins later: records are deleted here too, as far as they are known to be committed.
+    /// The leader's log begins later: records are deleted here too. It had them committed.
     fn follow_start(&mut self, log_start: Offset, now: Now) {
-        let start = log_start.min(self.high_watermark);
+        let start = log_start.min(self.safe_end);
         if start > self.log.start() {
             self.log.move_start(start, now, &mut self.log_out);
         }
@@ -194,7 +194,8 @@ impl Partition {
 
     /// Says once that this replica is ready for another answer.
     pub(super) fn check_followed(&mut self, out: &mut PartitionOut) {
-        let is_safe = self.safe_end == self.log.end();
+        // Its leader waits for what is deleted here, too.
+        let is_safe = self.safe_end == self.log.end() && !self.log.is_moving_start();
         let Role::Follower(following) = &mut self.role else { return };
         if following.is_busy && is_safe && self.state == State::Online {
             following.is_busy = false;

@@ -86,6 +86,8 @@ struct Progress {
     broker_epoch: BrokerEpoch,
     /// What it has, once it has asked this leader.
     end: Option<Offset>,
+    /// Where its log begins.
+    start: Offset,
     /// When it had everything last.
     caught_up_at: Instant,
     /// Of its last fetch, with the leader's end at that time.
@@ -165,6 +167,17 @@ impl Isr {
         counting.map(|follower| follower.end).try_fold(safe_end, |least, end| Some(least.min(end?)))
     }
 
+    /// Below this nobody has anything who may be in the in-sync set, when this log begins at `start`; none while that is
+    /// not known, or too few are in sync.
+    pub(super) fn deleted(&self, start: Offset, min: usize) -> Option<Offset> {
+        if self.is_under(min) {
+            return None;
+        }
+        let counting = self.followers.iter().filter(|follower| follower.counts);
+        let starts = counting.map(|follower| follower.end.map(|_| follower.start));
+        starts.into_iter().try_fold(start, |least, start| Some(least.min(start?)))
+    }
+
     /// A follower has asked. False when it is none of this partition, or a run of it that is over.
     pub(super) fn on_fetch(&mut self, fetch: ReplicaFetch, leader_end: Offset, now: Now) -> bool {
         let Some(follower) = self.followers.iter_mut().find(|follower| follower.node == fetch.node) else {
@@ -182,6 +195,7 @@ impl Isr {
             follower.caught_up_at = follower.caught_up_at.max(follower.fetched_at);
         }
         follower.end = Some(from);
+        follower.start = fetch.position.log_start;
         follower.fetched_at = now.mono;
         follower.leader_end_then = leader_end;
         true
@@ -204,8 +218,15 @@ impl Isr {
         }
     }
 
-    /// What the set should be, if that is another than it is, and nothing is proposed.
-    pub(super) fn propose(&mut self, high_watermark: Offset, safe_end: Offset, now: Now) -> Option<IsrProposal> {
+    /// What the set should be, if that is another than it is, and nothing is proposed. Who comes has deleted what is
+    /// deleted here.
+    pub(super) fn propose(
+        &mut self,
+        log_start: Offset,
+        high_watermark: Offset,
+        safe_end: Offset,
+        now: Now,
+    ) -> Option<IsrProposal> {
         if self.proposed.is_some() || self.is_alone() {
             return None;
         }
@@ -214,7 +235,8 @@ impl Isr {
         let has = |follower: &Progress, wanted: Offset| follower.end.is_some_and(|end| end >= wanted || early);
         let belongs = |follower: &Progress| {
             let in_time = has(follower, safe_end) || now.mono < follower.caught_up_at.after_ms(self.lag_ms);
-            in_time && (self.members.contains(&follower.node) || (follower.is_eligible && has(follower, least)))
+            let may_come = follower.is_eligible && follower.start >= log_start && has(follower, least);
+            in_time && (self.members.contains(&follower.node) || may_come)
         };
         let wanted = self.followers.iter().filter(|follower| belongs(follower));
         let mut isr: Vec<(NodeId, BrokerEpoch)> =
@@ -292,6 +314,7 @@ impl Progress {
             node,
             broker_epoch: BrokerEpoch(-1),
             end: None,
+            start: Offset(0),
             caught_up_at: now.mono,
             fetched_at: now.mono,
             leader_end_then: Offset(0),
@@ -343,7 +366,7 @@ mod tests {
     }
 
     fn proposed(isr: &mut Isr, high_watermark: i64, end: i64, ms: u64) -> Option<Vec<i32>> {
-        let proposal = isr.propose(Offset(high_watermark), Offset(end), after_ms(ms))?;
+        let proposal = isr.propose(Offset(0), Offset(high_watermark), Offset(end), after_ms(ms))?;
         assert_eq!(proposal.leader_epoch, LeaderEpoch(4));
         Some(proposal.isr.iter().map(|(node, _)| node.0).collect())
     }

@@ -153,7 +153,7 @@ impl Partition {
             return;
         }
         let Role::Leader(isr) = &mut self.role else { return };
-        if let Some(proposal) = isr.propose(self.high_watermark, self.safe_end, now) {
+        if let Some(proposal) = isr.propose(self.log.start(), self.high_watermark, self.safe_end, now) {
             out.isr_change = Some(proposal);
         }
     }

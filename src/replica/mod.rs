@@ -4,6 +4,7 @@
 //! connection or another core. *Runs on*: the core that owns the partition.
 
 mod acks;
+pub mod deletion;
 pub mod fetcher;
 pub mod follower;
 pub mod isr;

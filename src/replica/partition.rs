@@ -34,6 +34,7 @@ use crate::wire::batch::{self, BatchError, BatchLimits};
 use crate::wire::records::check_keys;
 
 use super::acks::Acks;
+use super::deletion::{DeletionTicket, Deletions};
 use super::follower::{Followed, Following};
 use super::isr::{Isr, IsrProposal};
 use super::watches::Watches;
@@ -158,19 +159,6 @@ pub struct Watch {
     pub follower: Follower,
 }
 
-/// Ties a deletion of records to its end. Unique within a partition.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct DeletionTicket(u64);
-
-/// Where a deletion of records stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Deletion {
-    /// The log begins here.
-    Done(Offset),
-    /// It will; then [`PartitionOut::deleted`] says so.
-    Later(DeletionTicket),
-}
-
 /// What a call left to be done, filled by every `&mut` method and emptied by the caller.
 #[derive(Debug, Default)]
 pub struct PartitionOut {
@@ -215,9 +203,6 @@ pub enum StateChange {
     Deleted,
 }
 
-/// DeleteRecords' offset for everything that consumers can see.
-const HIGH_WATERMARK: i64 = -1;
-
 #[derive(Debug)]
 pub struct Partition {
     pub(super) log: Log,
@@ -225,7 +210,7 @@ pub struct Partition {
     pub(super) place: Place,
     pub(super) epoch: LeaderEpoch,
     pub(super) role: Role,
-    settings: TopicSettings,
+    pub(super) settings: TopicSettings,
     /// What the log has said to be safe.
     pub(super) safe_end: Offset,
     /// Invariant: log start ≤ high watermark ≤ safe end ≤ log end.
@@ -240,10 +225,8 @@ pub struct Partition {
     /// The same for replicas, with the safe end.
     safe: Watches,
     /// As of the last change.
-    log_start: Offset,
-    /// Deletions that wait for the log's start to be durable, and what it must reach.
-    deletions: Vec<(DeletionTicket, Offset)>,
-    deletion_count: u64,
+    pub(super) log_start: Offset,
+    pub(super) deletions: Deletions,
     /// Of the write that moved the safe end last.
     write_times: WriteTimes,
     pub(super) log_out: LogOut,
@@ -296,8 +279,7 @@ impl Partition {
             committed: Watches::default(),
             safe: Watches::default(),
             log_start: Offset(0),
-            deletions: Vec::new(),
-            deletion_count: 0,
+            deletions: Deletions::default(),
             write_times: WriteTimes::default(),
             log_out,
         };
@@ -395,37 +377,6 @@ impl Partition {
         let found = self.log.max_timestamp(self.high_watermark, now, &mut self.log_out);
         self.settle(out);
         found
-    }
-
-    /// Lets the log begin at `before`, or at the high watermark for −1, unless it begins there already (DeleteRecords;
-    /// Kafka's Partition.deleteRecordsOnLeader). A crash does not bring back what was deleted.
-    pub fn delete_records(&mut self, before: i64, now: Now, out: &mut PartitionOut) -> Result<Deletion, Refusal> {
-        if self.state != State::Online {
-            return Err(Refusal::Unavailable);
-        }
-        if !self.is_leader() {
-            return Err(Refusal::NotLeader);
-        }
-        let policy = self.settings.cleanup_policy;
-        if policy.compact && !policy.delete {
-            return Err(Refusal::NotDeletable);
-        }
-        let before = if before == HIGH_WATERMARK { self.high_watermark } else { Offset(before) };
-        if before < Offset(0) || before > self.high_watermark {
-            return Err(Refusal::OffsetOutOfRange);
-        }
-        if before <= self.log.start() {
-            return Ok(Deletion::Done(self.log.start()));
-        }
-        self.deletion_count += 1;
-        let ticket = DeletionTicket(self.deletion_count);
-        self.deletions.push((ticket, before));
-        self.log.move_start(before, now, &mut self.log_out);
-        self.settle(out);
-        if bug::on(Bug::AnswerDeletionsEarly) {
-            return Ok(Deletion::Done(before));
-        }
-        Ok(Deletion::Later(ticket))
     }
 
     /// Of each key the last record is enough.
@@ -563,12 +514,13 @@ impl Partition {
             Role::Leader(isr) if self.state == State::Online => isr.next_deadline(),
             Role::Leader(_) | Role::Follower(_) => None,
         };
-        Instant::first_of([self.log.next_deadline(), isr, self.acks.next_deadline()])
+        Instant::first_of([self.log.next_deadline(), isr, self.acks.next_deadline(), self.next_deletion_due()])
     }
 
     pub fn on_timeout(&mut self, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
         self.log.on_timeout(now, cache, &mut self.log_out);
         self.acks.time_out(now.mono, &mut out.acked);
+        self.time_deletions_out(now.mono, out);
         self.check_isr(now, out);
         self.settle(out);
     }
@@ -663,8 +615,8 @@ impl Partition {
             self.log_start = self.log.start();
             self.high_watermark = self.high_watermark.max(self.log_start);
             self.on_change(out);
-            self.end_deletions(out);
         }
+        self.end_deletions(out);
         if self.state == State::Online || self.state == State::Leaving {
             self.advance(out);
             self.acks.release(self.safe_end, self.high_watermark, self.log_start, &self.write_times, &mut out.acked);
@@ -751,24 +703,12 @@ impl Partition {
                 out.removed.1 += bytes;
             }
             LogEvent::Cleaned { result } => out.cleaned = Some(result),
-            LogEvent::StartFailed { message } => {
-                self.refuse_deletions(&Refusal::NotWritten { full: false, message }, out);
-            }
+            LogEvent::StartFailed { message } => self.on_start_failed(message, out),
             LogEvent::Read { ticket, result } => out.read.push((ticket, result)),
             LogEvent::Found { ticket, result } => out.found.push((ticket, result)),
             LogEvent::Closed => out.changed = Some(StateChange::Closed),
             LogEvent::Deleted => out.changed = Some(StateChange::Deleted),
         }
-    }
-
-    fn end_deletions(&mut self, out: &mut PartitionOut) {
-        let start = self.log_start;
-        let ended = self.deletions.extract_if(.., |(_, before)| *before <= start);
-        out.deleted.extend(ended.map(|(ticket, _)| (ticket, Ok(start))));
-    }
-
-    pub(super) fn refuse_deletions(&mut self, refusal: &Refusal, out: &mut PartitionOut) {
-        out.deleted.extend(self.deletions.drain(..).map(|(ticket, _)| (ticket, Err(refusal.clone()))));
     }
 
     pub(super) fn on_change(&mut self, out: &mut PartitionOut) {

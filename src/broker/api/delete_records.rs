@@ -1,5 +1,5 @@
-//! DeleteRecords (API 21, versions 0–2): lets partitions begin later. Answered when that is durable on the leader;
-//! followers do the same when they have fetched again. `timeout_ms` bounds nothing then.
+//! DeleteRecords (API 21, versions 0–2): lets partitions begin later. Answered when that is durable on all in-sync
+//! replicas, so that no leader to come brings back what was deleted; for the others the client waits `timeout_ms`.
 //!
 //! *Owns*: the reply under construction. *Never*: looks into a log. *Runs on*: the core whose client asked.
 
@@ -28,6 +28,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let Some(asked) = api::decode::<DeleteRecordsRequest>(shard, &mut request, "DeleteRecords", effects) else {
         return;
     };
+    let due = request.now.mono.after_ms(u64::try_from(asked.timeout_ms).unwrap_or(0));
     let mut reply = DeleteRecordsResponse::default();
     let mut questions = Questions::default();
     for topic in &asked.topics {
@@ -45,7 +46,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
                     Some(ErrorCode::NotLeaderOrFollower)
                 }
                 Some(of) => {
-                    questions.add((at_topic, rows.len()), of, Question::Delete { before: partition.offset });
+                    questions.add((at_topic, rows.len()), of, Question::Delete { before: partition.offset, due });
                     None
                 }
             };

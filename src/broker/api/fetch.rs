@@ -305,6 +305,7 @@ fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
             bytes_max: usize::try_from(target.wanted.bytes_max).unwrap_or(0),
             current_leader_epoch: LeaderEpoch(target.wanted.current_leader_epoch),
             last_fetched_epoch: LeaderEpoch(target.wanted.last_fetched_epoch),
+            log_start: Offset(target.wanted.log_start_offset),
         };
         match orders.iter_mut().find(|(core, _)| *core == target.owner) {
             Some((_, order)) => order.entries.push(entry),
@@ -344,6 +345,7 @@ fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
 /// All reads of a round are in: answer, or park.
 fn judge(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     let stopping = shard.life != Life::Serving;
+    let has_news = has_news(shard, job);
     let Some(work) = work_mut(shard, job) else { return };
     let reserved = std::mem::take(&mut work.reserved);
     let starved = work.starved;
@@ -359,11 +361,24 @@ fn judge(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     if starved {
         shard.sessions.on_starved(now.mono, effects);
     }
-    if enough || urgent || late || stopping {
+    if enough || urgent || has_news || late || stopping {
         finish(shard, job, effects);
     } else {
         park(shard, job, now, effects);
     }
+}
+
+/// A follower learns at once where the log begins now, since a deletion of records waits for it.
+fn has_news(shard: &Shard, job: Key) -> bool {
+    let Some(Job { work: Work::Fetch(work), .. }) = shard.jobs.get(job) else { return false };
+    let (ReadFor::Replica(..), Some(id)) = (work.whose, work.session.id()) else { return false };
+    let Some(rows) = shard.fetch_sessions.get(id) else { return false };
+    let is_news = |target: &Target| {
+        let log_start = target.result.log_start.0;
+        let told = target.row.and_then(|row| rows.told(row));
+        told.is_some_and(|told| told.1 != log_start)
+    };
+    work.targets.iter().any(is_news)
 }
 
 fn park(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {

@@ -30,6 +30,8 @@ pub struct Wanted {
     pub current_leader_epoch: i32,
     pub fetch_offset: i64,
     pub last_fetched_epoch: i32,
+    /// Of a follower: where its log begins.
+    pub log_start_offset: i64,
     pub bytes_max: i32,
 }
 
@@ -134,6 +136,11 @@ impl FetchRows {
         true
     }
 
+    /// High watermark and log start that the client was told last; −1 before the first reply.
+    pub fn told(&self, key: Key) -> Option<(i64, i64)> {
+        self.rows.get(key).map(|row| row.told)
+    }
+
     /// Notes what the reply says of a partition. Whether that differs from what was said before.
     pub fn tell(&mut self, key: Key, high_watermark: i64, log_start: i64) -> bool {
         let Some(row) = self.rows.get_mut(key) else { return false };
@@ -181,6 +188,7 @@ mod tests {
             current_leader_epoch: -1,
             fetch_offset: 0,
             last_fetched_epoch: -1,
+            log_start_offset: -1,
             bytes_max: 1,
         }
     }
@@ -267,5 +275,6 @@ mod tests {
         for (high_watermark, log_start, expect) in [(10, 0, true), (10, 0, false), (11, 0, true), (11, 3, true)] {
             assert_eq!(rows.tell(key, high_watermark, log_start), expect);
         }
+        assert_eq!(rows.told(key), Some((11, 3)));
     }
 }

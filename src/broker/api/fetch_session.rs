@@ -120,6 +120,10 @@ impl FetchSessions {
         self.by_id.get_mut(&id).map(|session| &mut session.rows)
     }
 
+    pub fn get(&self, id: i32) -> Option<&FetchRows> {
+        self.by_id.get(&id).map(|session| &session.rows)
+    }
+
     /// A partition has changed. Adds whoever waits for that, with its round.
     pub fn on_changed(&mut self, id: i32, row: Key, waiting: &mut Vec<(Key, u32)>) {
         let Some(session) = self.by_id.get_mut(&id) else { return };
@@ -216,6 +220,7 @@ fn wanted_of(request: &FetchRequest) -> impl Iterator<Item = Wanted> + '_ {
             current_leader_epoch: partition.current_leader_epoch,
             fetch_offset: partition.fetch_offset,
             last_fetched_epoch: partition.last_fetched_epoch,
+            log_start_offset: partition.log_start_offset,
             bytes_max: partition.partition_max_bytes,
         })
     })

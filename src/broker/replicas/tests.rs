@@ -19,6 +19,9 @@ use crate::replica::partition::Partition;
 use crate::wire::codec::Message;
 use crate::wire::compression::Compression;
 use crate::wire::frame::{self, RequestHeader};
+use crate::wire::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
+};
 use crate::wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use crate::wire::messages::list_groups::{ListGroupsRequest, ListGroupsResponse};
 use crate::wire::messages::list_offsets::{
@@ -427,6 +430,40 @@ fn another_leader_goes_on_where_the_first_was_committed() {
     assert_eq!(world.ends(), [2, 2, 2]);
     world.grant();
     assert_eq!(world.state.isr, node_ids(), "whoever has caught up is proposed, and in sync again");
+}
+
+/// Deletes what is below the offset. The error and the low watermark, or nothing while the client waits.
+fn delete_records(world: &mut World, offset: i64, timeout_ms: i32) -> Option<(i16, i64)> {
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset }];
+    let topics = vec![DeleteRecordsTopic { name: world.name.into(), partitions }];
+    world.send(0, 2, &DeleteRecordsRequest { topics, timeout_ms });
+    deleted(world)
+}
+
+fn deleted(world: &mut World) -> Option<(i16, i64)> {
+    let reply: DeleteRecordsResponse = world.reply(0, 2)?;
+    let row = &reply.topics[0].partitions[0];
+    Some((row.error_code, row.low_watermark))
+}
+
+#[test]
+fn deleted_records_are_gone_everywhere_before_the_answer() {
+    let mut world = World::new("t");
+    (0..3).for_each(|_| world.produce(0, -1));
+    world.settle();
+    world.nodes[0].replies.clear();
+    assert_eq!(delete_records(&mut world, 2, 60_000), Some((0, 2)), "no time goes by");
+    let starts: Vec<i64> = (0..3).map(|at| world.partition(at).log_start().0).collect();
+    assert_eq!(starts, [2, 2, 2]);
+    world.cut_off(2);
+    assert_eq!(delete_records(&mut world, 3, 1_000), None);
+    world.pass_ms(1_000);
+    assert_eq!(deleted(&mut world), Some((ErrorCode::RequestTimedOut.code(), -1)));
+    assert_eq!(delete_records(&mut world, 3, 60_000), None);
+    (0..2).for_each(|at| world.tell(at, vec![MetaRecord::BrokerFenced { id: NodeId(3) }]));
+    world.decide(&[0, 1], |state| state.isr = vec![NodeId(1), NodeId(2)]);
+    world.run();
+    assert_eq!(deleted(&mut world), Some((0, 3)), "who is away is not waited for");
 }
 
 #[test]

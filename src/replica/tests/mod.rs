@@ -119,6 +119,27 @@ fn a_follower_below_its_leaders_start_begins_anew_there() {
 }
 
 #[test]
+fn a_deletion_is_answered_when_all_in_sync_have_made_it() {
+    let mut world = World::new(8, 2);
+    world.run();
+    (0..9).for_each(|_| _ = world.produce(0, -1));
+    world.run();
+    world.delete_records(0, 3);
+    assert_eq!(world.deleted, [Ok(Offset(3))]);
+    assert!((1..3).all(|node| world.replica(node).log_start() == Offset(3)));
+    world.cut_off(2);
+    world.delete_records(0, 5);
+    assert_eq!((world.deleted.len(), world.replica(0).log_start()), (1, Offset(5)), "one in sync has not made it");
+    world.fence(2);
+    world.run();
+    assert_eq!(world.deleted[1..], [Ok(Offset(5))], "it has left the set");
+    world.cut_off(1);
+    world.delete_records(0, 7);
+    world.pass_ms(world::TIMEOUT_MS);
+    assert_eq!(world.deleted[2..], [Err(Refusal::TimedOut)], "too few are left to say that it stays deleted");
+}
+
+#[test]
 fn a_restart_shows_no_less_than_what_was_committed_and_no_more() {
     let mut world = World::new(8, 2);
     world.run();

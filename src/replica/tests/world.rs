@@ -18,11 +18,12 @@ use crate::config::{Durability, TopicSettings};
 use crate::log::cache::TailCache;
 use crate::log::log::{LogOp, LogSlices, Read, ReadError, ReadTicket};
 use crate::meta::{PartitionParts, PartitionState};
+use crate::replica::deletion::Deletion;
 use crate::replica::fetcher::{FetchSettings, Fetcher};
 use crate::replica::follower::{Content, FetchPosition, Fetched, Followed};
 use crate::replica::isr::{IsrProposal, IsrRefusal, ReplicaFetch};
 use crate::replica::partition::{
-    AckResult, AckTo, AckWhen, Brought, Deletion, Kept, Partition, PartitionOut, Place, Reader, Refusal, StateChange,
+    AckResult, AckTo, AckWhen, Brought, Kept, Partition, PartitionOut, Place, Reader, Refusal, StateChange,
 };
 use crate::wire::batch::BatchHeader;
 use crate::wire::codec::Records;
@@ -106,6 +107,8 @@ pub(super) struct World {
     messages: Vec<Envelope>,
     pub(super) hold_messages: bool,
     pub(super) produced: Vec<Produced>,
+    /// How deletions ended.
+    pub(super) deleted: Vec<Result<Offset, Refusal>>,
     jobs: Slab<usize>,
     settings: TopicSettings,
     owners: u32,
@@ -134,6 +137,7 @@ impl World {
             messages: Vec::new(),
             hold_messages: false,
             produced: Vec::new(),
+            deleted: Vec::new(),
             jobs: Slab::default(),
             settings,
             owners: 0,
@@ -180,7 +184,8 @@ impl World {
 
     pub(super) fn delete_records(&mut self, node: usize, before: i64) {
         let now = self.now;
-        let begun = self.call(node, |partition, _, out| partition.delete_records(before, now, out));
+        let due = now.mono.after_ms(TIMEOUT_MS);
+        let begun = self.call(node, |partition, _, out| partition.delete_records(before, due, now, out));
         assert!(matches!(begun, Some(Ok(Deletion::Later(_)))), "{begun:?}");
         self.run();
     }
@@ -485,6 +490,7 @@ impl World {
             let AckTo::Job { job, .. } = acked.to else { unreachable!("nobody else appends") };
             self.on_acked(job, acked.result);
         }
+        self.deleted.extend(out.deleted.drain(..).map(|(_, result)| result));
         for (ticket, read) in out.read.drain(..) {
             self.on_read(at, ticket, read);
         }
