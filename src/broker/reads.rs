@@ -17,7 +17,7 @@ use crate::broker::message::{
 };
 use crate::broker::shard::Shard;
 use crate::log::log::{Find, FoundOffset, LogSlices, Read, ReadError, ReadTicket};
-use crate::replica::partition::Refusal;
+use crate::replica::partition::{Reader, Refusal};
 use crate::wire::errors::ErrorCode;
 
 /// ListOffsets' special timestamps (Kafka: `ListOffsetsRequest`, KIP-734, KIP-405, KIP-1005).
@@ -186,7 +186,7 @@ impl Shard {
             return Err(Refusal::Unavailable);
         }
         partition.check_leader(entry.current_leader_epoch)?;
-        Ok(partition.diverging(entry.last_fetched_epoch, entry.from))
+        Ok(partition.diverging(Reader::Consumer, entry.last_fetched_epoch, entry.from))
     }
 
     pub(in crate::broker) fn on_late_read(

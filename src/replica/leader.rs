@@ -9,7 +9,7 @@ use crate::meta::PartitionState;
 
 use super::follower::{FetchPosition, Following};
 use super::isr::{Isr, IsrRefusal, ReplicaFetch};
-use super::partition::{Partition, PartitionOut, Place, Refusal, Role, State};
+use super::partition::{Partition, PartitionOut, Place, Reader, Refusal, Role, State};
 
 impl Role {
     pub(super) fn of(place: Place, state: &PartitionState, end: Offset, now: Now) -> Role {
@@ -91,7 +91,7 @@ impl Partition {
         }
         let FetchPosition { epoch, from, last_epoch, .. } = fetch.position;
         self.check_leader(epoch)?;
-        if let Some(diverging) = self.diverging(last_epoch, from) {
+        if let Some(diverging) = self.diverging(Reader::Replica, last_epoch, from) {
             return Ok(Some(diverging));
         }
         // What is not safe here yet may be there: it came from the leader before.

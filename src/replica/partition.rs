@@ -405,19 +405,28 @@ impl Partition {
     /// The largest epoch ≤ `epoch` this log knows and where it ends (KIP-320); a leader's own has begun even where it
     /// holds nothing. None: nothing that old.
     pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.epoch_end_below(self.safe_end, epoch)
+    }
+
+    fn epoch_end_below(&self, bound: Offset, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         let known = self.log.epoch_end(epoch);
         let is_past = epoch >= LeaderEpoch(0) && epoch < self.epoch;
         let known = known.or_else(|| match self.log.latest_epoch() {
-            _ if epoch == self.epoch => Some((epoch, self.safe_end)),
-            latest => is_past.then_some((latest.unwrap_or(epoch), self.safe_end)),
+            _ if epoch == self.epoch => Some((epoch, bound)),
+            latest => is_past.then_some((latest.unwrap_or(epoch), bound)),
         });
-        known.map(|(epoch, end)| (epoch, end.min(self.safe_end)))
+        known.map(|(epoch, end)| (epoch, end.min(bound)))
     }
 
     /// Whether somebody who has `last` as the epoch of what lies before `from` (−1: nothing) has records that this log
-    /// does not: the largest epoch that both may have, and its end here (KIP-595).
-    pub fn diverging(&self, last: LeaderEpoch, from: Offset) -> Option<(LeaderEpoch, Offset)> {
-        let (epoch, end) = self.epoch_end(last)?;
+    /// does not: the largest epoch that both may have, and its end here (KIP-595). What is not safe here yet a replica
+    /// may have from the leader before, and is not to give it up for that.
+    pub fn diverging(&self, reader: Reader, last: LeaderEpoch, from: Offset) -> Option<(LeaderEpoch, Offset)> {
+        let bound = match reader {
+            Reader::Consumer => self.safe_end,
+            Reader::Replica => self.log.end(),
+        };
+        let (epoch, end) = self.epoch_end_below(bound, last)?;
         if bug::on(Bug::KeepDivergent) && epoch == last {
             return None;
         }

@@ -7,7 +7,7 @@ mod world;
 use crate::base::ids::Offset;
 use crate::base::testdisk::Crash;
 use crate::config::TopicSettings;
-use crate::replica::partition::Refusal;
+use crate::replica::partition::{Reader, Refusal};
 
 use world::{Ended, World};
 
@@ -177,6 +177,29 @@ fn what_was_noted_of_a_log_before_its_end_was_given_up_is_void() {
     world.start(1);
     world.run_disks();
     assert_eq!(world.replica(1).high_watermark(), Offset(0), "until its leader says more");
+}
+
+#[test]
+fn a_follower_keeps_what_its_new_leader_has_not_finished_writing() {
+    let mut world = World::new(10, 1);
+    world.run();
+    world.produce(0, 1);
+    while world.step_disk(0) {}
+    [1, 2].into_iter().for_each(|node| world.poll(node));
+    world.deliver_all();
+    while world.step_disk(2) {}
+    world.elect(1);
+    world.deliver_all();
+    let (leader, follower) = (world.replica(1), world.replica(2));
+    assert_eq!(
+        (leader.end_for(Reader::Replica), leader.log_end(), follower.log_end()),
+        (Offset(0), Offset(1), Offset(1))
+    );
+    let cuts = world.nodes[2].cuts();
+    world.poll(2);
+    world.deliver_all();
+    world.run();
+    assert_eq!((world.log(1).len(), world.log(2).len(), world.nodes[2].cuts()), (1, 1, cuts));
 }
 
 #[test]

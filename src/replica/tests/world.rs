@@ -329,6 +329,13 @@ impl World {
         true
     }
 
+    /// And nothing but messages.
+    pub(super) fn deliver_all(&mut self) {
+        while !self.messages.is_empty() {
+            self.deliver(0, false);
+        }
+    }
+
     pub(super) fn messages(&self) -> usize {
         self.messages.len()
     }
@@ -581,6 +588,11 @@ impl World {
 }
 
 impl Node {
+    /// How often the end of its log was given up.
+    pub(super) fn cuts(&self) -> u32 {
+        self.partition.as_ref().and_then(Partition::committed).expect("it runs").truncations
+    }
+
     fn new(id: NodeId, seed: u64) -> Node {
         Node {
             id,
