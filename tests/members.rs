@@ -5,13 +5,16 @@ mod support;
 use corelog::base::metric::Metric;
 use corelog::broker::api::key;
 use corelog::config::Settings;
+use corelog::wire::compression::Compression;
 use corelog::wire::errors::ErrorCode;
 use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
 use corelog::wire::messages::describe_cluster::{DescribeClusterRequest, DescribeClusterResponse};
 use corelog::wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
-use support::World;
+use corelog::wire::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
+use corelog::wire::records::BatchBuilder;
 use support::cluster::{Cluster, ask, quorum, wait_for_voters};
+use support::{NOW_MS, World};
 
 fn brokers(cluster: &mut Cluster, node: i32) -> Vec<i32> {
     let reply: DescribeClusterResponse =
@@ -119,6 +122,40 @@ fn a_broker_that_stops_has_others_lead_first() {
         assert!(!led.contains(&stopping) && !led.contains(&-1), "{led:?}");
         assert_eq!(create(&mut cluster, 3, "after", 2), 0);
     }
+}
+
+/// One record to each of six partitions, whoever leads them: the errors.
+fn produce(cluster: &mut Cluster, node: i32, name: &str, acks: i16) -> Vec<i16> {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(NOW_MS, None, Some(b"value"));
+    let records = Some(builder.build().bytes);
+    let partition_data =
+        (0..6).map(|index| PartitionProduceData { index, records: records.clone() }).collect::<Vec<_>>();
+    let topic_data = vec![TopicProduceData { name: name.into(), partition_data, ..TopicProduceData::default() }];
+    let request = ProduceRequest { acks, timeout_ms: 5000, topic_data, ..ProduceRequest::default() };
+    let reply: ProduceResponse = ask(cluster, node, key::PRODUCE, 9, &request);
+    let mut rows = reply.responses[0].partition_responses.clone();
+    rows.sort_by_key(|row| row.index);
+    rows.iter().map(|row| row.error_code).collect()
+}
+
+#[test]
+fn writers_go_on_as_soon_as_others_lead() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    assert_eq!(create(&mut cluster, 1, "t", 3), 0);
+    cluster.until("all know it", |cluster| (1..=3).all(|node| leaders(cluster, node, "t").len() == 6));
+    cluster.advance_ms(1_000);
+    cluster.kill(2);
+    let others =
+        |cluster: &mut Cluster, node: i32| leaders(cluster, node, "t").iter().all(|leader| [1, 3].contains(leader));
+    let lead_ms = cluster.until("others lead", |cluster| others(cluster, 1) && others(cluster, 3));
+    let before = cluster.nodes[&1].now.mono;
+    let (first, second) = (produce(&mut cluster, 1, "t", -1), produce(&mut cluster, 3, "t", -1));
+    assert!(first.iter().zip(&second).all(|codes| [*codes.0, *codes.1].contains(&0)), "{first:?} {second:?}");
+    let acked_ms = cluster.nodes[&1].now.mono.since_ns(before) / 1_000_000;
+    // No follower waits until a fetch is over that it had sent before.
+    assert!(acked_ms <= 100, "others lead after {lead_ms} ms, and all have it {acked_ms} ms later");
 }
 
 #[test]

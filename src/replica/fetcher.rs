@@ -2,7 +2,12 @@
 //!
 //! One request is under way at a time, for all partitions together, and the next leaves when all that the last one
 //! brought is safe. So a request says what its partitions have, and a commit of the journal here makes all of it safe
-//! at once. A partition that its leader refuses leaves the session for a while.
+//! at once. A partition that its leader refuses leaves the session for a while, and so does one whose log is slow: the
+//! others go on without it.
+//!
+//! A request waits at the leader while it has nothing. A partition that is to be asked for meanwhile is not held up: the
+//! next request of a session ends the one that waits. Since only an open session has a next request, its first does not
+//! wait.
 //!
 //! *Owns*: the session, and which partitions are asked for. *Never*: looks into records; knows a connection. *Runs on*:
 //! the core of the followers.
@@ -22,6 +27,12 @@ use super::follower::{Content, FetchPosition, Fetched};
 
 /// After the first refusal a partition rests for so long, and twice as long after each further one, up to the setting.
 const BACKOFF_FIRST_MS: u64 = 20;
+
+/// What an answer has brought is waited for so long; then the partitions that are ready go on without the others.
+const PATIENCE_MS: u64 = 20;
+
+/// Requests under way: one that waits at the leader, and one that ends it.
+const ASKING_MAX: usize = 2;
 
 /// The session epochs with a meaning of their own.
 const INITIAL_EPOCH: i32 = 0;
@@ -45,8 +56,12 @@ pub struct FetchSettings {
 pub struct Fetcher {
     settings: FetchSettings,
     rows: BTreeMap<TopicPartition, Row>,
-    /// Partitions whose last answer is not safe yet.
-    busy: usize,
+    /// Partitions whose last answer is not safe yet, and that the next request waits for.
+    awaited: usize,
+    /// Those that it does not wait for.
+    left_out: usize,
+    /// When it waits no longer.
+    patience_until: Instant,
     /// Those that have something to say that the leader was not told.
     changed: BTreeSet<TopicPartition>,
     /// Those that are in the session and are to leave it.
@@ -56,7 +71,8 @@ pub struct Fetcher {
     session: Session,
     /// The run of this broker that the leader was told of. It looks only at partitions that are named.
     told: BrokerEpoch,
-    is_asking: bool,
+    /// Requests that are not answered.
+    asking: usize,
     backoff: Backoff,
     /// Nothing is asked before.
     rest_until: Instant,
@@ -64,9 +80,12 @@ pub struct Fetcher {
 
 #[derive(Debug, Default)]
 struct Session {
+    /// 0 until the leader has opened it.
     id: i32,
     /// Of the next request.
     epoch: i32,
+    /// The leader had no room for one.
+    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -75,9 +94,18 @@ struct Row {
     /// What was asked last.
     asked: Option<FetchPosition>,
     is_in_session: bool,
-    is_busy: bool,
+    answer: Answer,
     resting_until: Option<Instant>,
     backoff: Backoff,
+}
+
+/// What has become of a partition's last answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Safe,
+    Awaited,
+    /// It takes too long: the partition is not asked for until it is safe.
+    LeftOut,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,13 +118,15 @@ impl Fetcher {
         Fetcher {
             settings,
             rows: BTreeMap::new(),
-            busy: 0,
+            awaited: 0,
+            left_out: 0,
+            patience_until: Instant(0),
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             resting: BTreeSet::new(),
             session: Session::default(),
             told: BrokerEpoch(-1),
-            is_asking: false,
+            asking: 0,
             backoff: Backoff::default(),
             rest_until: Instant(0),
         }
@@ -113,8 +143,10 @@ impl Fetcher {
     /// The partition is ready for an answer from here on. One that is new is followed from now on.
     pub fn set_position(&mut self, of: TopicPartition, position: FetchPosition) {
         let row = self.rows.entry(of).or_insert_with(|| Row::new(position));
-        if std::mem::take(&mut row.is_busy) {
-            self.busy -= 1;
+        match std::mem::replace(&mut row.answer, Answer::Safe) {
+            Answer::Safe => {}
+            Answer::Awaited => self.awaited -= 1,
+            Answer::LeftOut => self.left_out -= 1,
         }
         row.position = position;
         if row.resting_until.is_none() && (!row.is_in_session || row.asked != Some(position)) {
@@ -131,8 +163,10 @@ impl Fetcher {
     /// This core follows it no more, or not this leader.
     pub fn remove(&mut self, of: TopicPartition) {
         let Some(row) = self.rows.remove(&of) else { return };
-        if row.is_busy {
-            self.busy -= 1;
+        match row.answer {
+            Answer::Safe => {}
+            Answer::Awaited => self.awaited -= 1,
+            Answer::LeftOut => self.left_out -= 1,
         }
         if row.is_in_session {
             self.forgotten.insert(of);
@@ -146,9 +180,11 @@ impl Fetcher {
     /// The next request, if it is time for one.
     pub fn poll(&mut self, me: NodeId, epoch: BrokerEpoch, now: Now) -> Option<FetchRequest> {
         self.wake(now);
-        let has_nothing = self.resting.len() == self.rows.len();
-        if self.is_asking || self.busy > 0 || has_nothing || now.mono < self.rest_until {
+        if !self.may_ask(now) {
             return None;
+        }
+        if self.awaited > 0 {
+            self.leave_out_slow();
         }
         let is_new = self.session.epoch == INITIAL_EPOCH;
         if std::mem::replace(&mut self.told, epoch) != epoch {
@@ -157,14 +193,15 @@ impl Fetcher {
         let named = std::mem::take(&mut self.changed);
         let mut forgotten = std::mem::take(&mut self.forgotten);
         forgotten.retain(|of| !is_new && !named.contains(of));
-        self.is_asking = true;
+        self.asking += 1;
+        let (session_id, session_epoch) = self.session.on_asked();
         Some(FetchRequest {
             replica_state: ReplicaState { replica_id: me.0, replica_epoch: epoch.0 },
-            max_wait_ms: self.settings.wait_max_ms,
+            max_wait_ms: if is_new && !self.session.is_refused { 0 } else { self.settings.wait_max_ms },
             min_bytes: self.settings.min_bytes,
             max_bytes: self.settings.bytes_max,
-            session_id: self.session.id,
-            session_epoch: self.session.epoch,
+            session_id,
+            session_epoch,
             topics: self.topics(named),
             forgotten_topics_data: forgotten_topics(forgotten),
             ..FetchRequest::default()
@@ -173,12 +210,15 @@ impl Fetcher {
 
     /// The leader's core has answered. What its partitions are to take goes to `fetched`.
     pub fn on_response(&mut self, response: FetchResponse, now: Now, fetched: &mut Vec<(TopicPartition, Fetched)>) {
-        self.is_asking = false;
         if response.error_code != ErrorCode::None.code() {
             return self.on_failed(now);
         }
+        // What nobody has asked for counts for nothing.
+        let Some(asking) = self.asking.checked_sub(1) else { return };
+        self.asking = asking;
         self.backoff = Backoff::default();
         self.session.on_answered(response.session_id);
+        self.patience_until = now.mono.after_ms(PATIENCE_MS);
         for topic in response.responses {
             for row in topic.partitions {
                 let of = TopicPartition { topic: topic.topic_id, partition: PartitionIndex(row.partition_index) };
@@ -192,21 +232,51 @@ impl Fetcher {
 
     /// Nobody has answered: the session is over, and a new one begins after a rest.
     pub fn on_failed(&mut self, now: Now) {
-        self.is_asking = false;
+        let Some(asking) = self.asking.checked_sub(1) else { return };
+        self.asking = asking;
         self.session = Session::default();
         self.leave_session();
-        self.rest_until = now.mono.after_ms(self.backoff.next_ms(self.settings.backoff_max_ms));
+        if self.asking == 0 {
+            self.rest_until = now.mono.after_ms(self.backoff.next_ms(self.settings.backoff_max_ms));
+        }
     }
 
     /// When [`Fetcher::poll`] may have something that it does not have now.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.is_asking || self.busy > 0 {
-            return None;
+        let woken = self.resting.first().map(|(until, _)| *until);
+        let at = match (self.asking, self.awaited) {
+            (0, 0) => self.rest_until,
+            (0, _) => self.rest_until.max(self.patience_until),
+            (1, 0) if self.session.is_open() => return woken,
+            _ => return None,
+        };
+        if self.ready() > 0 { Some(at) } else { woken.map(|woken| woken.max(at)) }
+    }
+
+    /// Partitions that can be asked for.
+    fn ready(&self) -> usize {
+        self.rows.len() - self.resting.len() - self.awaited - self.left_out
+    }
+
+    fn may_ask(&self, now: Now) -> bool {
+        if self.ready() == 0 || now.mono < self.rest_until {
+            return false;
         }
-        if self.resting.len() < self.rows.len() {
-            return Some(self.rest_until);
+        if self.asking == 0 {
+            return self.awaited == 0 || now.mono >= self.patience_until;
         }
-        self.resting.first().map(|(until, _)| self.rest_until.max(*until))
+        self.asking < ASKING_MAX && self.session.is_open() && self.awaited == 0 && !self.changed.is_empty()
+    }
+
+    fn leave_out_slow(&mut self) {
+        for (of, row) in self.rows.iter_mut().filter(|(_, row)| row.answer == Answer::Awaited) {
+            row.answer = Answer::LeftOut;
+            if std::mem::take(&mut row.is_in_session) {
+                self.forgotten.insert(*of);
+            }
+            self.changed.remove(of);
+        }
+        self.left_out += std::mem::take(&mut self.awaited);
     }
 
     fn on_row(
@@ -217,12 +287,14 @@ impl Fetcher {
         fetched: &mut Vec<(TopicPartition, Fetched)>,
     ) {
         let Some(row) = self.rows.get_mut(&of) else { return };
-        // What was asked since is another question.
-        let Some(asked) = row.asked.filter(|asked| row.position == *asked) else { return };
+        // What was asked since is another question; what was answered before, the same once more.
+        let Some(asked) = row.asked.filter(|asked| row.position == *asked && row.answer == Answer::Safe) else {
+            return;
+        };
         let Some(content) = content_of(data) else { return self.put_to_rest(of, now) };
         row.backoff = Backoff::default();
-        row.is_busy = true;
-        self.busy += 1;
+        row.answer = Answer::Awaited;
+        self.awaited += 1;
         fetched.push((of, Fetched { epoch: asked.epoch, from: asked.from, content }));
     }
 
@@ -232,6 +304,11 @@ impl Fetcher {
             return;
         }
         let until = now.mono.after_ms(row.backoff.next_ms(self.settings.backoff_max_ms));
+        self.lay_aside(of, until);
+    }
+
+    fn lay_aside(&mut self, of: TopicPartition, until: Instant) {
+        let Some(row) = self.rows.get_mut(&of).filter(|row| row.resting_until.is_none()) else { return };
         row.resting_until = Some(until);
         if std::mem::take(&mut row.is_in_session) {
             self.forgotten.insert(of);
@@ -257,8 +334,8 @@ impl Fetcher {
     }
 
     fn name_all(&mut self) {
-        let awake = self.rows.iter().filter(|(_, row)| row.resting_until.is_none());
-        self.changed.extend(awake.map(|(of, _)| *of));
+        let is_ready = |row: &Row| row.resting_until.is_none() && row.answer == Answer::Safe;
+        self.changed.extend(self.rows.iter().filter(|(_, row)| is_ready(row)).map(|(of, _)| *of));
     }
 
     fn topics(&mut self, named: BTreeSet<TopicPartition>) -> Vec<FetchTopic> {
@@ -289,14 +366,26 @@ impl Fetcher {
 }
 
 impl Session {
+    fn is_open(&self) -> bool {
+        self.id != 0
+    }
+
+    /// The session and the epoch of a request.
+    fn on_asked(&mut self) -> (i32, i32) {
+        let asked = (self.id, self.epoch);
+        if self.is_open() {
+            self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
+        }
+        asked
+    }
+
     /// A leader that has no room for a session answers with none.
     fn on_answered(&mut self, id: i32) {
-        self.epoch = match (id, self.epoch) {
-            (0, _) => INITIAL_EPOCH,
-            (_, i32::MAX) => 1,
-            (_, epoch) => epoch + 1,
-        };
-        self.id = id;
+        if id == 0 {
+            *self = Session { is_refused: true, ..Session::default() };
+        } else if !self.is_open() {
+            *self = Session { id, epoch: 1, is_refused: false };
+        }
     }
 }
 
@@ -306,7 +395,7 @@ impl Row {
             position,
             asked: None,
             is_in_session: false,
-            is_busy: false,
+            answer: Answer::Safe,
             resting_until: None,
             backoff: Backoff::default(),
         }
@@ -425,7 +514,7 @@ mod tests {
         assert_eq!(asked(&mut fetcher, 0), Some((0, vec![(0, 5), (1, 6)], vec![])));
         assert_eq!(asked(&mut fetcher, 0), None);
         assert_eq!(answer(&mut fetcher, 1, &[(0, ErrorCode::None), (1, ErrorCode::None)]), [0, 1]);
-        assert_eq!(fetcher.next_deadline(), None);
+        assert_eq!((asked(&mut fetcher, 1), fetcher.next_deadline()), (None, None));
         fetcher.set_position(of(0), at(9));
         assert_eq!(asked(&mut fetcher, 1), None);
         fetcher.set_position(of(1), at(6));
@@ -446,13 +535,76 @@ mod tests {
             assert!(answer(&mut fetcher, ms, &[(0, ErrorCode::NotLeaderOrFollower)]).is_empty());
             let (_, wanted, forgotten) = asked(&mut fetcher, ms + rest_ms - 1).unwrap();
             assert_eq!((wanted, forgotten), (vec![], vec![0]));
-            assert!(answer(&mut fetcher, ms, &[]).is_empty());
+            assert!(answer(&mut fetcher, ms + rest_ms - 1, &[]).is_empty());
             ms += rest_ms;
             assert_eq!(asked(&mut fetcher, ms).unwrap().1, [(0, 5)]);
         }
         assert_eq!(answer(&mut fetcher, ms, &[(0, ErrorCode::None)]), [0]);
         fetcher.rest(of(0), at(5), after_ms(ms));
         assert_eq!(asked(&mut fetcher, ms + 19).unwrap().2, [0]);
+    }
+
+    #[test]
+    fn a_partition_that_comes_ends_the_request_that_waits() {
+        let mut fetcher = Fetcher::new(SETTINGS);
+        fetcher.set_position(of(0), at(5));
+        asked(&mut fetcher, 0).unwrap();
+        fetcher.set_position(of(1), at(6));
+        assert_eq!(asked(&mut fetcher, 0), None, "there is no session yet");
+        answer(&mut fetcher, 0, &[]);
+        assert_eq!(asked(&mut fetcher, 0), Some((1, vec![(1, 6)], vec![])));
+        fetcher.set_position(of(2), at(7));
+        assert_eq!(asked(&mut fetcher, 1), Some((2, vec![(2, 7)], vec![])));
+        fetcher.set_position(of(3), at(8));
+        assert_eq!((asked(&mut fetcher, 2), fetcher.next_deadline()), (None, None), "two are enough");
+        assert_eq!(answer(&mut fetcher, 3, &[(1, ErrorCode::None)]), [1]);
+        assert_eq!(asked(&mut fetcher, 3), None, "what it has brought is not safe");
+        assert!(answer(&mut fetcher, 3, &[(1, ErrorCode::None)]).is_empty(), "the same once more");
+        fetcher.set_position(of(1), at(9));
+        assert_eq!(asked(&mut fetcher, 3), Some((3, vec![(1, 9), (3, 8)], vec![])));
+    }
+
+    #[test]
+    fn who_rested_ends_the_request_that_waits() {
+        let mut fetcher = Fetcher::new(SETTINGS);
+        fetcher.set_position(of(0), at(5));
+        fetcher.set_position(of(1), at(6));
+        asked(&mut fetcher, 0).unwrap();
+        answer(&mut fetcher, 0, &[(1, ErrorCode::NotLeaderOrFollower)]);
+        assert_eq!(asked(&mut fetcher, 0), Some((1, vec![], vec![1])));
+        assert_eq!(fetcher.next_deadline(), Some(after_ms(20).mono));
+        assert_eq!(asked(&mut fetcher, 19), None);
+        assert_eq!(asked(&mut fetcher, 20), Some((2, vec![(1, 6)], vec![])));
+    }
+
+    #[test]
+    fn the_first_request_of_a_session_does_not_wait_at_the_leader() {
+        let mut fetcher = Fetcher::new(SETTINGS);
+        fetcher.set_position(of(0), at(5));
+        let mut waits_ms = |session_id| {
+            let request = fetcher.poll(ME, BrokerEpoch(7), after_ms(0)).unwrap();
+            let response = FetchResponse { session_id, ..FetchResponse::default() };
+            fetcher.on_response(response, after_ms(0), &mut Vec::new());
+            request.max_wait_ms
+        };
+        assert_eq!([waits_ms(0), waits_ms(0), waits_ms(9), waits_ms(9)], [0, 500, 500, 500]);
+    }
+
+    #[test]
+    fn others_go_on_without_a_slow_log() {
+        let mut fetcher = Fetcher::new(SETTINGS);
+        (0..3).for_each(|partition| fetcher.set_position(of(partition), at(5)));
+        asked(&mut fetcher, 0).unwrap();
+        assert_eq!(answer(&mut fetcher, 0, &[(0, ErrorCode::None), (1, ErrorCode::None)]), [0, 1]);
+        fetcher.set_position(of(1), at(6));
+        assert_eq!(fetcher.next_deadline(), Some(after_ms(PATIENCE_MS).mono));
+        assert_eq!(asked(&mut fetcher, PATIENCE_MS - 1), None);
+        assert_eq!(asked(&mut fetcher, PATIENCE_MS), Some((1, vec![(1, 6)], vec![0])));
+        assert_eq!(answer(&mut fetcher, 21, &[(1, ErrorCode::None)]), [1]);
+        fetcher.set_position(of(1), at(7));
+        assert_eq!(asked(&mut fetcher, 21), Some((2, vec![(1, 7)], vec![])), "and wait no more for it");
+        fetcher.set_position(of(0), at(6));
+        assert_eq!(asked(&mut fetcher, 22), Some((3, vec![(0, 6)], vec![])));
     }
 
     #[test]

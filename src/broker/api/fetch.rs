@@ -5,7 +5,8 @@
 //! and the next round begins. Nothing that was read is kept while parked.
 //!
 //! Watches say that a partition changes. Those of a fetch without a session are taken back when it goes on; those of a
-//! session stay until they have served, so that a partition at rest costs nothing (see `fetch_rows`).
+//! session stay until they have served, so that a partition at rest costs nothing (see `fetch_rows`). A fetch that is
+//! parked ends when the next of its session comes: a follower that has another partition to ask for does not wait.
 //!
 //! Record bytes are never copied: what a partition's log hands out (slices of the tail cache, or of a disk read) is
 //! what the reply frame carries to the socket; `wire::writer` appends them as slices.
@@ -47,6 +48,8 @@ const STARVED_RETRY_MS: u64 = 10;
 pub struct FetchWork {
     whose: ReadFor,
     session: SessionUse,
+    /// Of the requests of its session.
+    turn: i32,
     /// With a session: what its round reads.
     targets: Vec<Target>,
     /// Changes of the session's rows when the round began.
@@ -91,7 +94,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     };
     let uses_ids = asker.version >= TOPIC_ID_VERSION;
     let understood = shard.fetch_sessions.on_request(&fetch, uses_ids, now.mono, &mut shard.rng);
-    let Understood { used, wanted, left } = match understood {
+    let Understood { used, turn, wanted, left } = match understood {
         Ok(understood) => understood,
         Err(error) => {
             shard.counts.on_error(key::FETCH, error.code());
@@ -111,6 +114,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let work = FetchWork {
         whose,
         session: used,
+        turn,
         targets,
         seen: 0,
         min_bytes: usize::try_from(fetch.min_bytes).unwrap_or(0).min(bytes_max),
@@ -357,11 +361,13 @@ fn judge(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     // What there is memory for is enough when that is less than the client's least.
     let enough = bytes >= work.min_bytes.min(work.room) && !starved;
     let late = work.deadline <= now.mono;
+    let (session, turn) = (work.session.id(), work.turn);
+    let ended = session.is_some_and(|id| !shard.fetch_sessions.is_latest(id, turn));
     shard.sessions.release_output(reserved);
     if starved {
         shard.sessions.on_starved(now.mono, effects);
     }
-    if enough || urgent || has_news || late || stopping {
+    if enough || urgent || has_news || late || ended || stopping {
         finish(shard, job, effects);
     } else {
         park(shard, job, now, effects);

@@ -47,6 +47,8 @@ impl SessionUse {
 #[derive(Debug)]
 pub struct Understood {
     pub used: SessionUse,
+    /// Counts the requests of the session.
+    pub turn: i32,
     /// Without a session: everything that is to be read, in the client's order. A session has rows.
     pub wanted: Vec<Wanted>,
     pub left: Left,
@@ -56,7 +58,7 @@ pub struct Understood {
 #[derive(Default, Debug)]
 pub struct Left {
     pub watches: Vec<(TopicPartition, Follower)>,
-    /// Fetches that wait in a session that is no more.
+    /// Fetches that wait in a session that is no more, or whose client has asked again meanwhile.
     pub waiting: Vec<Key>,
 }
 
@@ -72,8 +74,8 @@ struct FetchSession {
     uses_ids: bool,
     used_at: Instant,
     rows: FetchRows,
-    /// Fetches that wait for something to become due, with their rounds: one, of clients that wait for replies.
-    waiting: Vec<(Key, u32)>,
+    /// The fetch that waits for something to become due, with its round. The next request ends it.
+    waiting: Option<(Key, u32)>,
 }
 
 impl FetchSessions {
@@ -97,8 +99,8 @@ impl FetchSessions {
                 _ => None,
             };
             return Ok(match created {
-                Some(id) => Understood { used: SessionUse::New(id), wanted: Vec::new(), left },
-                None => Understood { used: SessionUse::None, wanted: wanted_of(request).collect(), left },
+                Some(id) => Understood { used: SessionUse::New(id), turn: 1, wanted: Vec::new(), left },
+                None => Understood { used: SessionUse::None, turn: 0, wanted: wanted_of(request).collect(), left },
             });
         }
         let session = self.by_id.get_mut(&request.session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
@@ -111,8 +113,15 @@ impl FetchSessions {
         session.next_epoch = if session.next_epoch == i32::MAX { 1 } else { session.next_epoch + 1 };
         session.used_at = now;
         session.forget(request, &mut left);
+        left.waiting.extend(session.waiting.take().map(|(job, _)| job));
         wanted_of(request).for_each(|wanted| session.rows.want(wanted));
-        Ok(Understood { used: SessionUse::Incremental(request.session_id), wanted: Vec::new(), left })
+        let (used, turn) = (SessionUse::Incremental(request.session_id), session.next_epoch);
+        Ok(Understood { used, turn, wanted: Vec::new(), left })
+    }
+
+    /// Whether the client has asked nothing since, and the session is still there.
+    pub fn is_latest(&self, id: i32, turn: i32) -> bool {
+        self.by_id.get(&id).is_some_and(|session| session.next_epoch == turn)
     }
 
     /// None when the session has ended.
@@ -129,22 +138,18 @@ impl FetchSessions {
         let Some(session) = self.by_id.get_mut(&id) else { return };
         session.rows.on_changed(row);
         // Most often another row of the same session has said so just before.
-        for fetch in &session.waiting {
-            if waiting.last() != Some(fetch) {
-                waiting.push(*fetch);
-            }
-        }
+        waiting.extend(session.waiting.filter(|fetch| waiting.last() != Some(fetch)));
     }
 
     pub fn wait(&mut self, id: i32, job: Key, round: u32) {
         if let Some(session) = self.by_id.get_mut(&id) {
-            session.waiting.push((job, round));
+            session.waiting = Some((job, round));
         }
     }
 
     pub fn wait_no_more(&mut self, id: i32, job: Key) {
         if let Some(session) = self.by_id.get_mut(&id) {
-            session.waiting.retain(|(other, _)| *other != job);
+            session.waiting.take_if(|(other, _)| *other == job);
         }
     }
 
@@ -174,7 +179,7 @@ impl FetchSessions {
         }
         let mut rows = FetchRows::default();
         wanted_of(request).for_each(|wanted| rows.want(wanted));
-        self.by_id.insert(id, FetchSession { next_epoch: 1, uses_ids, used_at: now, rows, waiting: Vec::new() });
+        self.by_id.insert(id, FetchSession { next_epoch: 1, uses_ids, used_at: now, rows, waiting: None });
         Some(id)
     }
 
@@ -195,7 +200,7 @@ impl FetchSessions {
     fn end(&mut self, id: i32, left: &mut Left) {
         let Some(session) = self.by_id.remove(&id) else { return };
         left.watches.extend(session.rows.watched().map(|(of, row)| (of, Follower::Session { id, row })));
-        left.waiting.extend(session.waiting.into_iter().map(|(job, _)| job));
+        left.waiting.extend(session.waiting.map(|(job, _)| job));
     }
 }
 
@@ -327,5 +332,20 @@ mod tests {
         sessions.wait_no_more(id, job);
         sessions.on_changed(id, rows[0], &mut woken);
         assert_eq!(woken.len(), 1);
+    }
+
+    #[test]
+    fn a_request_ends_the_one_that_waits_in_its_session() {
+        let mut sessions = FetchSessions::new(1);
+        let first = ask(&mut sessions, &request(0, 0, &[(0, 5)], &[]), Instant(0));
+        let id = first.used.id().unwrap();
+        let job = Slab::default().insert(());
+        sessions.wait(id, job, 1);
+        assert!(sessions.is_latest(id, first.turn));
+        let second = ask(&mut sessions, &request(id, 1, &[(1, 5)], &[]), Instant(0));
+        assert_eq!(second.left.waiting, [job]);
+        assert!(!sessions.is_latest(id, first.turn) && sessions.is_latest(id, second.turn));
+        let third = ask(&mut sessions, &request(id, 2, &[], &[]), Instant(0));
+        assert!(third.left.waiting.is_empty(), "it is told once");
     }
 }

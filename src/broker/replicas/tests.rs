@@ -432,6 +432,40 @@ fn another_leader_goes_on_where_the_first_was_committed() {
     assert_eq!(world.state.isr, node_ids(), "whoever has caught up is proposed, and in sync again");
 }
 
+/// The controller moves leadership.
+fn lead(world: &mut World, leader: NodeId) {
+    world.decide(&[0, 1, 2], |state| {
+        state.leader = Some(leader);
+        state.leader_epoch.0 += 1;
+    });
+    world.run();
+}
+
+#[test]
+fn a_follower_asks_at_once_whom_it_asked_before() {
+    let mut world = World::new("t");
+    world.settle();
+    lead(&mut world, NodeId(2));
+    lead(&mut world, NodeId(1));
+    world.produce(0, -1);
+    assert_eq!(world.produced(0), Some((0, 0, -1)), "no time goes by");
+}
+
+#[test]
+fn who_waits_for_records_is_told_at_once_that_another_leads() {
+    let mut world = World::new("t");
+    world.settle();
+    let version = 16;
+    let partitions = vec![FetchPartition { partition_max_bytes: 100, ..FetchPartition::default() }];
+    let topics = vec![FetchTopic { topic_id: world.topic, partitions, ..FetchTopic::default() }];
+    world.send(0, version, &FetchRequest { max_wait_ms: 60_000, min_bytes: 1, topics, ..FetchRequest::default() });
+    assert!(world.reply::<FetchResponse>(0, version).is_none());
+    lead(&mut world, NodeId(3));
+    let reply: FetchResponse = world.reply(0, version).expect("at once");
+    let row = &reply.responses[0].partitions[0];
+    assert_eq!((row.error_code, row.current_leader.leader_id), (NOT_LEADER, 3));
+}
+
 /// Deletes what is below the offset. The error and the low watermark, or nothing while the client waits.
 fn delete_records(world: &mut World, offset: i64, timeout_ms: i32) -> Option<(i16, i64)> {
     let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset }];

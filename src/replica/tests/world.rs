@@ -64,7 +64,8 @@ pub(super) struct Node {
     out: PartitionOut,
     /// What replicas have said for people.
     pub(super) notes: Vec<String>,
-    fetcher: Fetcher,
+    /// By the leader that is asked.
+    fetchers: BTreeMap<NodeId, Fetcher>,
     follows: Option<NodeId>,
     /// Fetches that wait for the disk.
     reads: BTreeMap<ReadTicket, (NodeId, PartitionData)>,
@@ -232,7 +233,8 @@ impl World {
         let node = &mut self.nodes[at];
         node.run += 1;
         node.cache = TailCache::new(1 << 20);
-        (node.fetcher, node.follows) = (Fetcher::new(FETCHING), None);
+        node.fetchers.clear();
+        node.follows = None;
         node.high_watermark = (LeaderEpoch::UNKNOWN, Offset(0));
         let place = Place { node: node.id, lag_time_max_ms: LAG_MS };
         let kept = Kept { committed: node.committed, ..Kept::default() };
@@ -359,18 +361,16 @@ impl World {
 
     fn on_message(&mut self, from: i32, to: usize, message: Message) {
         let now = self.now;
-        let is_followed = self.nodes[to].follows == Some(NodeId(from));
         match message {
             Message::Fetch(request) => self.serve(to, NodeId(from), &request),
-            Message::Fetched(response) if is_followed => {
+            Message::Fetched(response) => {
                 let mut fetched = Vec::new();
-                self.nodes[to].fetcher.on_response(response, now, &mut fetched);
+                self.nodes[to].fetcher(NodeId(from)).on_response(response, now, &mut fetched);
                 for (_, fetched) in fetched {
                     self.call(to, |partition, cache, out| partition.on_fetched(fetched, cache, now, out));
                 }
             }
-            Message::Lost if is_followed => self.nodes[to].fetcher.on_failed(now),
-            Message::Fetched(_) | Message::Lost => {}
+            Message::Lost => self.nodes[to].fetcher(NodeId(from)).on_failed(now),
             Message::Answer(of, answer) => {
                 self.call(to, |partition, _, out| partition.on_isr_answer(of, answer, now, out));
             }
@@ -406,7 +406,8 @@ impl World {
             return;
         }
         let epoch = BrokerEpoch(node.run);
-        if let Some((leader, request)) = node.follows.zip(node.fetcher.poll(node.id, epoch, now)) {
+        let (me, Some(leader)) = (node.id, node.follows) else { return };
+        if let Some(request) = node.fetcher(leader).poll(me, epoch, now) {
             self.send(at as i32, leader.0, Message::Fetch(request));
         }
     }
@@ -524,14 +525,17 @@ impl World {
         let node = &mut self.nodes[at];
         let Some(partition) = &node.partition else { return };
         let leader = partition.leader().filter(|leader| *leader != node.id);
-        if leader != node.follows {
-            (node.fetcher, node.follows) = (Fetcher::new(FETCHING), leader);
+        let position = partition.fetch_position();
+        let before = std::mem::replace(&mut node.follows, leader);
+        if let Some(before) = before.filter(|_| before != leader) {
+            node.fetcher(before).remove(OF);
         }
-        let Some(position) = partition.fetch_position() else { return };
+        let Some((leader, position)) = leader.zip(position) else { return };
+        let fetcher = node.fetcher(leader);
         match followed {
-            Some(Followed::Ready) => node.fetcher.set_position(OF, position),
-            Some(Followed::Failed) => node.fetcher.rest(OF, position, now),
-            None if node.fetcher.is_empty() => node.fetcher.set_position(OF, position),
+            Some(Followed::Ready) => fetcher.set_position(OF, position),
+            Some(Followed::Failed) => fetcher.rest(OF, position, now),
+            None if fetcher.is_empty() => fetcher.set_position(OF, position),
             None => {}
         }
     }
@@ -588,6 +592,10 @@ impl World {
 }
 
 impl Node {
+    fn fetcher(&mut self, leader: NodeId) -> &mut Fetcher {
+        self.fetchers.entry(leader).or_insert_with(|| Fetcher::new(FETCHING))
+    }
+
     /// How often the end of its log was given up.
     pub(super) fn cuts(&self) -> u32 {
         self.partition.as_ref().and_then(Partition::committed).expect("it runs").truncations
@@ -601,7 +609,7 @@ impl Node {
             partition: None,
             out: PartitionOut::default(),
             notes: Vec::new(),
-            fetcher: Fetcher::new(FETCHING),
+            fetchers: BTreeMap::new(),
             follows: None,
             reads: BTreeMap::new(),
             committed: Reach::default(),
