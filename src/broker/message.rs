@@ -24,7 +24,7 @@ use crate::meta::quota::QuotaWish;
 use crate::meta::reassign::MoveWish;
 use crate::meta::{MetaRecord, QuorumStatus};
 use crate::replica::isr::IsrProposal;
-use crate::replica::partition::{Acked, Brought, Follower, Reader};
+use crate::replica::partition::{Acked, Brought, Follower, Reader, Seen};
 use crate::wire::errors::ErrorCode;
 
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub enum ShardMessage {
     Unwatch(Vec<(TopicPartition, Follower)>),
     /// What these watched has changed, and is watched no more.
     Changed(Vec<Follower>),
+    /// The same, of what nobody is to be woken for.
+    ToldAside(Vec<Follower>),
     /// A question to the owner of a partition; answered by [`ShardMessage::Answer`].
     Ask {
         job: Key,
@@ -170,8 +172,8 @@ pub struct ReadEntry {
 #[derive(Clone, Copy, Debug)]
 pub struct WatchEntry {
     pub of: TopicPartition,
-    /// [`ReadResult::changes`] of the read that the follower knows of.
-    pub seen: u64,
+    /// Of the read that the follower knows of.
+    pub seen: Seen,
     pub reader: Reader,
     pub follower: Follower,
 }
@@ -203,6 +205,11 @@ impl ReadResult {
             diverging: None,
             changes: 0,
         }
+    }
+
+    /// What whoever gets it knows of the partition.
+    pub fn seen(&self) -> Seen {
+        Seen { changes: self.changes, high_watermark: self.high_watermark }
     }
 }
 

@@ -30,7 +30,9 @@ use crate::log::cache::TailCache;
 use crate::log::log::LogOp;
 use crate::meta::MetaOp;
 use crate::meta::MetaRecord;
-use crate::replica::partition::{AckResult, Acked, Follower, Kept, Partition, PartitionOut, Place, StateChange, Watch};
+use crate::replica::partition::{
+    AckResult, Acked, Follower, Kept, Partition, PartitionOut, Place, StateChange, Watch, Watching,
+};
 
 /// The partitions of one core, by a number that is never used twice: it also names their files and cache rows.
 #[derive(Debug, Default)]
@@ -199,9 +201,11 @@ impl Shard {
     pub(in crate::broker) fn watch_here(&mut self, core: CoreId, entries: &[WatchEntry]) {
         for &WatchEntry { of, seen, reader, follower } in entries {
             let watch = Watch { core, follower };
-            let already = self.partitions.get_mut(of).is_none_or(|partition| partition.watch(reader, watch, seen));
-            if already {
-                self.tell_changed(watch);
+            let partition = self.partitions.get_mut(of);
+            match partition.map_or(Watching::Changed, |partition| partition.watch(reader, watch, seen)) {
+                Watching::Changed => self.tell_changed(watch),
+                Watching::Aside => self.tell_aside(watch),
+                Watching::Waits => {}
             }
         }
     }
@@ -478,6 +482,9 @@ impl Shard {
         }
         for watch in out.woken.drain(..) {
             self.tell_changed(watch);
+        }
+        for watch in out.told_aside.drain(..) {
+            self.tell_aside(watch);
         }
         for (ticket, result) in out.read.drain(..) {
             // Not now: whoever holds the ticket may have to be told its number first.

@@ -183,6 +183,7 @@ struct Outbox {
     appends: Vec<AppendEntry>,
     acks: Vec<Acked>,
     changed: Vec<Follower>,
+    aside: Vec<Follower>,
     group_asks: Vec<GroupAsk>,
     group_answers: Vec<(Ticket, GroupAnswer)>,
 }
@@ -385,6 +386,14 @@ impl Shard {
         }
     }
 
+    pub(in crate::broker) fn tell_aside(&mut self, watch: Watch) {
+        if watch.core == self.config.core {
+            api::fetch::on_told_aside(self, watch.follower);
+        } else {
+            self.outbox[usize::from(watch.core.0)].aside.push(watch.follower);
+        }
+    }
+
     pub(in crate::broker) fn add_job(&mut self, asker: Asker, work: Work) -> Key {
         let job = self.jobs.insert(Job { asker, work });
         self.sessions.set_job(asker.to, job);
@@ -500,6 +509,9 @@ impl Shard {
             ShardMessage::Watch(entries) => self.watch_here(from, &entries),
             ShardMessage::Unwatch(entries) => self.unwatch_here(from, &entries),
             ShardMessage::Changed(followers) => api::fetch::on_changed(self, &followers),
+            ShardMessage::ToldAside(followers) => {
+                followers.into_iter().for_each(|follower| api::fetch::on_told_aside(self, follower));
+            }
             ShardMessage::Ask { job, at, to, question } => {
                 self.answer_here(from, job, at, to, question, now, effects);
             }
@@ -619,6 +631,10 @@ impl Shard {
             }
             if !outbox.changed.is_empty() {
                 let message = ShardMessage::Changed(mem::take(&mut outbox.changed));
+                effects.push(Effect::ToShard { to, message });
+            }
+            if !outbox.aside.is_empty() {
+                let message = ShardMessage::ToldAside(mem::take(&mut outbox.aside));
                 effects.push(Effect::ToShard { to, message });
             }
         }

@@ -159,6 +159,25 @@ pub struct Watch {
     pub follower: Follower,
 }
 
+/// What a follower knows of a partition that it wants to watch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// See [`Partition::changes`].
+    pub changes: u64,
+    pub high_watermark: Offset,
+}
+
+/// What became of the wish to watch a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Watching {
+    /// It has changed meanwhile: nothing is kept.
+    Changed,
+    /// The watch is kept, but more is committed than the follower knows.
+    Aside,
+    /// The watch is kept.
+    Waits,
+}
+
 /// What a call left to be done, filled by every `&mut` method and emptied by the caller.
 #[derive(Debug, Default)]
 pub struct PartitionOut {
@@ -168,6 +187,8 @@ pub struct PartitionOut {
     pub flushed: Option<Reach>,
     pub acked: Vec<Acked>,
     pub woken: Vec<Watch>,
+    /// Replicas whose next answer is to say how far records are committed. They wait on for records.
+    pub told_aside: Vec<Watch>,
     pub read: Vec<(ReadTicket, Result<LogSlices, ReadError>)>,
     pub found: Vec<(ReadTicket, Result<Option<FoundOffset>, ReadError>)>,
     pub changed: Option<StateChange>,
@@ -454,10 +475,15 @@ impl Partition {
         }
     }
 
-    /// Remembers who is to be told when there are more changes than `seen`. True when there are already: nothing is
-    /// kept.
-    pub fn watch(&mut self, reader: Reader, watch: Watch, seen: u64) -> bool {
-        self.state != State::Online || !self.is_leader() || self.watches(reader).watch(watch, seen)
+    /// Remembers who is to be told when there are more changes than `seen`.
+    pub fn watch(&mut self, reader: Reader, watch: Watch, seen: Seen) -> Watching {
+        if self.state != State::Online || !self.is_leader() || self.watches(reader).watch(watch, seen.changes) {
+            Watching::Changed
+        } else if seen.high_watermark != self.high_watermark() {
+            Watching::Aside
+        } else {
+            Watching::Waits
+        }
     }
 
     pub fn unwatch(&mut self, watch: Watch) {
@@ -645,7 +671,8 @@ impl Partition {
             self.high_watermark = committed;
             out.committed = !is_alone;
             self.committed.on_change(&mut out.woken);
-            self.safe.on_change(&mut out.woken);
+            // Replicas need it less soon than it changes: with the next records, or when their fetch has waited enough.
+            self.safe.on_aside(&mut out.told_aside);
         }
         self.log.hold_from(if is_alone { Offset(i64::MAX) } else { self.high_watermark });
         if !self.is_established

@@ -1,4 +1,4 @@
-//! Who wants to be told, once, of the next change.
+//! Who wants to be told, once, of the next change; and until then, of what is not worth being woken for.
 //!
 //! *Owns*: the list of those who wait, and the count of changes. *Never*: knows what has changed. *Runs on*: the core
 //! that owns the partition.
@@ -32,6 +32,11 @@ impl Watches {
         if let Ok(place) = self.waiting.binary_search(&watch) {
             self.waiting.remove(place);
         }
+    }
+
+    /// Something has changed that can wait: whoever waits for more goes on waiting.
+    pub(super) fn on_aside(&self, told: &mut Vec<Watch>) {
+        told.extend_from_slice(&self.waiting);
     }
 
     pub(super) fn on_change(&mut self, woken: &mut Vec<Watch>) {

@@ -169,6 +169,11 @@ pub(in crate::broker) fn on_changed(shard: &mut Shard, followers: &[Follower]) {
     shard.todo.extend(waiting.into_iter().map(|(job, round)| Todo::Wake { job, round }));
 }
 
+/// More of a partition is committed. Followers learn it with what they wait for.
+pub(in crate::broker) fn on_told_aside(shard: &mut Shard, follower: Follower) {
+    shard.fetch_sessions.on_aside(follower);
+}
+
 pub(in crate::broker) fn on_wake(shard: &mut Shard, job: Key, round: u32, now: Now, effects: &mut Effects) {
     let Some(work) = work_mut(shard, job) else { return };
     if !work.parked || work.round != round {
@@ -185,7 +190,10 @@ pub(in crate::broker) fn on_deadline(shard: &mut Shard, job: Key, now: Now, effe
     if !work.parked {
         return;
     }
-    let reads_again = work.starved || work.has_some;
+    let (session, seen, some) = (work.session.id(), work.seen, work.starved || work.has_some);
+    let has_more = |id| shard.fetch_sessions.rows(id).is_some_and(|rows| rows.changes() != seen);
+    let reads_again = some || session.is_some_and(has_more);
+    let Some(work) = work_mut(shard, job) else { return };
     effects.watch.waited(&mut work.trace, Stage::FetchWait);
     unpark(shard, job, effects);
     if reads_again {
@@ -409,7 +417,7 @@ fn park(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
         // What was read is read again in the next round; holding on to it would pin memory.
         target.result.slices = Vec::new();
         target.result.bytes = 0;
-        unwatched.extend(target.of.map(|of| (target.owner, of, target.row, target.result.changes)));
+        unwatched.extend(target.of.map(|of| (target.owner, of, target.row, target.result.seen())));
     }
     if let Some(before) = before {
         shard.deadlines.clear(before, DeadlineKey::Fetch(job));
@@ -583,7 +591,7 @@ fn tell(
         && rows.watch(row, of)
     {
         let follower = Follower::Session { id, row };
-        at_rest.push((target.owner, WatchEntry { of, seen: result.changes, reader, follower }));
+        at_rest.push((target.owner, WatchEntry { of, seen: result.seen(), reader, follower }));
     }
     must || is_new
 }

@@ -141,6 +141,16 @@ impl FetchSessions {
         waiting.extend(session.waiting.filter(|fetch| waiting.last() != Some(fetch)));
     }
 
+    /// A partition has changed in what nobody is woken for: the next round of its session tells it. Without a session
+    /// each fetch tells everything.
+    pub fn on_aside(&mut self, follower: Follower) {
+        if let Follower::Session { id, row } = follower
+            && let Some(session) = self.by_id.get_mut(&id)
+        {
+            session.rows.on_changed(row);
+        }
+    }
+
     pub fn wait(&mut self, id: i32, job: Key, round: u32) {
         if let Some(session) = self.by_id.get_mut(&id) {
             session.waiting = Some((job, round));

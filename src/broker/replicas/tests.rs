@@ -379,6 +379,20 @@ fn acks_of_all_are_given_when_the_followers_have_fetched() {
 }
 
 #[test]
+fn followers_are_told_what_is_committed_without_being_woken_for_it() {
+    let mut world = World::new("t");
+    world.settle();
+    let read = |world: &World| world.nodes[0].shard.reads.partitions_read();
+    let before = read(&world);
+    world.produce(0, -1);
+    assert_eq!(world.produced(0), Some((0, 0, -1)));
+    // Of each follower the fetch that the records ended, and the one that says that it has them.
+    assert_eq!((read(&world) - before, world.ends()), (4, vec![1, 0, 0]));
+    world.settle();
+    assert_eq!(world.ends(), [1, 1, 1]);
+}
+
+#[test]
 fn only_the_leader_is_asked_and_others_name_it() {
     let mut world = World::new("t");
     world.settle();
