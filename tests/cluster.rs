@@ -13,9 +13,13 @@ mod trio;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use binary::{Broker, command, directory, free_cluster_ports};
-use trio::{Load, NODES, Trio};
+use binary::{Broker, PATIENCE, command, directory, free_cluster_ports};
+use kafka::Sent;
+use rdkafka::consumer::Consumer;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use trio::{Load, NODES, TOPIC, Trio};
 
 const KILLS: u64 = 2;
 
@@ -83,6 +87,36 @@ fn all_of_them_may_be_gone_at_the_same_time() {
     trio.wait_for_full_isr();
     load.goes_on();
     load.verify(&trio.bootstrap());
+}
+
+#[test]
+fn a_consumer_reads_from_the_replica_in_its_rack() {
+    const COUNT: i32 = 500;
+    let trio = Trio::start(&["--replica-selector-class=org.apache.kafka.common.replica.RackAwareReplicaSelector"]);
+    trio.create_topic();
+    let (producer, acked) = kafka::producer(&trio.bootstrap(), &[("acks", "all")]);
+    let records: Vec<Sent> = (0..COUNT).map(|_| Sent::plain(0, vec![7; 1000])).collect();
+    kafka::send(&producer, TOPIC, &records);
+    acked.wait_for(COUNT as usize);
+    let leader = trio.leader(0);
+    let near = (leader + 1) % NODES;
+    let rack = format!("rack-{}", near + 1);
+    let (consumer, received) = kafka::counting_consumer(&trio.bootstrap(), &[("client.rack", &rack)]);
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition_offset(TOPIC, 0, Offset::Beginning).expect("an offset");
+    consumer.assign(&partitions).expect("assigned");
+    let until = Instant::now() + PATIENCE;
+    let (mut count, wanted) = (0, COUNT as u64 * 1000);
+    let near_id = near as i32 + 1;
+    while count < COUNT || received.bytes_from(near_id) < wanted {
+        assert!(Instant::now() < until, "{count} records, {} bytes from {near_id}", received.bytes_from(near_id));
+        if let Some(message) = consumer.poll(Duration::from_millis(50)) {
+            message.expect("a record");
+            count += 1;
+        }
+    }
+    assert_eq!(count, COUNT);
+    assert!(received.bytes_from(leader as i32 + 1) < wanted / 2, "the leader has sent it elsewhere");
 }
 
 #[test]

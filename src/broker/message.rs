@@ -26,6 +26,7 @@ use crate::meta::{MetaRecord, QuorumStatus};
 use crate::replica::isr::IsrProposal;
 use crate::replica::partition::{Acked, Brought, Follower, Reader, Seen};
 use crate::wire::errors::ErrorCode;
+use crate::wire::text::Text;
 
 #[derive(Debug)]
 pub enum ShardMessage {
@@ -144,6 +145,8 @@ impl ReadFor {
 #[derive(Debug)]
 pub struct ReadOrder {
     pub whose: ReadFor,
+    /// Where the consumer is; empty when it does not say. One that does may read from any replica (KIP-392).
+    pub rack: Text,
     pub job: Key,
     pub round: u32,
     pub bytes_max: usize,
@@ -189,6 +192,8 @@ pub struct ReadResult {
     pub bytes: usize,
     /// The client's log ends differently: the epoch and end offset to truncate to.
     pub diverging: Option<(LeaderEpoch, Offset)>,
+    /// Whom the consumer is to ask instead. Nothing was read then.
+    pub nearer: Option<NodeId>,
     /// How often what there is to read had changed before.
     pub changes: u64,
 }
@@ -203,6 +208,7 @@ impl ReadResult {
             slices: Vec::new(),
             bytes: 0,
             diverging: None,
+            nearer: None,
             changes: 0,
         }
     }

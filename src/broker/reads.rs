@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::ids::{CoreId, LeaderEpoch, Offset, PartitionIndex};
+use crate::base::ids::{CoreId, LeaderEpoch, NodeId, Offset, PartitionIndex};
 use crate::base::slab::{Key, Slab};
 use crate::base::stage::{Stage, Trace};
 use crate::base::time::{Instant, Now};
@@ -19,6 +19,7 @@ use crate::broker::shard::Shard;
 use crate::log::log::{Find, FoundOffset, LogSlices, Read, ReadError, ReadTicket};
 use crate::replica::partition::{Reader, Refusal};
 use crate::wire::errors::ErrorCode;
+use crate::wire::text::Text;
 
 /// ListOffsets' special timestamps (Kafka: `ListOffsetsRequest`, KIP-734, KIP-405, KIP-1005).
 pub const LATEST_TIMESTAMP: i64 = -1;
@@ -103,7 +104,7 @@ impl Shard {
         let key = self.reads.groups.insert(group);
         self.reads.partitions_read += order.entries.len() as u64;
         for entry in &order.entries {
-            let (result, expected) = self.read_one(key, order.whose, entry, (room, nothing_yet), now, effects);
+            let (result, expected) = self.read_one(key, &order, entry, (room, nothing_yet), now, effects);
             room = room.saturating_sub(expected);
             nothing_yet &= expected == 0;
             let group = self.reads.groups.get_mut(key).expect("a group lives until its last read is done");
@@ -119,7 +120,7 @@ impl Shard {
     fn read_one(
         &mut self,
         group: Key,
-        whose: ReadFor,
+        order: &ReadOrder,
         entry: &ReadEntry,
         (room, nothing_yet): (usize, bool),
         now: Now,
@@ -128,14 +129,14 @@ impl Shard {
         let Some(owner) = self.partitions.owner_number(entry.of) else {
             return (ReadResult::error(errors::of_refusal(&self.absent(entry.of))), 0);
         };
-        let admitted = match whose {
-            ReadFor::Consumer => self.admit_consumer(owner, entry),
+        let admitted = match order.whose {
+            ReadFor::Consumer => self.admit_consumer(owner, entry, &order.rack),
             ReadFor::Replica(node, epoch) => self.admit_replica(owner, entry, (node, epoch), now, effects),
         };
         let Some(partition) = self.partitions.by_owner(owner) else {
             return (ReadResult::error(ErrorCode::UnknownTopicOrPartition), 0);
         };
-        let reader = whose.reader();
+        let reader = order.whose.reader();
         let mut result = ReadResult {
             high_watermark: partition.high_watermark(),
             log_start: partition.log_start(),
@@ -151,6 +152,12 @@ impl Shard {
         }
         if result.diverging.is_some() || result.error != ErrorCode::None {
             return (result, 0);
+        }
+        if !order.rack.is_empty() {
+            result.nearer = self.nearer_replica(owner, entry.from, &order.rack);
+            if result.nearer.is_some() {
+                return (result, 0);
+            }
         }
         let bytes_max = entry.bytes_max.min(room);
         if bytes_max == 0 && !nothing_yet {
@@ -180,13 +187,36 @@ impl Shard {
         }
     }
 
-    fn admit_consumer(&self, owner: u32, entry: &ReadEntry) -> Result<Option<(LeaderEpoch, Offset)>, Refusal> {
+    /// Only its leader serves a partition to a consumer that does not tell its rack: it may believe that this one is.
+    fn admit_consumer(
+        &self,
+        owner: u32,
+        entry: &ReadEntry,
+        rack: &Text,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, Refusal> {
         let partition = self.partitions.by_owner(owner).ok_or(Refusal::Deleted)?;
         if !partition.is_online() {
             return Err(Refusal::Unavailable);
         }
-        partition.check_leader(entry.current_leader_epoch)?;
+        if rack.is_empty() {
+            partition.check_leader(entry.current_leader_epoch)?;
+        } else {
+            partition.check_replica(entry.current_leader_epoch)?;
+        }
         Ok(partition.diverging(Reader::Consumer, entry.last_fetched_epoch, entry.from))
+    }
+
+    /// A replica in sync in the consumer's rack, where the leader on this core is not (Kafka's
+    /// RackAwareReplicaSelector).
+    fn nearer_replica(&self, owner: u32, from: Offset, rack: &Text) -> Option<NodeId> {
+        let is_near = |node: NodeId| {
+            let broker = self.image.broker(node);
+            broker.is_some_and(|broker| broker.is_active() && broker.rack.as_deref() == Some(rack.as_str()))
+        };
+        if !self.config.settings.is_rack_aware() || is_near(self.node()) {
+            return None;
+        }
+        self.partitions.by_owner(owner)?.nearest(from, is_near)
     }
 
     pub(in crate::broker) fn on_late_read(

@@ -153,7 +153,12 @@ impl Shard {
     }
 
     /// A replica of a partition: on per-core listeners, the core of it that has the partition.
-    fn shown_replica(&self, listener: ListenerKind, of: TopicPartition, node: NodeId) -> BrokerId {
+    pub(in crate::broker) fn shown_replica(
+        &self,
+        listener: ListenerKind,
+        of: TopicPartition,
+        node: NodeId,
+    ) -> BrokerId {
         match listener {
             ListenerKind::Shared | ListenerKind::Peer => BrokerId(node.0),
             ListenerKind::PerCore => {

@@ -27,7 +27,7 @@ pub use group::GroupSettings;
 pub use level::{ConfigOp, ConfigResource, Level, NOTHING_SET, OpKind, Overrides};
 pub use manual::{manual_json, manual_text};
 pub use row::{Notation, Origin, Row, SettingError, nearest};
-pub use table::{Settings, TABLE, row};
+pub use table::{RACK_AWARE_SELECTOR, Settings, TABLE, row};
 pub use topic::TopicSettings;
 pub use values::{
     Address, Assignor, CleanupPolicy, Cores, Durability, Kind, MigrationPolicy, Ratio, TimestampType, Unit,

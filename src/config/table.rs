@@ -106,6 +106,10 @@ settings! {
         replica_fetch_response_max_bytes: u32 = 10 << 20 => int("replica.fetch.response.max.bytes", Unit::Bytes);
         /// How long a follower leaves a partition alone whose fetch has failed.
         replica_fetch_backoff_ms: u32 = 1_000 => int("replica.fetch.backoff.ms", Unit::Ms);
+        /// Where leaders send consumers that tell their rack (`client.rack`): with the rack-aware class to a replica in
+        /// sync that is there, otherwise nowhere.
+        replica_selector_class: String = LEADER_SELECTOR.into() => string("replica.selector.class")
+            .one_of(&[LEADER_SELECTOR, RACK_AWARE_SELECTOR]);
         /// Whether a replica that lacks acknowledged records may lead when no other is left: those records are lost.
         unclean_leader_election_enable: bool = false => boolean("unclean.leader.election.enable")
             .topic("unclean.leader.election.enable");
@@ -328,7 +332,16 @@ fn row_and_factor(name: &str) -> Option<(&'static Row, i64)> {
     })
 }
 
+/// `replica.selector.class`, by the names of Kafka's classes (KIP-392).
+const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
+pub const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 impl Settings {
+    /// Whether consumers are sent to replicas in their rack.
+    pub fn is_rack_aware(&self) -> bool {
+        self.replica_selector_class == RACK_AWARE_SELECTOR
+    }
+
     /// Sets one by name, or leaves it when it was set from a stronger origin before. On an error nothing is changed.
     pub fn set(&mut self, name: &str, text: &str, notation: Notation, origin: Origin) -> Result<(), SettingError> {
         let Some((row, factor)) = row_and_factor(name) else {

@@ -178,6 +178,14 @@ impl Isr {
         starts.into_iter().try_fold(start, |least, start| Some(least.min(start?)))
     }
 
+    /// The member of the set, of those that `may`, that has the most from `from` on.
+    pub(super) fn nearest(&self, from: Offset, may: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let has = |follower: &&Progress| follower.start <= from && follower.end.is_some_and(|end| end >= from);
+        let members = self.followers.iter().filter(|follower| self.members.contains(&follower.node));
+        let near = members.filter(has).filter(|follower| may(follower.node));
+        near.max_by_key(|follower| (follower.end, follower.caught_up_at)).map(|follower| follower.node)
+    }
+
     /// A follower has asked. False when it is none of this partition, or a run of it that is over.
     pub(super) fn on_fetch(&mut self, fetch: ReplicaFetch, leader_end: Offset, now: Now) -> bool {
         let Some(follower) = self.followers.iter_mut().find(|follower| follower.node == fetch.node) else {
@@ -389,6 +397,26 @@ mod tests {
         assert_eq!(committed(&isr, 10), Some(10));
         isr.assign(&state(2, &[1]), after_ms(2));
         assert_eq!((committed(&isr, 10), isr.is_under(2), isr.is_under(1)), (None, true, false));
+    }
+
+    #[test]
+    fn who_is_in_sync_and_has_what_is_asked_for_may_serve_it() {
+        let mut isr = leader(&[1, 2], 0);
+        let nearest = |isr: &Isr, from: i64, may: &[i32]| {
+            isr.nearest(Offset(from), |node| may.contains(&node.0)).map(|node| node.0)
+        };
+        assert_eq!(nearest(&isr, 0, &[2, 3]), None);
+        fetch(&mut isr, 2, 7, 10, 1);
+        fetch(&mut isr, 3, 9, 10, 1);
+        assert_eq!([7, 8].map(|from| nearest(&isr, from, &[2, 3])), [Some(2), None]);
+        assert_eq!(nearest(&isr, 7, &[3]), None);
+        isr.assign(&state(1, &[1, 2, 3]), after_ms(2));
+        assert_eq!([7, 9, 10].map(|from| nearest(&isr, from, &[2, 3])), [Some(3), Some(3), None]);
+        assert_eq!(nearest(&isr, 7, &[2]), Some(2));
+        let mut later = asked(2, 9, 10);
+        later.position.log_start = Offset(8);
+        assert!(isr.on_fetch(later, Offset(10), after_ms(3)));
+        assert_eq!([7, 8].map(|from| nearest(&isr, from, &[2])), [None, Some(2)]);
     }
 
     #[test]

@@ -108,6 +108,14 @@ impl Partition {
         Ok(None)
     }
 
+    /// The replica in sync, of those that `may`, that has the most from `from` on; none where this one does not lead.
+    pub fn nearest(&self, from: Offset, may: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        match &self.role {
+            Role::Leader(isr) => isr.nearest(from, may),
+            Role::Follower(_) => None,
+        }
+    }
+
     /// Metadata say of a broker's run whether it may be in the in-sync set.
     pub fn on_broker(&mut self, node: NodeId, epoch: BrokerEpoch, is_eligible: bool, now: Now, out: &mut PartitionOut) {
         if let Role::Leader(isr) = &mut self.role {

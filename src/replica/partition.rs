@@ -456,12 +456,21 @@ impl Partition {
 
     /// Compares the epoch a client believes in (−1: none) with this replica's, which must lead.
     pub fn check_leader(&self, current: LeaderEpoch) -> Result<(), Refusal> {
+        self.check_epoch(current)?;
+        if self.is_leader() { Ok(()) } else { Err(Refusal::NotLeader) }
+    }
+
+    /// The same for a consumer that may read from any replica: this one must have a leader.
+    pub fn check_replica(&self, current: LeaderEpoch) -> Result<(), Refusal> {
+        self.check_epoch(current)?;
+        if self.leader().is_some() { Ok(()) } else { Err(Refusal::NotLeader) }
+    }
+
+    fn check_epoch(&self, current: LeaderEpoch) -> Result<(), Refusal> {
         if current != LeaderEpoch::UNKNOWN && current < self.epoch {
             Err(Refusal::FencedEpoch)
         } else if current > self.epoch {
             Err(Refusal::UnknownEpoch)
-        } else if !self.is_leader() {
-            Err(Refusal::NotLeader)
         } else {
             Ok(())
         }
@@ -477,7 +486,7 @@ impl Partition {
 
     /// Remembers who is to be told when there are more changes than `seen`.
     pub fn watch(&mut self, reader: Reader, watch: Watch, seen: Seen) -> Watching {
-        if self.state != State::Online || !self.is_leader() || self.watches(reader).watch(watch, seen.changes) {
+        if self.state != State::Online || self.watches(reader).watch(watch, seen.changes) {
             Watching::Changed
         } else if seen.high_watermark != self.high_watermark() {
             Watching::Aside

@@ -4,6 +4,7 @@
 
 pub mod members;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
@@ -165,6 +166,33 @@ pub fn consumer_with(bootstrap: &str, settings: &[(&str, &str)]) -> BaseConsumer
 
 pub fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
     config(bootstrap, &[]).create().expect("an admin client")
+}
+
+/// What a consumer has received from each broker, by its id, as librdkafka counts it.
+#[derive(Clone, Default)]
+pub struct Received(Arc<Mutex<BTreeMap<i32, u64>>>);
+
+impl ClientContext for Received {
+    fn stats(&self, statistics: Statistics) {
+        let bytes = statistics.brokers.values().map(|broker| (broker.nodeid, broker.rxbytes));
+        self.0.lock().expect("nobody panics with it").extend(bytes);
+    }
+}
+
+impl ConsumerContext for Received {}
+
+impl Received {
+    pub fn bytes_from(&self, broker: i32) -> u64 {
+        self.0.lock().expect("nobody panics with it").get(&broker).copied().unwrap_or_default()
+    }
+}
+
+/// A consumer that counts, when it is polled, what it has received.
+pub fn counting_consumer(bootstrap: &str, settings: &[(&str, &str)]) -> (BaseConsumer<Received>, Received) {
+    let mut all = vec![("group.id", "none"), ("enable.auto.commit", "false"), ("statistics.interval.ms", "50")];
+    all.extend(settings);
+    let received = Received::default();
+    (config(bootstrap, &all).create_with_context(received.clone()).expect("a consumer"), received)
 }
 
 /// Queues records, waiting where librdkafka's queue is full.

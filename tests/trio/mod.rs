@@ -69,6 +69,7 @@ impl Setup {
         let mut flags = vec![
             format!("--node-id={}", node + 1),
             format!("--peer-listen={}:{}", self.hosts[node].0, self.port(node) + 10_000),
+            format!("--broker-rack=rack-{}", node + 1),
             "--cores=1".to_owned(),
             "--journal-bytes=8MiB".to_owned(),
             "--default-replication-factor=3".to_owned(),

@@ -32,6 +32,7 @@ use crate::replica::partition::{Follower, Reader};
 use crate::wire::codec::Records;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, NodeEndpoint, PartitionData};
+use crate::wire::text::Text;
 
 /// From this version topics are named by id.
 const TOPIC_ID_VERSION: i16 = 13;
@@ -47,6 +48,8 @@ const STARVED_RETRY_MS: u64 = 10;
 #[derive(Debug)]
 pub struct FetchWork {
     whose: ReadFor,
+    /// Where the consumer is, if it says so.
+    rack: Text,
     session: SessionUse,
     /// Of the requests of its session.
     turn: i32,
@@ -113,6 +116,8 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     };
     let work = FetchWork {
         whose,
+        // The receive buffer must not live as long as the job.
+        rack: Text::from(fetch.rack_id.as_str()),
         session: used,
         turn,
         targets,
@@ -169,9 +174,14 @@ pub(in crate::broker) fn on_changed(shard: &mut Shard, followers: &[Follower]) {
     shard.todo.extend(waiting.into_iter().map(|(job, round)| Todo::Wake { job, round }));
 }
 
-/// More of a partition is committed. Followers learn it with what they wait for.
+/// More of a partition is committed. Where followers may serve consumers they learn it at once, elsewhere with what they
+/// wait for.
 pub(in crate::broker) fn on_told_aside(shard: &mut Shard, follower: Follower) {
-    shard.fetch_sessions.on_aside(follower);
+    if shard.config.settings.is_rack_aware() {
+        on_changed(shard, &[follower]);
+    } else {
+        shard.fetch_sessions.on_aside(follower);
+    }
 }
 
 pub(in crate::broker) fn on_wake(shard: &mut Shard, job: Key, round: u32, now: Now, effects: &mut Effects) {
@@ -328,6 +338,7 @@ fn start_round(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
                 let trace = work.trace.fork();
                 let order = ReadOrder {
                     whose: work.whose,
+                    rack: work.rack.clone(),
                     job,
                     round: work.round,
                     bytes_max,
@@ -364,7 +375,8 @@ fn judge(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     let bytes: usize = work.targets.iter().map(|target| target.result.bytes).sum();
     let urgent = work.targets.iter().any(|target| {
         let result = &target.result;
-        target.of.is_some() && (result.error != ErrorCode::None || result.diverging.is_some())
+        let says = result.error != ErrorCode::None || result.diverging.is_some() || result.nearer.is_some();
+        target.of.is_some() && says
     });
     // What there is memory for is enough when that is less than the client's least.
     let enough = bytes >= work.min_bytes.min(work.room) && !starved;
@@ -382,15 +394,17 @@ fn judge(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     }
 }
 
-/// A follower learns at once where the log begins now, since a deletion of records waits for it.
+/// A follower learns at once where the log begins now, since a deletion of records waits for it, and where it may serve
+/// consumers, what is committed.
 fn has_news(shard: &Shard, job: Key) -> bool {
     let Some(Job { work: Work::Fetch(work), .. }) = shard.jobs.get(job) else { return false };
     let (ReadFor::Replica(..), Some(id)) = (work.whose, work.session.id()) else { return false };
     let Some(rows) = shard.fetch_sessions.get(id) else { return false };
+    let is_rack_aware = shard.config.settings.is_rack_aware();
     let is_news = |target: &Target| {
-        let log_start = target.result.log_start.0;
+        let (high_watermark, log_start) = (target.result.high_watermark.0, target.result.log_start.0);
         let told = target.row.and_then(|row| rows.told(row));
-        told.is_some_and(|told| told.1 != log_start)
+        told.is_some_and(|told| told.1 != log_start || (is_rack_aware && told.0 != high_watermark))
     };
     work.targets.iter().any(is_news)
 }
@@ -538,6 +552,9 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
                 hinted.push(leader.0);
             }
         }
+        if let Some((nearer, of)) = target.result.nearer.zip(target.of) {
+            row.preferred_read_replica = shard.shown_replica(asker.listener, of, nearer).0;
+        }
         push_row(&mut reply, &target.wanted, row);
     }
     watch(shard, at_rest, effects);
@@ -572,7 +589,7 @@ fn tell(
     at_rest: &mut Vec<(CoreId, WatchEntry)>,
 ) -> bool {
     let result = &target.result;
-    let is_well = result.error == ErrorCode::None && result.diverging.is_none();
+    let is_well = result.error == ErrorCode::None && result.diverging.is_none() && result.nearer.is_none();
     let must = !is_well || result.bytes > 0;
     let Some((id, row)) = session.id().zip(target.row) else { return must };
     let Some(rows) = shard.fetch_sessions.rows(id) else { return must };

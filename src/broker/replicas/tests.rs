@@ -13,7 +13,7 @@ use crate::base::stage::Arrival;
 use crate::base::testdisk::TestDisk;
 use crate::broker::effect::{Admission, DiskToken, Effect, Input, ListenerKind};
 use crate::broker::shard::{Listeners, ShardConfig};
-use crate::config::{Address, Settings};
+use crate::config::{Address, RACK_AWARE_SELECTOR, Settings};
 use crate::meta::{MetaRecord, PartitionParts};
 use crate::replica::partition::Partition;
 use crate::wire::codec::Message;
@@ -79,7 +79,7 @@ fn broker(node: NodeId) -> Broker {
         per_core: Vec::new(),
         peer: address(100 * id),
         cores: CORES,
-        rack: None,
+        rack: Some(format!("rack {id}")),
         fenced: false,
         shutting_down: false,
     }
@@ -88,12 +88,16 @@ fn broker(node: NodeId) -> Broker {
 impl World {
     /// Three brokers with one partition of this topic, all in sync; the first leads.
     fn new(name: &'static str) -> World {
+        World::with(name, Settings::default())
+    }
+
+    fn with(name: &'static str, settings: Settings) -> World {
         let on_core = |topic: &TopicId| {
             route::owner(TopicPartition { topic: *topic, partition: PartitionIndex(0) }, CORES) == CORE
         };
         let topic = (1..).map(|byte| TopicId([byte; 16])).find(on_core).unwrap();
         let state = PartitionState::initial(&node_ids()).unwrap().parts();
-        let nodes = node_ids().into_iter().map(Node::new).collect();
+        let nodes = node_ids().into_iter().map(|node| Node::new(node, settings.clone())).collect();
         let now = Now { mono: Instant(1), wall_ms: 1_000_000 };
         let mut world = World { nodes, now, topic, name, state, links: BTreeMap::new(), conns: 0 };
         let mut records: Vec<MetaRecord> = vec![MetaRecord::ClusterCreated { cluster_id: "c".into() }];
@@ -327,8 +331,8 @@ impl World {
 }
 
 impl Node {
-    fn new(node: NodeId) -> Node {
-        let settings = Arc::new(Settings { node_id: node.0, journal_bytes: JOURNAL_BYTES_MIN, ..Settings::default() });
+    fn new(node: NodeId, settings: Settings) -> Node {
+        let settings = Arc::new(Settings { node_id: node.0, journal_bytes: JOURNAL_BYTES_MIN, ..settings });
         let peer = broker(node).peer;
         let config = ShardConfig {
             core: CORE,
@@ -512,6 +516,65 @@ fn deleted_records_are_gone_everywhere_before_the_answer() {
     world.decide(&[0, 1], |state| state.isr = vec![NodeId(1), NodeId(2)]);
     world.run();
     assert_eq!(deleted(&mut world), Some((0, 3)), "who is away is not waited for");
+}
+
+/// A consumer's fetch of this version.
+const NEAR_VERSION: i16 = 13;
+
+fn send_fetch(world: &mut World, at: usize, rack: &str, from: i64) {
+    let wanted = FetchPartition { fetch_offset: from, partition_max_bytes: 1 << 20, ..FetchPartition::default() };
+    let topics = vec![FetchTopic { topic_id: world.topic, partitions: vec![wanted], ..FetchTopic::default() }];
+    let wait = FetchRequest { max_wait_ms: 60_000, min_bytes: 1, max_bytes: 1 << 20, ..FetchRequest::default() };
+    world.send(at, NEAR_VERSION, &FetchRequest { topics, rack_id: rack.into(), ..wait });
+}
+
+/// The error, the replica to be asked instead, and whether there are records; nothing while the fetch waits.
+fn fetched(world: &mut World, at: usize) -> Option<(i16, i32, bool)> {
+    let reply: FetchResponse = world.reply(at, NEAR_VERSION)?;
+    let row = &reply.responses[0].partitions[0];
+    let bytes = row.records.iter().flat_map(|records| &records.0).map(Bytes::len).sum::<usize>();
+    Some((row.error_code, row.preferred_read_replica, bytes > 0))
+}
+
+fn fetch_at(world: &mut World, at: usize, rack: &str, from: i64) -> Option<(i16, i32, bool)> {
+    send_fetch(world, at, rack, from);
+    fetched(world, at)
+}
+
+#[test]
+fn a_consumer_that_tells_its_rack_reads_from_the_replica_there() {
+    let rack_aware = Settings { replica_selector_class: RACK_AWARE_SELECTOR.into(), ..Settings::default() };
+    let mut world = World::with("t", rack_aware);
+    (0..3).for_each(|_| world.produce(0, -1));
+    world.settle();
+    world.nodes[0].replies.clear();
+    assert_eq!(fetch_at(&mut world, 0, "rack 3", 0), Some((0, 3, false)));
+    assert_eq!(fetch_at(&mut world, 2, "rack 3", 0), Some((0, -1, true)));
+    for rack in ["rack 1", "rack 9", ""] {
+        assert_eq!(fetch_at(&mut world, 0, rack, 0), Some((0, -1, true)), "{rack:?}");
+    }
+    assert_eq!(fetch_at(&mut world, 2, "", 0), Some((NOT_LEADER, -1, false)));
+    // What comes is there as soon as it is committed, without any time passing.
+    assert_eq!(fetch_at(&mut world, 2, "rack 3", 3), None);
+    world.produce(0, -1);
+    assert_eq!(fetched(&mut world, 2), Some((0, -1, true)));
+    assert_eq!(world.produced(0), Some((0, 3, -1)));
+    // Who has less than the consumer serves it no more.
+    world.cut_off(2);
+    world.produce(0, 1);
+    assert_eq!(world.produced(0), Some((0, 4, -1)));
+    let out_of_range = ErrorCode::OffsetOutOfRange.code();
+    assert_eq!(fetch_at(&mut world, 2, "rack 3", 5), Some((out_of_range, -1, false)));
+    assert_eq!(fetch_at(&mut world, 0, "rack 3", 5), None, "the leader itself serves it");
+}
+
+#[test]
+fn a_leader_sends_nobody_elsewhere_unless_it_is_told_to() {
+    let mut world = World::new("t");
+    world.produce(0, -1);
+    world.settle();
+    world.nodes[0].replies.clear();
+    assert_eq!(fetch_at(&mut world, 0, "rack 3", 0), Some((0, -1, true)));
 }
 
 #[test]
