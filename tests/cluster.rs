@@ -120,6 +120,32 @@ fn a_consumer_reads_from_the_replica_in_its_rack() {
 }
 
 #[test]
+fn a_move_is_no_faster_than_its_throttle() {
+    const COUNT: usize = 400;
+    let trio = Trio::start(&[]);
+    let bootstrap = trio.bootstrap();
+    let corelog = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelog"));
+        let output = command.args(arguments).args(["--bootstrap", &bootstrap]).output().expect("start the binary");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    corelog(&["topic", "create", TOPIC, "--partitions", "1", "--replication-factor", "1"]);
+    let (producer, acked) = kafka::producer(&bootstrap, &[("acks", "all"), ("batch.size", "100000")]);
+    let records: Vec<Sent> = (0..COUNT).map(|_| Sent::plain(0, vec![7; 10_000])).collect();
+    kafka::send(&producer, TOPIC, &records);
+    acked.wait_for(COUNT);
+    let leader = trio.leader(0) as i32 + 1;
+    let other = leader % NODES as i32 + 1;
+    let (to, start) = (format!("{leader},{other}"), Instant::now());
+    corelog(&["cluster", "move", "--topic", TOPIC, "--to", &to, "--execute", "--wait", "--throttle", "1MiB"]);
+    // 4 MB in pieces of a MiB, the last of which is not waited for.
+    assert!(start.elapsed() > Duration::from_secs(2), "it took {:?}", start.elapsed());
+    let settings = corelog(&["config", "get", "--topic", TOPIC, "*throttled*", "--json"]);
+    assert!(!settings.contains("0:"), "the throttle is gone: {settings}");
+}
+
+#[test]
 fn a_cluster_to_try_things_with_starts_a_killed_broker_again_and_stops_with_a_signal() {
     let dir = directory();
     let port = free_cluster_ports(3).to_string();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Arg, ArgGroup, Command, value_parser};
 use serde_json::{Value, json};
 
+use crate::admin::cluster_throttle::{Copies, Throttle, parse_rate};
 use crate::admin::selection::{chosen, selections, topic_argument};
 use crate::admin::spread::{Brokers, Places, balance, balance_preferred, drain};
 use crate::admin::tool::{Asked, Failure, NOTHING_CHANGED, Said, execute_argument, refusal_json, switch};
@@ -41,7 +42,7 @@ pub fn move_command() -> Command {
         .group(ArgGroup::new("what").args(["to", "cancel"]).required(true));
     with_execution(command).after_help(format!(
         "{JSON}\n\nExamples:\n  corelog cluster move --topic orders:0,4-7 --to 2,3,1\n  \
-         corelog cluster move --topic orders --to 4,5 --execute --wait\n  \
+         corelog cluster move --topic orders --to 4,5 --execute --wait --throttle 50MiB\n  \
          corelog cluster move --topic orders --cancel --execute"
     ))
 }
@@ -84,6 +85,14 @@ fn with_execution(command: Command) -> Command {
     command
         .arg(execute_argument())
         .arg(switch("wait", "With --execute: end when everything has moved").requires("execute"))
+        .arg(
+            Arg::new("throttle")
+                .long("throttle")
+                .value_name("BYTES")
+                .value_parser(parse_rate)
+                .requires("wait")
+                .help("With --wait: bytes a second that each broker sends and takes of what is copied, such as 50MiB"),
+        )
 }
 
 pub fn run_move(asked: &mut Asked<'_>) -> Result<Said, Failure> {
@@ -251,11 +260,25 @@ impl Plan {
     fn carry_out(mut self, asked: &mut Asked<'_>) -> Result<Said, Failure> {
         let execute = asked.flag("execute") && !self.0.is_empty();
         if execute {
-            self.execute(&mut asked.client, asked.matches.get_flag("wait"))?;
+            let rate = asked.matches.get_one::<u64>("throttle").copied();
+            let throttle = rate.map(|rate| Throttle::begin(&mut asked.client, rate, &self.copies())).transpose()?;
+            let executed = self.execute(&mut asked.client, asked.matches.get_flag("wait"));
+            throttle.map_or(Ok(()), |throttle| throttle.end(&mut asked.client))?;
+            executed?;
         }
         let is_done = self.0.values().all(|row| row.refusal.is_none());
         let text = self.text(asked.paint, execute);
         Ok(Said { text, json: json!({ "executed": execute, "partitions": self.json() }), is_done })
+    }
+
+    fn copies(&self) -> Vec<Copies> {
+        let copied = self.0.iter().filter(|(_, row)| row.copies() > 0);
+        let copies = copied.map(|(place, row)| {
+            let new = |node: &&NodeId| !row.before.contains(node);
+            let to = row.after.iter().flatten().filter(new).copied().collect();
+            Copies { place: place.clone(), from: row.before.clone(), to }
+        });
+        copies.collect()
     }
 
     fn execute(&mut self, client: &mut Client, wait: bool) -> Result<(), Failure> {

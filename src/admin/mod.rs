@@ -9,6 +9,7 @@ pub mod cluster;
 mod cluster_local;
 mod cluster_move;
 mod cluster_status;
+mod cluster_throttle;
 pub mod config;
 mod duration;
 pub mod group;

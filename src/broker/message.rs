@@ -192,6 +192,8 @@ pub struct ReadResult {
     pub bytes: usize,
     /// The client's log ends differently: the epoch and end offset to truncate to.
     pub diverging: Option<(LeaderEpoch, Offset)>,
+    /// What a throttled replica gives to a follower that is not in sync; perhaps nothing, for now.
+    pub throttled: bool,
     /// Whom the consumer is to ask instead. Nothing was read then.
     pub nearer: Option<NodeId>,
     /// How often what there is to read had changed before.
@@ -208,6 +210,7 @@ impl ReadResult {
             slices: Vec::new(),
             bytes: 0,
             diverging: None,
+            throttled: false,
             nearer: None,
             changes: 0,
         }

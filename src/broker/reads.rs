@@ -159,6 +159,13 @@ impl Shard {
                 return (result, 0);
             }
         }
+        if let ReadFor::Replica(follower, _) = order.whose {
+            let leader = self.partitions.by_owner(owner);
+            result.throttled = leader.is_some_and(|leader| leader.throttles(entry.of.partition, follower));
+            if result.throttled && self.leader_throttle_opens(now).is_some() {
+                return (result, 0);
+            }
+        }
         let bytes_max = entry.bytes_max.min(room);
         if bytes_max == 0 && !nothing_yet {
             return (result, 0);

@@ -19,9 +19,10 @@ use crate::broker::route;
 use crate::broker::shard::{DeadlineKey, Shard};
 use crate::meta::{Broker, PartitionState};
 use crate::replica::fetcher::{FetchSettings, Fetcher};
-use crate::replica::follower::{FetchPosition, Followed};
+use crate::replica::follower::{Content, FetchPosition, Followed};
 use crate::replica::isr::{IsrProposal, IsrRefusal, ReplicaFetch};
 use crate::replica::partition::Refusal;
+use crate::replica::throttle::Throttle;
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::fetch::FetchResponse;
 
@@ -44,6 +45,9 @@ pub struct Replicas {
     touched: BTreeSet<LeaderCore>,
     /// For core 0, at the end of the step.
     proposals: Vec<(TopicPartition, IsrProposal)>,
+    /// What goes to replicas elsewhere that are not in sync, and comes to those here.
+    leading: Throttle,
+    following: Throttle,
 }
 
 #[derive(Debug)]
@@ -187,7 +191,45 @@ impl Shard {
         self.follow(owner, of, now);
         if let Some(position) = self.partitions.by_owner(owner).and_then(|partition| partition.fetch_position()) {
             self.replicas.on_followed(owner, of, position, followed, now);
+            self.hold_back(owner, of, position, now);
         }
+    }
+
+    /// One that is throttled, and not in sync, is asked for when nothing is owed.
+    fn hold_back(&mut self, owner: u32, of: TopicPartition, position: FetchPosition, now: Now) {
+        if !self.is_bounded(owner, of) {
+            return;
+        }
+        let rate = self.core_share(self.config.settings.follower_replication_throttled_rate);
+        let replicas = &mut self.replicas;
+        let row = replicas.followed.get(&owner).and_then(|leader| replicas.fetchers.get_mut(leader));
+        if let Some((row, until)) = row.zip(replicas.following.opens_at(rate, now)) {
+            row.fetcher.hold(of, position, until);
+        }
+    }
+
+    /// Whether a replica here follows at a bounded rate.
+    fn is_bounded(&self, owner: u32, of: TopicPartition) -> bool {
+        let is_throttled = |owner| self.partitions.by_owner(owner).is_some_and(|row| row.is_throttled(of.partition));
+        let state = self.image.partition(of.topic, of.partition);
+        is_throttled(owner) && state.is_some_and(|state| state.isr().all(|node| node != self.node()))
+    }
+
+    /// Of a rate that is the whole broker's.
+    fn core_share(&self, rate: u64) -> u64 {
+        if rate == 0 { 0 } else { (rate / u64::from(self.config.cores)).max(1) }
+    }
+
+    /// When a follower elsewhere that is not in sync may be given records of a throttled replica; none: now.
+    pub(in crate::broker) fn leader_throttle_opens(&mut self, now: Now) -> Option<Instant> {
+        let rate = self.core_share(self.config.settings.leader_replication_throttled_rate);
+        self.replicas.leading.opens_at(rate, now)
+    }
+
+    /// Such records are sent.
+    pub(in crate::broker) fn on_throttled_sent(&mut self, bytes: usize, now: Now) {
+        let rate = self.core_share(self.config.settings.leader_replication_throttled_rate);
+        self.replicas.leading.take(bytes, rate, now);
     }
 
     pub(in crate::broker) fn on_isr_change(&mut self, of: TopicPartition, proposal: IsrProposal) {
@@ -261,6 +303,12 @@ impl Shard {
         }
         for (of, fetched) in fetched {
             let Some(owner) = self.partitions.owner_number(of) else { continue };
+            if let Content::Records { records, .. } = &fetched.content
+                && self.is_bounded(owner, of)
+            {
+                let rate = self.core_share(self.config.settings.follower_replication_throttled_rate);
+                self.replicas.following.take(records.len(), rate, now);
+            }
             self.on_partition(owner, now, effects, |partition, cache, out| {
                 partition.on_fetched(fetched, cache, now, out);
             });

@@ -30,5 +30,6 @@ pub use row::{Notation, Origin, Row, SettingError, nearest};
 pub use table::{RACK_AWARE_SELECTOR, Settings, TABLE, row};
 pub use topic::TopicSettings;
 pub use values::{
-    Address, Assignor, CleanupPolicy, Cores, Durability, Kind, MigrationPolicy, Ratio, TimestampType, Unit,
+    Address, Assignor, CleanupPolicy, Cores, Durability, Kind, MigrationPolicy, Ratio, ThrottledReplicas,
+    TimestampType, Unit,
 };

@@ -13,7 +13,8 @@ use super::row::{
     Notation, Origin, Row, SettingError, boolean, double, int, list, long, names, short, string, unknown,
 };
 use super::values::{
-    Address, Assignor, CleanupPolicy, Cores, Durability, MigrationPolicy, Ratio, TimestampType, Unit, Value,
+    Address, Assignor, CleanupPolicy, Cores, Durability, MigrationPolicy, Ratio, ThrottledReplicas, TimestampType,
+    Unit, Value,
 };
 use crate::base::limits::{
     FETCH_SESSIONS_PER_CORE_MAX, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, PARTITIONS_PER_TOPIC_MAX, REPLICATION_FACTOR_MAX,
@@ -110,6 +111,19 @@ settings! {
         /// sync that is there, otherwise nowhere.
         replica_selector_class: String = LEADER_SELECTOR.into() => string("replica.selector.class")
             .one_of(&[LEADER_SELECTOR, RACK_AWARE_SELECTOR]);
+        /// Record bytes a second that leaders on this broker send to followers that are not in sync, of replicas that
+        /// are named as throttled. Each core has an equal share.
+        leader_replication_throttled_rate: u64 = i64::MAX as u64
+            => long("leader.replication.throttled.rate", Unit::Bytes).within(0, i64::MAX).dynamic();
+        /// The same for what this broker fetches while it is not in sync.
+        follower_replication_throttled_rate: u64 = i64::MAX as u64
+            => long("follower.replication.throttled.rate", Unit::Bytes).within(0, i64::MAX).dynamic();
+        /// Which replicas are throttled where they lead: `*`, or pairs of a partition and a broker, 0:1,0:2.
+        leader_replication_throttled_replicas: ThrottledReplicas = ThrottledReplicas::NONE
+            => list("leader.replication.throttled.replicas").topic("leader.replication.throttled.replicas");
+        /// Which replicas are throttled where they follow.
+        follower_replication_throttled_replicas: ThrottledReplicas = ThrottledReplicas::NONE
+            => list("follower.replication.throttled.replicas").topic("follower.replication.throttled.replicas");
         /// Whether a replica that lacks acknowledged records may lead when no other is left: those records are lost.
         unclean_leader_election_enable: bool = false => boolean("unclean.leader.election.enable")
             .topic("unclean.leader.election.enable");

@@ -7,7 +7,7 @@ use crate::base::limits::JOURNAL_ENTRY_BYTES_MAX;
 use super::level::{Level, Overrides};
 use super::row::SettingError;
 use super::table::Settings;
-use super::values::{CleanupPolicy, Durability, Ratio, TimestampType};
+use super::values::{CleanupPolicy, Durability, Ratio, ThrottledReplicas, TimestampType};
 
 /// What a partition's log is set to. The fields carry Kafka's topic-level names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +33,8 @@ pub struct TopicSettings {
     pub max_compaction_lag_ms: u64,
     pub min_insync_replicas: i32,
     pub unclean_leader_election_enable: bool,
+    pub leader_replication_throttled_replicas: ThrottledReplicas,
+    pub follower_replication_throttled_replicas: ThrottledReplicas,
     /// The broker's; topics cannot override it.
     pub producer_id_expiration_ms: u64,
     /// With so much pending the segment is written directly: the broker's, within what its journal can take. 0 where
@@ -87,6 +89,8 @@ impl TopicSettings {
             max_compaction_lag_ms: settings.log_cleaner_max_compaction_lag_ms,
             min_insync_replicas: settings.min_insync_replicas,
             unclean_leader_election_enable: settings.unclean_leader_election_enable,
+            leader_replication_throttled_replicas: settings.leader_replication_throttled_replicas.clone(),
+            follower_replication_throttled_replicas: settings.follower_replication_throttled_replicas.clone(),
             producer_id_expiration_ms: settings.producer_id_expiration_ms,
             journal_direct_bytes: u64::try_from(settings.journal_direct_bytes)
                 .unwrap_or(DIRECT_BYTES)
@@ -140,7 +144,7 @@ mod tests {
 
     #[test]
     fn every_topic_name_changes_something() {
-        let samples = ["70000", "LogAppendTime", "compact", "2", "sync", "write", "0.25", "true"];
+        let samples = ["70000", "LogAppendTime", "compact", "2", "sync", "write", "0.25", "true", "0:1"];
         for row in TABLE.iter().filter(|row| row.name != "compression.type") {
             let Some(name) = row.topic_name else { continue };
             let changed = samples.iter().any(|text| {

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::base::ids::{NodeId, PartitionIndex};
 use crate::base::limits::CORES_MAX;
 pub use crate::base::time::TimestampType;
 
@@ -87,6 +88,25 @@ pub enum Cores {
 pub struct CleanupPolicy {
     pub delete: bool,
     pub compact: bool,
+}
+
+/// Replicas of a topic that are copied at a bounded rate (`leader.replication.throttled.replicas`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ThrottledReplicas {
+    /// Those of these partitions on these nodes.
+    Listed(Vec<(PartitionIndex, NodeId)>),
+    All,
+}
+
+impl ThrottledReplicas {
+    pub const NONE: ThrottledReplicas = ThrottledReplicas::Listed(Vec::new());
+
+    pub fn holds(&self, partition: PartitionIndex, node: NodeId) -> bool {
+        match self {
+            ThrottledReplicas::Listed(listed) => listed.contains(&(partition, node)),
+            ThrottledReplicas::All => true,
+        }
+    }
 }
 
 /// A part of a whole, in millionths: at most all of it.
@@ -383,6 +403,33 @@ impl Value for CleanupPolicy {
     }
 }
 
+impl Value for ThrottledReplicas {
+    fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || "must be `*`, nothing, or pairs of a partition and a broker: 0:1,0:2,1:2".to_owned();
+        match text.trim() {
+            "*" => return Ok(ThrottledReplicas::All),
+            "" | "none" => return Ok(ThrottledReplicas::NONE),
+            _ => {}
+        }
+        let number = |text: &str| text.trim().parse().ok().filter(|number: &i32| *number >= 0).ok_or_else(wrong);
+        let pairs = text.split(',').map(|pair| {
+            let (partition, node) = pair.split_once(':').ok_or_else(wrong)?;
+            Ok((PartitionIndex(number(partition)?), NodeId(number(node)?)))
+        });
+        pairs.collect::<Result<_, String>>().map(ThrottledReplicas::Listed)
+    }
+
+    fn show(&self) -> String {
+        match self {
+            ThrottledReplicas::All => "*".to_owned(),
+            ThrottledReplicas::Listed(listed) => {
+                let pairs = listed.iter().map(|(partition, node)| format!("{partition}:{node}"));
+                pairs.collect::<Vec<_>>().join(",")
+            }
+        }
+    }
+}
+
 /// The first is taken where members wish for none.
 impl Value for Vec<Assignor> {
     fn parse(text: &str) -> Result<Self, String> {
@@ -503,6 +550,12 @@ mod tests {
         check::<Cores>("", Err("0,2,4-7"));
         check::<CleanupPolicy>("delete, compact", Ok("compact,delete"));
         check::<CleanupPolicy>("", Err("delete, compact"));
+        check::<ThrottledReplicas>("*", Ok("*"));
+        check::<ThrottledReplicas>("none", Ok(""));
+        check::<ThrottledReplicas>("0:1, 7:2", Ok("0:1,7:2"));
+        for wrong in ["0", "0:", "0:1,", "-1:2", "a:b", "0:1:2"] {
+            check::<ThrottledReplicas>(wrong, Err("pairs of a partition and a broker"));
+        }
         check::<TimestampType>("createtime", Err("CreateTime"));
         check::<TimestampType>("LogAppendTime", Ok("LogAppendTime"));
         check::<Ratio>("0.5", Ok("0.5"));

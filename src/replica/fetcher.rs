@@ -160,6 +160,12 @@ impl Fetcher {
         self.put_to_rest(of, now);
     }
 
+    /// The partition has taken what it was given, and is not to be asked for before then.
+    pub fn hold(&mut self, of: TopicPartition, position: FetchPosition, until: Instant) {
+        self.set_position(of, position);
+        self.lay_aside(of, until);
+    }
+
     /// This core follows it no more, or not this leader.
     pub fn remove(&mut self, of: TopicPartition) {
         let Some(row) = self.rows.remove(&of) else { return };
@@ -605,6 +611,19 @@ mod tests {
         assert_eq!(asked(&mut fetcher, 21), Some((2, vec![(1, 7)], vec![])), "and wait no more for it");
         fetcher.set_position(of(0), at(6));
         assert_eq!(asked(&mut fetcher, 22), Some((3, vec![(0, 6)], vec![])));
+    }
+
+    #[test]
+    fn what_is_held_is_asked_for_when_it_is_time() {
+        let mut fetcher = Fetcher::new(SETTINGS);
+        fetcher.set_position(of(0), at(5));
+        fetcher.set_position(of(1), at(5));
+        asked(&mut fetcher, 0).unwrap();
+        assert_eq!(answer(&mut fetcher, 0, &[(0, ErrorCode::None)]), [0]);
+        fetcher.hold(of(0), at(6), after_ms(300).mono);
+        assert_eq!(asked(&mut fetcher, 0), Some((1, vec![], vec![0])));
+        assert_eq!((asked(&mut fetcher, 299), fetcher.next_deadline()), (None, Some(after_ms(300).mono)));
+        assert_eq!(asked(&mut fetcher, 300), Some((2, vec![(0, 6)], vec![])));
     }
 
     #[test]

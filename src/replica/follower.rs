@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use crate::base::bug::{self, Bug};
-use crate::base::ids::{LeaderEpoch, NodeId, Offset};
+use crate::base::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex};
 use crate::base::time::Now;
 use crate::log::cache::TailCache;
 use crate::log::replicate::ReplicateError;
@@ -96,6 +96,11 @@ impl Partition {
             last_epoch: self.log.latest_epoch().unwrap_or(LeaderEpoch::UNKNOWN),
             log_start: self.log.start(),
         })
+    }
+
+    /// This replica is named as one that follows at a bounded rate.
+    pub fn is_throttled(&self, partition: PartitionIndex) -> bool {
+        self.settings.follower_replication_throttled_replicas.holds(partition, self.place.node)
     }
 
     /// The leader has answered. [`PartitionOut::followed`] says when this replica may ask again.

@@ -178,6 +178,10 @@ impl Isr {
         starts.into_iter().try_fold(start, |least, start| Some(least.min(start?)))
     }
 
+    pub(super) fn is_member(&self, node: NodeId) -> bool {
+        self.members.contains(&node)
+    }
+
     /// The member of the set, of those that `may`, that has the most from `from` on.
     pub(super) fn nearest(&self, from: Offset, may: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let has = |follower: &&Progress| follower.start <= from && follower.end.is_some_and(|end| end >= from);

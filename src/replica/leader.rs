@@ -3,7 +3,7 @@
 //! *Owns*: when a role begins and ends, and what is proposed to the controller. *Never*: sends anything. *Runs on*: the
 //! core that owns the partition.
 
-use crate::base::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch};
+use crate::base::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex};
 use crate::base::time::Now;
 use crate::meta::PartitionState;
 
@@ -106,6 +106,13 @@ impl Partition {
         self.settle(out);
         self.propose_isr(now, out);
         Ok(None)
+    }
+
+    /// Whether what a follower fetches is bounded: this replica is named as throttled, and the follower is not in sync.
+    pub fn throttles(&self, partition: PartitionIndex, follower: NodeId) -> bool {
+        let throttled = &self.settings.leader_replication_throttled_replicas;
+        let Role::Leader(isr) = &self.role else { return false };
+        throttled.holds(partition, self.place.node) && !isr.is_member(follower)
     }
 
     /// The replica in sync, of those that `may`, that has the most from `from` on; none where this one does not lead.

@@ -10,6 +10,7 @@ pub mod follower;
 pub mod isr;
 mod leader;
 pub mod partition;
+pub mod throttle;
 mod watches;
 
 #[cfg(test)]

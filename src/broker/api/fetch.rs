@@ -71,7 +71,7 @@ pub struct FetchWork {
     parked: bool,
     /// The round read nothing for want of reply memory.
     starved: bool,
-    /// Parked although the round has read something: less than the client's least.
+    /// Parked although the round has read something, less than the client's least, or has held something back.
     has_some: bool,
     trace: Trace,
 }
@@ -388,9 +388,20 @@ fn judge(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
         shard.sessions.on_starved(now.mono, effects);
     }
     if enough || urgent || has_news || late || ended || stopping {
+        charge_throttle(shard, job, now);
         finish(shard, job, effects);
     } else {
         park(shard, job, now, effects);
+    }
+}
+
+/// Bytes of throttled replicas that this answer has.
+fn charge_throttle(shard: &mut Shard, job: Key, now: Now) {
+    let Some(work) = work_mut(shard, job) else { return };
+    let throttled = work.targets.iter().filter(|target| target.result.throttled);
+    let bytes = throttled.map(|target| target.result.bytes).sum();
+    if bytes > 0 {
+        shard.on_throttled_sent(bytes, now);
     }
 }
 
@@ -419,8 +430,12 @@ fn park(shard: &mut Shard, job: Key, now: Now, effects: &mut Effects) {
     let Some(work) = work_mut(shard, job) else { return };
     let reader = work.whose.reader();
     work.parked = true;
-    work.has_some = work.targets.iter().any(|target| target.result.bytes > 0);
-    let mut alarm = work.deadline;
+    // What is held back is there when it may be sent.
+    let is_held_back = work.targets.iter().any(|target| target.result.throttled);
+    work.has_some = is_held_back || work.targets.iter().any(|target| target.result.bytes > 0);
+    let opens_at = if is_held_back { shard.leader_throttle_opens(now) } else { None };
+    let Some(work) = work_mut(shard, job) else { return };
+    let mut alarm = opens_at.map_or(work.deadline, |opens_at| opens_at.min(work.deadline));
     if starved {
         alarm = alarm.min(now.mono.after_ms(STARVED_RETRY_MS));
     }

@@ -13,7 +13,7 @@ use crate::base::stage::Arrival;
 use crate::base::testdisk::TestDisk;
 use crate::broker::effect::{Admission, DiskToken, Effect, Input, ListenerKind};
 use crate::broker::shard::{Listeners, ShardConfig};
-use crate::config::{Address, RACK_AWARE_SELECTOR, Settings};
+use crate::config::{Address, Notation, Origin, RACK_AWARE_SELECTOR, Settings};
 use crate::meta::{MetaRecord, PartitionParts};
 use crate::replica::partition::Partition;
 use crate::wire::codec::Message;
@@ -575,6 +575,49 @@ fn a_leader_sends_nobody_elsewhere_unless_it_is_told_to() {
     world.settle();
     world.nodes[0].replies.clear();
     assert_eq!(fetch_at(&mut world, 0, "rack 3", 0), Some((0, -1, true)));
+}
+
+/// A follower that is not in sync comes back, and the bytes that it gets in a second are bounded.
+fn check_throttle(rate_name: &str, replicas_name: &str) {
+    // Each core has half of it, which is less than a batch.
+    let mut settings = Settings { replica_fetch_max_bytes: 1, ..Settings::default() };
+    settings.set(rate_name, "100", Notation::Kafka, Origin::Flag).unwrap();
+    let mut world = World::with("t", settings);
+    let min_isr = ("min.insync.replicas".to_owned(), "2".to_owned());
+    for (replicas, is_bounded) in [("0:1,0:3", true), ("1:1,1:3", false)] {
+        let settings = BTreeMap::from([min_isr.clone(), (replicas_name.to_owned(), replicas.to_owned())]);
+        let id = world.topic;
+        (0..3).for_each(|at| world.tell(at, vec![MetaRecord::TopicSettingsChanged { id, settings: settings.clone() }]));
+        world.cut_off(2);
+        (0..3).for_each(|at| world.tell(at, vec![MetaRecord::BrokerFenced { id: NodeId(3) }]));
+        world.decide(&[0, 1], |state| state.isr = vec![NodeId(1), NodeId(2)]);
+        let before = world.ends()[0];
+        (0..10).for_each(|_| world.produce(0, -1));
+        world.settle();
+        assert_eq!(world.ends()[..2], [before + 10; 2], "who is in sync is not bounded");
+        world.nodes[0].replies.clear();
+        world.nodes[2].is_cut_off = false;
+        let record = world.state_record();
+        world.tell(2, vec![record]);
+        (0..3).for_each(|at| world.tell(at, vec![MetaRecord::BrokerUnfenced { id: NodeId(3) }]));
+        (0..60).for_each(|_| world.pass_ms(50));
+        let has = world.partition(2).log_end().0 - before;
+        assert_eq!((1..9).contains(&has), is_bounded, "{replicas}: {has} records in three seconds");
+        (0..400).for_each(|_| world.pass_ms(50));
+        assert_eq!(world.partition(2).log_end().0 - before, 10, "in the end it has them all");
+        world.grant();
+        assert_eq!(world.state.isr, node_ids());
+    }
+}
+
+#[test]
+fn leaders_send_what_is_throttled_at_the_rate_that_is_set() {
+    check_throttle("leader.replication.throttled.rate", "leader.replication.throttled.replicas");
+}
+
+#[test]
+fn followers_fetch_what_is_throttled_at_the_rate_that_is_set() {
+    check_throttle("follower.replication.throttled.rate", "follower.replication.throttled.replicas");
 }
 
 #[test]
