@@ -337,6 +337,45 @@ pub enum ControlOutcome {
     Failed(ErrorCode),
 }
 
+/// What an order of a kind ended with, or why it failed. Panics for an order of another kind.
+impl ControlOutcome {
+    pub fn topics(self) -> Result<Vec<TopicOutcome>, ErrorCode> {
+        match self {
+            ControlOutcome::Topics(outcomes) => Ok(outcomes),
+            other => Err(other.failure()),
+        }
+    }
+
+    pub fn results(self) -> Result<Vec<Result<(), MetaError>>, ErrorCode> {
+        match self {
+            ControlOutcome::Results(results) => Ok(results),
+            other => Err(other.failure()),
+        }
+    }
+
+    /// The first, and how many.
+    pub fn producer_ids(self) -> Result<(ProducerId, i64), ErrorCode> {
+        match self {
+            ControlOutcome::ProducerIds { first, count } => Ok((first, count)),
+            other => Err(other.failure()),
+        }
+    }
+
+    pub fn quorum(self) -> Result<QuorumStatus, ErrorCode> {
+        match self {
+            ControlOutcome::Quorum(status) => Ok(status),
+            other => Err(other.failure()),
+        }
+    }
+
+    fn failure(self) -> ErrorCode {
+        match self {
+            ControlOutcome::Failed(error) => error,
+            other => unreachable!("the order was of another kind: {other:?}"),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct TopicOutcome {
     pub name: String,

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::ids::CoreId;
+use crate::broker::api::wishes::Rows;
 use crate::broker::api::{self, key};
 use crate::broker::effect::{Effects, ListenerKind};
 use crate::broker::job::{Asker, Work};
@@ -26,15 +27,8 @@ use crate::wire::text::Text;
 #[derive(Debug)]
 pub struct AlterConfigsWork {
     api_key: i16,
-    rows: Vec<Row>,
-}
-
-#[derive(Debug)]
-struct Row {
-    resource_type: i8,
-    resource_name: Text,
-    /// Of a row that core 0 was not asked about.
-    refused: Option<MetaError>,
+    /// Types and names of the resources.
+    rows: Rows<(i8, Text)>,
 }
 
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
@@ -86,25 +80,7 @@ pub(in crate::broker) fn on_outcome(
     outcome: ControlOutcome,
     effects: &mut Effects,
 ) {
-    let (results, failed) = match outcome {
-        ControlOutcome::Results(results) => (results, ErrorCode::UnknownServerError),
-        ControlOutcome::Failed(error) => (Vec::new(), error),
-        ControlOutcome::Topics(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Quorum(_) => {
-            unreachable!("the order was for settings")
-        }
-    };
-    let mut results = results.into_iter();
-    let ended = work.rows.into_iter().map(|row| {
-        let error = match row.refused {
-            Some(error) => Some(error),
-            None => match results.next() {
-                Some(result) => result.err(),
-                None => Some(MetaError { code: failed, message: failed.message().into() }),
-            },
-        };
-        (row.resource_type, row.resource_name, error)
-    });
-    reply(shard, (work.api_key, asker), ended.collect(), effects);
+    reply(shard, (work.api_key, asker), work.rows.end(outcome), effects);
 }
 
 type Wish = (i8, Text, Result<Change, MetaError>);
@@ -123,24 +99,17 @@ fn order(
     }
     let repeated: Vec<bool> =
         asked.iter().map(|(resource_type, name, _)| named[&(*resource_type, name.as_str())] > 1).collect();
-    let (mut rows, mut wishes) = (Vec::new(), Vec::new());
-    for ((resource_type, resource_name, change), repeated) in asked.into_iter().zip(repeated) {
-        let wish = if repeated {
-            let message = "Each resource may be there once.".to_owned();
-            Err(MetaError { code: ErrorCode::InvalidRequest, message })
-        } else {
-            resource(shard, asker.listener, resource_type, &resource_name)
-                .and_then(|resource| change.map(|change| ConfigChange { resource, change }))
-        };
-        let refused = match wish {
-            Ok(wish) => {
-                wishes.push(wish);
-                None
-            }
-            Err(error) => Some(error),
-        };
-        rows.push(Row { resource_type, resource_name, refused });
-    }
+    let (rows, wishes) =
+        Rows::part(asked.into_iter().zip(repeated).map(|((resource_type, name, change), repeated)| {
+            let wish = if repeated {
+                let message = "Each resource may be there once.".to_owned();
+                Err(MetaError { code: ErrorCode::InvalidRequest, message })
+            } else {
+                resource(shard, asker.listener, resource_type, &name)
+                    .and_then(|resource| change.map(|change| ConfigChange { resource, change }))
+            };
+            ((resource_type, name), wish)
+        }));
     let job = shard.add_job(asker, Work::AlterConfigs(AlterConfigsWork { api_key, rows }));
     let order = ControlOrder::AlterConfigs { wishes, validate_only };
     shard.send(CoreId(0), ShardMessage::Control { job, order }, effects);
@@ -172,13 +141,13 @@ fn no_value(name: &Text) -> MetaError {
 fn reply(
     shard: &mut Shard,
     (api_key, asker): (i16, Asker),
-    rows: Vec<(i8, Text, Option<MetaError>)>,
+    rows: impl Iterator<Item = ((i8, Text), Option<MetaError>)>,
     effects: &mut Effects,
 ) {
     // The two replies have the same fields, in types of their own.
     macro_rules! reply {
         ($module:ident :: $message:ident) => {{
-            let rows = rows.into_iter().map(|(resource_type, resource_name, error)| {
+            let rows = rows.map(|((resource_type, resource_name), error)| {
                 let (code, message) = match error {
                     Some(error) => (error.code, Some(error.message.into())),
                     None => (ErrorCode::None, None),

@@ -4,7 +4,10 @@
 //! *Owns*: the form of orders and answers; the filters of a description. *Never*: measures. *Runs on*: the core whose
 //! client asked.
 
+use std::collections::BTreeSet;
+
 use crate::base::ids::CoreId;
+use crate::broker::api::wishes::Rows;
 use crate::broker::api::{self, key};
 use crate::broker::effect::Effects;
 use crate::broker::job::{Asker, Work};
@@ -30,7 +33,7 @@ const IP: &str = "ip";
 #[derive(Debug)]
 pub struct AlterQuotasWork {
     /// With why core 0 was not asked about it.
-    rows: Vec<(Vec<EntityData>, Option<MetaError>)>,
+    rows: Rows<Vec<EntityData>>,
 }
 
 /// What one side of an entity must be.
@@ -71,21 +74,14 @@ pub(in crate::broker) fn handle_alter(shard: &mut Shard, mut request: Request, e
     let Some(asked) = api::decode::<AlterClientQuotasRequest>(shard, &mut request, "AlterClientQuotas", effects) else {
         return;
     };
-    let (mut rows, mut wishes) = (Vec::new(), Vec::<QuotaWish>::new());
-    for entry in asked.entries {
-        let planned = wish(&entry).and_then(|wish| match wishes.iter().any(|other| other.entity == wish.entity) {
-            true => refuse("The request has two entries of this entity."),
-            false => Ok(wish),
+    let mut named = BTreeSet::new();
+    let (rows, wishes) = Rows::part(asked.entries.into_iter().map(|entry| {
+        let wish = wish(&entry).and_then(|wish| match named.insert(wish.entity.clone()) {
+            true => Ok(wish),
+            false => refuse("The request has two entries of this entity."),
         });
-        let refused = match planned {
-            Ok(wish) => {
-                wishes.push(wish);
-                None
-            }
-            Err(error) => Some(error),
-        };
-        rows.push((entry.entity, refused));
-    }
+        (entry.entity, wish)
+    }));
     let job = shard.add_job(asker, Work::AlterQuotas(AlterQuotasWork { rows }));
     let order = ControlOrder::AlterQuotas { wishes, validate_only: asked.validate_only };
     shard.send(CoreId(0), ShardMessage::Control { job, order }, effects);
@@ -98,22 +94,7 @@ pub(in crate::broker) fn on_outcome(
     outcome: ControlOutcome,
     effects: &mut Effects,
 ) {
-    let (results, failed) = match outcome {
-        ControlOutcome::Results(results) => (results, ErrorCode::UnknownServerError),
-        ControlOutcome::Failed(error) => (Vec::new(), error),
-        ControlOutcome::Topics(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Quorum(_) => {
-            unreachable!("the order was for quotas")
-        }
-    };
-    let mut results = results.into_iter();
-    let entries = work.rows.into_iter().map(|(entity, refused)| {
-        let error = match refused {
-            Some(error) => Some(error),
-            None => match results.next() {
-                Some(result) => result.err(),
-                None => Some(MetaError { code: failed, message: failed.message().into() }),
-            },
-        };
+    let entries = work.rows.end(outcome).map(|(entity, error)| {
         let error_code = error.as_ref().map_or(ErrorCode::None, |error| error.code).code();
         EntryResponse { error_code, error_message: error.map(|error| error.message.into()), entity }
     });

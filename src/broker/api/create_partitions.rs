@@ -55,16 +55,13 @@ pub(in crate::broker) fn on_outcome(
         error_code,
         error_message: message.map(Into::into),
     };
-    let results = match outcome {
-        ControlOutcome::Topics(outcomes) => {
+    let results = match outcome.topics() {
+        Ok(outcomes) => {
             shard.throttle_for(asker, &outcomes);
             let rows = outcomes.iter();
             rows.map(|outcome| row(&outcome.name, outcome.error.code(), outcome.message.as_deref())).collect()
         }
-        ControlOutcome::Failed(error) => work.names.iter().map(|name| row(name, error.code(), None)).collect(),
-        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) | ControlOutcome::Quorum(_) => {
-            unreachable!("the order was for partitions")
-        }
+        Err(error) => work.names.iter().map(|name| row(name, error.code(), None)).collect(),
     };
     let reply = CreatePartitionsResponse { results, ..CreatePartitionsResponse::default() };
     shard.reply(key::CREATE_PARTITIONS, asker, &reply, effects);

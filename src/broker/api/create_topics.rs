@@ -45,16 +45,10 @@ pub(in crate::broker) fn on_outcome(
     outcome: ControlOutcome,
     effects: &mut Effects,
 ) {
-    let outcomes = match outcome {
-        ControlOutcome::Topics(outcomes) => outcomes,
-        ControlOutcome::Failed(error) => {
-            work.refused = Some(error);
-            Vec::new()
-        }
-        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) | ControlOutcome::Quorum(_) => {
-            unreachable!("the order was for topics")
-        }
-    };
+    let outcomes = outcome.topics().unwrap_or_else(|error| {
+        work.refused = Some(error);
+        Vec::new()
+    });
     shard.throttle_for(asker, &outcomes);
     let rows = work.names.iter().enumerate().map(|(index, name)| match outcomes.get(index) {
         Some(outcome) => result_row(shard, outcome),

@@ -50,15 +50,12 @@ pub(in crate::broker) fn on_outcome(
     outcome: ControlOutcome,
     effects: &mut Effects,
 ) {
-    let responses = match outcome {
-        ControlOutcome::Topics(outcomes) => {
+    let responses = match outcome.topics() {
+        Ok(outcomes) => {
             shard.throttle_for(asker, &outcomes);
             outcomes.iter().map(result_row).collect()
         }
-        ControlOutcome::Failed(error) => work.asked.iter().map(|topic| refused_row(topic, error)).collect(),
-        ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) | ControlOutcome::Quorum(_) => {
-            unreachable!("the order was for topics")
-        }
+        Err(error) => work.asked.iter().map(|topic| refused_row(topic, error)).collect(),
     };
     let reply = DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() };
     shard.reply(key::DELETE_TOPICS, asker, &reply, effects);

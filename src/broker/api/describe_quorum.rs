@@ -37,14 +37,11 @@ pub(in crate::broker) fn on_outcome(
     now: Now,
     effects: &mut Effects,
 ) {
-    let status = match outcome {
-        ControlOutcome::Quorum(status) => status,
-        ControlOutcome::Failed(error) => {
+    let status = match outcome.quorum() {
+        Ok(status) => status,
+        Err(error) => {
             let reply = DescribeQuorumResponse { error_code: error.code(), ..DescribeQuorumResponse::default() };
             return shard.reply(key::DESCRIBE_QUORUM, asker, &reply, effects);
-        }
-        ControlOutcome::Topics(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Results(_) => {
-            unreachable!("the order was for the quorum")
         }
     };
     let id = |node: NodeId| route::core_0_of(asker.listener, node).0;

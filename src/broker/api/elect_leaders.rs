@@ -62,16 +62,10 @@ pub(in crate::broker) fn on_outcome(
     effects: &mut Effects,
 ) {
     let mut reply = ElectLeadersResponse::default();
-    let results = match outcome {
-        ControlOutcome::Results(results) => results,
-        ControlOutcome::Failed(error) => {
-            reply.error_code = error.code();
-            Vec::new()
-        }
-        ControlOutcome::Topics(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Quorum(_) => {
-            unreachable!("the order was for leaders")
-        }
-    };
+    let results = outcome.results().unwrap_or_else(|error| {
+        reply.error_code = error.code();
+        Vec::new()
+    });
     for ((topic, partition), result) in work.partitions.iter().zip(results) {
         let (code, message) = match result {
             Ok(()) => (ErrorCode::None, None),

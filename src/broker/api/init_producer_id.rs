@@ -63,16 +63,13 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
 pub(in crate::broker) fn on_block(shard: &mut Shard, outcome: ControlOutcome, effects: &mut Effects) {
     shard.producer_ids.ordered_as = None;
     let mut refused = None;
-    match outcome {
-        ControlOutcome::ProducerIds { first, count } => {
+    match outcome.producer_ids() {
+        Ok((first, count)) => {
             assert!(shard.producer_ids.left == 0, "a block is ordered when the last is used up");
             shard.producer_ids.next = first.0;
             shard.producer_ids.left = count;
         }
-        ControlOutcome::Failed(error) => refused = Some(error),
-        ControlOutcome::Topics(_) | ControlOutcome::Results(_) | ControlOutcome::Quorum(_) => {
-            unreachable!("the order was for producer ids")
-        }
+        Err(error) => refused = Some(error),
     }
     while let Some(job) = shard.producer_ids.waiting.pop_front() {
         let answer = match (refused, shard.jobs.get(job)) {

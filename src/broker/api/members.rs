@@ -78,12 +78,9 @@ pub(in crate::broker) fn on_outcome(
     outcome: ControlOutcome,
     effects: &mut Effects,
 ) {
-    let result = match outcome {
-        ControlOutcome::Results(results) => results.into_iter().collect(),
-        ControlOutcome::Failed(code) => Err(MetaError { code, message: code.message().into() }),
-        ControlOutcome::Topics(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Quorum(_) => {
-            unreachable!("the order was for members")
-        }
+    let result = match outcome.results() {
+        Ok(results) => results.into_iter().collect(),
+        Err(code) => Err(MetaError { code, message: code.message().into() }),
     };
     reply(shard, asker, work.api_key, result, effects);
 }

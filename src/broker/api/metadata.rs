@@ -53,13 +53,7 @@ pub(in crate::broker) fn on_outcome(
     _now: Now,
     effects: &mut Effects,
 ) {
-    let outcomes = match outcome {
-        ControlOutcome::Topics(outcomes) => outcomes,
-        ControlOutcome::Failed(_)
-        | ControlOutcome::ProducerIds { .. }
-        | ControlOutcome::Results(_)
-        | ControlOutcome::Quorum(_) => Vec::new(),
-    };
+    let outcomes = outcome.topics().unwrap_or_default();
     shard.throttle_for(asker, &outcomes);
     answer(shard, asker, asked, &outcomes, effects);
 }

@@ -45,6 +45,7 @@ pub mod questions;
 pub mod quorum_messages;
 pub mod reassignments;
 pub mod telemetry;
+pub mod wishes;
 
 use crate::base::slab::Key;
 use crate::base::time::Now;
@@ -300,7 +301,7 @@ pub(in crate::broker) fn on_controlled(
         }
         Work::FindCoordinator(request) => find_coordinator::on_outcome(shard, asker, request, effects),
         Work::Metadata(request) => metadata::on_outcome(shard, asker, &request, outcome, now, effects),
-        Work::AllocateProducerIds => allocate_producer_ids::on_outcome(shard, asker, &outcome, effects),
+        Work::AllocateProducerIds => allocate_producer_ids::on_outcome(shard, asker, outcome.producer_ids(), effects),
         Work::Produce(_)
         | Work::Fetch(_)
         | Work::ListOffsets(_)

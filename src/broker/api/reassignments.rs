@@ -66,8 +66,8 @@ pub(in crate::broker) fn on_outcome(
     outcome: ControlOutcome,
     effects: &mut Effects,
 ) {
-    match outcome {
-        ControlOutcome::Results(results) => {
+    match outcome.results() {
+        Ok(results) => {
             let rows = reply.responses.iter_mut().flat_map(|topic| &mut topic.partitions);
             for (row, result) in rows.zip(results) {
                 if let Err(error) = result {
@@ -76,12 +76,9 @@ pub(in crate::broker) fn on_outcome(
                 }
             }
         }
-        ControlOutcome::Failed(error) => {
+        Err(error) => {
             reply.error_code = error.code();
             reply.responses.clear();
-        }
-        ControlOutcome::Topics(_) | ControlOutcome::ProducerIds { .. } | ControlOutcome::Quorum(_) => {
-            unreachable!("the order was for partitions")
         }
     }
     shard.reply(key::ALTER_PARTITION_REASSIGNMENTS, asker, &reply, effects);
