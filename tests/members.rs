@@ -85,6 +85,19 @@ fn every_broker_takes_requests_that_the_controller_decides_on() {
 }
 
 #[test]
+fn a_topic_whose_creation_was_answered_in_vain_is_made_once_and_not_refused() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    // What the controller answers to the broker that has passed the request on.
+    cluster.losing = Some((1, b"once"));
+    assert_eq!(create(&mut cluster, 2, "once", 3), 0);
+    assert!(cluster.losing.is_none(), "an answer was lost");
+    cluster.until("all know it", |cluster| (1..=3).all(|node| leaders(cluster, node, "once").len() == 6));
+    // Another request is another wish.
+    assert_eq!(create(&mut cluster, 2, "once", 3), ErrorCode::TopicAlreadyExists.code());
+}
+
+#[test]
 fn when_the_controller_is_killed_others_decide_and_lead_within_two_seconds() {
     let mut cluster = Cluster::of(3);
     wait_for_voters(&mut cluster, 1, &[1, 2, 3]);

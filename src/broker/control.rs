@@ -31,7 +31,7 @@ use crate::config::Settings;
 use crate::meta::MetaRecord;
 use crate::meta::brokers::plan_unregister;
 use crate::meta::configs;
-use crate::meta::controller::{self, MetaError};
+use crate::meta::controller::{self, MetaError, NewTopic};
 use crate::meta::election;
 use crate::meta::fleet::Fleet;
 use crate::meta::quota;
@@ -58,6 +58,8 @@ pub struct Control {
     committed: VecDeque<MetaRecord>,
     /// The place in the quorum's log up to which `committed` goes.
     committed_seq: u64,
+    /// Where the last records are in the quorum's log that this controller proposed for orders.
+    proposed_seq: u64,
     /// Decided, and not yet answered.
     undecided: Option<Group>,
     /// Counts what was sent to the cores.
@@ -121,6 +123,7 @@ impl Control {
             stage: Stage::Loading { seq: u64::MAX },
             committed: VecDeque::new(),
             committed_seq: 0,
+            proposed_seq: 0,
             undecided: None,
             rounds: 0,
             replaying: None,
@@ -309,6 +312,7 @@ fn on_controller(shard: &mut Shard, (leader, term, me): (Option<NodeId>, u64, bo
         }
     }
     brokers::on_controller(shard, me, now, effects);
+    shard.control.iter_mut().for_each(|control| control.proposed_seq = 0);
     if me {
         // Somebody may have decided on a deletion and gone before it was done.
         remove_deleted(shard);
@@ -522,8 +526,8 @@ fn decide(
                 } else {
                     controller::plan_create_topic(Fleet::of(control.quorum.planned(), me), topic, settings, rng)
                 };
-                let planned = if validate_only { planned.map(|_| Vec::new()) } else { planned };
-                outcomes.push(control.commit(&topic.name, planned, (quotas, quota.as_ref()), &mut last_seq));
+                let quota = (&mut *quotas, quota.as_ref());
+                outcomes.push(control.create(topic, planned, validate_only, quota, &mut last_seq));
             }
         }
         ControlOrder::DeleteTopics { topics, quota } => {
@@ -571,6 +575,27 @@ impl Control {
                 TopicOutcome { name, id, error, message: None, throttle_ms: 0 }
             }
         }
+    }
+
+    fn create(
+        &mut self,
+        topic: &NewTopic,
+        planned: Result<Vec<MetaRecord>, MetaError>,
+        validate_only: bool,
+        quota: (&mut Quotas, Option<&MutationQuota>),
+        last_seq: &mut Option<u64>,
+    ) -> TopicOutcome {
+        let is_there = planned.as_ref().is_ok_and(Vec::is_empty);
+        let planned = if validate_only { planned.map(|_| Vec::new()) } else { planned };
+        let mut outcome = self.commit(&topic.name, planned, quota, last_seq);
+        if is_there {
+            // It was asked for before, and is perhaps not committed yet.
+            outcome.id = topic.id.unwrap_or(TopicId::ZERO);
+            if self.proposed_seq > self.committed_seq {
+                *last_seq = (*last_seq).max(Some(self.proposed_seq));
+            }
+        }
+        outcome
     }
 
     /// Plans for one wish after the other, and appends what was planned unless it was only to be checked.
@@ -630,6 +655,7 @@ impl Control {
         match self.quorum.propose(records, &mut self.out) {
             Ok(seq) => {
                 *last_seq = Some(seq);
+                self.proposed_seq = seq;
                 Ok(())
             }
             Err(NotController { .. }) => {

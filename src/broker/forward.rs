@@ -5,13 +5,18 @@
 //! request waits and is sent again; in the end it is served here, and refused in its own form. What core 0 is ordered to
 //! do for a request that is answered here (topics made on first use, producer ids) is asked of the controller as well.
 //!
+//! What is sent again may have been served. So that a topic is not refused because it is there by then, the request
+//! carries a token, which together with the topic's name makes its id: any controller knows by that what it has made.
+//!
 //! *Owns*: which requests these are, and the envelope around them. *Never*: passes on what came in an envelope.
 //! *Runs on*: every core.
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
-use crate::base::ids::{CoreId, NodeId, ProducerId};
+use crate::base::ids::{CoreId, NodeId, ProducerId, TopicId};
 use crate::base::limits;
+use crate::base::rng::Rng;
 use crate::base::slab::Key;
 use crate::base::stage::Arrival;
 use crate::base::time::{Instant, Now};
@@ -43,6 +48,8 @@ const AGAIN_MS: u64 = 100;
 pub struct ForwardWork {
     /// With its header, without its length.
     request: Bytes,
+    /// The same as often as it is sent.
+    token: u64,
     until: Instant,
 }
 
@@ -51,9 +58,18 @@ pub struct ForwardWork {
 pub struct Envelope {
     pub version: i16,
     pub correlation_id: i32,
+    /// Of a request that may come again.
+    pub token: Option<u64>,
 }
 
 impl Envelope {
+    /// The id of a topic that is asked for.
+    pub fn topic_id(self, name: &str) -> Option<TopicId> {
+        let hash = Sha256::new().chain_update(self.token?.to_be_bytes()).chain_update(name).finalize();
+        let seed = hash.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))?;
+        Some(TopicId::random(&mut Rng::new(seed)))
+    }
+
     /// The reply, a whole frame, as what the envelope's reply holds.
     pub fn wrap(self, reply: &[Bytes]) -> Vec<Bytes> {
         let reply = Bytes::from(reply.concat()).slice(4..);
@@ -102,16 +118,17 @@ impl Shard {
         let header = RequestHeader { api_key, version, correlation_id, client_id: request.client_id };
         let request_data = frame::with_header(&header, &body);
         let until = now.mono.after_ms(limits::FORWARD_MS);
-        let job = self.add_job(request.asker, Work::Forward(ForwardWork { request: request_data, until }));
+        let token = self.rng.next_u64();
+        let job = self.add_job(request.asker, Work::Forward(ForwardWork { request: request_data, token, until }));
         self.send_forward(job, now, effects);
     }
 
     pub(in crate::broker) fn send_forward(&mut self, job: Key, now: Now, effects: &mut Effects) {
         let Some(Job { asker, work: Work::Forward(work) }) = self.jobs.get(job) else { return };
-        let (listener, request_data) = (asker.listener, work.request.clone());
+        let (listener, token, request_data) = (asker.listener, work.token, work.request.clone());
         match self.cluster.controller() {
             ControllerAt::Node(node) => {
-                let body = envelope(listener, request_data);
+                let body = envelope(listener, Some(token), request_data);
                 let to = PeerTo::Node(node, CoreId(0));
                 self.ask_peer(to, PeerCall::Forward(job), 0, &body, now, effects);
             }
@@ -167,7 +184,8 @@ impl Shard {
                 let Some(Job { asker, .. }) = self.jobs.remove(job) else { return };
                 return self.close_connection(asker, "the controller cannot read its request", effects);
             }
-            // It may have been served: what it changes is as it is wished then, and it is refused for that.
+            // It may have been served. Most of what can be asked changes nothing a second time, and topics have tokens;
+            // who deletes a topic or adds partitions to it may be told that it was done before.
             Ok(_) | Err(_) => return self.forward_again(job, now, effects),
         };
         let Some(Job { asker, .. }) = self.jobs.remove(job) else { return };
@@ -196,7 +214,7 @@ impl Shard {
             ControlOrder::CreateTopics { topics, validate_only, .. } => {
                 let topics = topics.iter().map(creatable).collect();
                 let body = CreateTopicsRequest { topics, validate_only, ..CreateTopicsRequest::default() };
-                let body = envelope(ListenerKind::Shared, request_frame(CREATE_TOPICS_VERSION, &body));
+                let body = envelope(ListenerKind::Shared, None, request_frame(CREATE_TOPICS_VERSION, &body));
                 self.ask_peer(to, PeerCall::Topics(from, job), 0, &body, now, effects);
             }
             other => self.refuse_order(from, job, &other, effects),
@@ -228,22 +246,27 @@ impl Shard {
     }
 }
 
-/// The kind of listener stands where Kafka has the principal: ids of brokers mean something else on each.
-fn envelope(listener: ListenerKind, request_data: Bytes) -> EnvelopeRequest {
+/// The kind of listener stands where Kafka has the principal, since ids of brokers mean something else on each; and behind
+/// it the token.
+fn envelope(listener: ListenerKind, token: Option<u64>, request_data: Bytes) -> EnvelopeRequest {
     let kind = u8::from(listener == ListenerKind::PerCore);
-    EnvelopeRequest {
-        request_data,
-        request_principal: Some(Bytes::copy_from_slice(&[kind])),
-        client_host_address: Bytes::new(),
-    }
+    let token = token.map(u64::to_be_bytes);
+    let principal = [kind].into_iter().chain(token.into_iter().flatten());
+    EnvelopeRequest { request_data, request_principal: Some(principal.collect()), client_host_address: Bytes::new() }
 }
 
 /// The listener of the client whose request is in an envelope.
 pub(in crate::broker) fn listener_of(request: &EnvelopeRequest) -> ListenerKind {
     match request.request_principal.as_deref() {
-        Some([1]) => ListenerKind::PerCore,
+        Some([1, ..]) => ListenerKind::PerCore,
         _ => ListenerKind::Shared,
     }
+}
+
+/// What is the same in a request that comes again.
+pub(in crate::broker) fn token_of(request: &EnvelopeRequest) -> Option<u64> {
+    let token = request.request_principal.as_deref()?.get(1..)?;
+    token.try_into().ok().map(u64::from_be_bytes)
 }
 
 fn request_frame<M: Message>(version: i16, body: &M) -> Bytes {

@@ -36,6 +36,8 @@ pub struct NewTopic {
     pub assignments: Vec<(i32, Vec<NodeId>)>,
     /// By topic-level name.
     pub settings: Vec<(String, Option<String>)>,
+    /// The id it is to have, where whoever asks may ask again without knowing what became of it.
+    pub id: Option<TopicId>,
 }
 
 /// A request that is refused. Nothing was changed.
@@ -83,7 +85,7 @@ pub fn plan_cluster(image: &Image, settings: &Settings, rng: &mut Rng) -> Result
 }
 
 /// Checks a new topic as `ReplicationControlManager.createTopics` does, and places it. The first record is
-/// [`MetaRecord::TopicCreated`], with the defaults filled in.
+/// [`MetaRecord::TopicCreated`], with the defaults filled in. No records: there is the very topic already.
 pub fn plan_create_topic(
     fleet: Fleet<'_>,
     topic: &NewTopic,
@@ -92,8 +94,12 @@ pub fn plan_create_topic(
 ) -> Result<Vec<MetaRecord>, MetaError> {
     let image = fleet.image;
     check_name(&topic.name)?;
-    if image.topic(&topic.name).is_some() {
-        return refuse(ErrorCode::TopicAlreadyExists, format!("Topic '{}' already exists.", topic.name));
+    match image.topic(&topic.name) {
+        None => {}
+        Some(known) if topic.id == Some(known.id) => return Ok(Vec::new()),
+        Some(_) => {
+            return refuse(ErrorCode::TopicAlreadyExists, format!("Topic '{}' already exists.", topic.name));
+        }
     }
     if let Some(other) = image.colliding_topic(&topic.name) {
         let message = format!("Topic '{}' collides with '{other}': in metric names '.' and '_' are one.", topic.name);
@@ -113,12 +119,11 @@ pub fn plan_create_topic(
     if image.topics_bytes() > META_TOPICS_BYTES_MAX {
         return refuse(ErrorCode::PolicyViolation, "The metadata is full: delete topics first.");
     }
-    let id = loop {
-        let id = TopicId::random(rng);
-        if image.topic_by_id(id).is_none() {
-            break id;
-        }
-    };
+    let is_free = |id: &TopicId| image.topic_by_id(*id).is_none() && image.deleting_by_id(*id).is_none();
+    let mut id = topic.id.filter(is_free).unwrap_or_else(|| TopicId::random(rng));
+    while !is_free(&id) {
+        id = TopicId::random(rng);
+    }
     let without = without_inactive(fleet, id, 0, &placed);
     let (name, partitions) = (topic.name.clone(), placed.len() as i32);
     let mut records = vec![MetaRecord::TopicCreated { name, id, partitions, placed, settings: overrides }];
@@ -382,7 +387,7 @@ mod tests {
 
     fn topic(name: &str) -> NewTopic {
         let (assignments, settings) = (Vec::new(), Vec::new());
-        NewTopic { name: name.into(), partitions: -1, replication_factor: -1, assignments, settings }
+        NewTopic { name: name.into(), partitions: -1, replication_factor: -1, assignments, settings, id: None }
     }
 
     fn created(name: &str, id: u8, partitions: i32) -> MetaRecord {
@@ -410,6 +415,28 @@ mod tests {
             }
             (got, expect) => panic!("{got:?}, not {expect:?}"),
         }
+    }
+
+    #[test]
+    fn who_asks_again_for_a_topic_of_its_own_gets_the_one_it_has_made() {
+        let (settings, mut rng) = (Settings::default(), Rng::new(1));
+        let mut image = Image::default();
+        let mut plan = |image: &Image, id: u8| {
+            let topic = NewTopic { id: Some(TopicId([id; 16])), ..topic("t") };
+            plan_create_topic(Fleet::of(image, NodeId(1)), &topic, &settings, &mut rng).map_err(|error| error.code)
+        };
+        let id_of = |records: &[MetaRecord]| match records {
+            [MetaRecord::TopicCreated { id, .. }] => *id,
+            other => panic!("{other:?}"),
+        };
+        let first = plan(&image, 7).expect("allowed");
+        assert_eq!(id_of(&first), TopicId([7; 16]));
+        first.iter().for_each(|record| image.apply(record).expect("fits"));
+        assert_eq!(plan(&image, 7), Ok(vec![]));
+        assert_eq!(plan(&image, 8), Err(ErrorCode::TopicAlreadyExists));
+        // It was deleted since, and its files may still be there.
+        image.apply(&MetaRecord::TopicDeleted { id: TopicId([7; 16]) }).expect("fits");
+        assert_ne!(id_of(&plan(&image, 7).expect("allowed")), TopicId([7; 16]));
     }
 
     #[test]

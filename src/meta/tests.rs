@@ -59,6 +59,7 @@ impl World {
                 replication_factor: copies,
                 assignments: Vec::new(),
                 settings: Vec::new(),
+                id: None,
             };
             let planned =
                 plan_create_topic(Fleet::of(&world.image, NodeId(1)), &topic, &world.settings, &mut world.rng);

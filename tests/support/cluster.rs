@@ -39,6 +39,8 @@ pub struct Cluster {
     conn_next: u64,
     /// Brokers that do nothing, though nothing tells others so.
     pub hung: BTreeSet<i32>,
+    /// The next answer of this broker to another with these bytes in it is lost, and the connection with it.
+    pub losing: Option<(i32, &'static [u8])>,
     /// Brokers whose connections to others carry nothing.
     pub unlinked: BTreeSet<i32>,
     /// Whether datagrams arrive.
@@ -58,6 +60,7 @@ impl Cluster {
             now: Now { wall_ms: NOW_MS, ..Now::default() },
             starts: 0,
             conn_next: 1 << 32,
+            losing: None,
             hung: BTreeSet::new(),
             unlinked: BTreeSet::new(),
             datagrams: true,
@@ -234,6 +237,11 @@ impl Cluster {
         for (index, Link { from, to: (to, client) }) in self.links.iter().enumerate() {
             let world = self.nodes.get_mut(to).expect("links of those that are down are gone");
             while let Some(frame) = world.reply_frame(*client) {
+                if self.losing.take_if(|(node, part)| *node == *to && holds(&frame, part)).is_some() {
+                    inputs.push((*from, None));
+                    closed.insert(index);
+                    break;
+                }
                 inputs.push((*from, Some(frame)));
             }
             if world.closed.contains(client) {
@@ -255,6 +263,10 @@ impl Cluster {
         }
         any
     }
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
 
 /// Asks a broker, and waits for the answer.

@@ -5,7 +5,7 @@
 
 use crate::base::ids::CoreId;
 use crate::broker::api::{self, key};
-use crate::broker::effect::{Effects, ListenerKind};
+use crate::broker::effect::Effects;
 use crate::broker::job::{Asker, Work};
 use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicOutcome};
 use crate::broker::route;
@@ -30,7 +30,7 @@ pub struct CreateTopicsWork {
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let asker = request.asker;
     let Some(asked) = api::decode::<CreateTopicsRequest>(shard, &mut request, "CreateTopics", effects) else { return };
-    let topics: Vec<NewTopic> = asked.topics.iter().map(|topic| new_topic(asker.listener, topic)).collect();
+    let topics: Vec<NewTopic> = asked.topics.iter().map(|topic| new_topic(asker, topic)).collect();
     let work = CreateTopicsWork { names: topics.iter().map(|topic| topic.name.clone()).collect(), refused: None };
     let job = shard.add_job(asker, Work::CreateTopics(work));
     let quota = shard.mutation_quota(asker, QUOTA_ERROR_VERSION);
@@ -62,8 +62,8 @@ pub(in crate::broker) fn on_outcome(
     shard.reply(key::CREATE_TOPICS, asker, &reply, effects);
 }
 
-fn new_topic(listener: ListenerKind, topic: &CreatableTopic) -> NewTopic {
-    let nodes = |ids: &[i32]| ids.iter().map(|id| route::node_of(listener, *id)).collect();
+fn new_topic(asker: Asker, topic: &CreatableTopic) -> NewTopic {
+    let nodes = |ids: &[i32]| ids.iter().map(|id| route::node_of(asker.listener, *id)).collect();
     NewTopic {
         name: topic.name.to_string(),
         partitions: topic.num_partitions,
@@ -78,6 +78,7 @@ fn new_topic(listener: ListenerKind, topic: &CreatableTopic) -> NewTopic {
             .iter()
             .map(|config| (config.name.to_string(), config.value.as_ref().map(ToString::to_string)))
             .collect(),
+        id: asker.envelope.and_then(|envelope| envelope.topic_id(&topic.name)),
     }
 }
 

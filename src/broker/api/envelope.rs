@@ -14,7 +14,8 @@ use crate::wire::messages::envelope::EnvelopeRequest;
 pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects: &mut Effects) {
     let (asker, now) = (request.asker, request.now);
     let Some(asked) = api::decode::<EnvelopeRequest>(shard, &mut request, "Envelope", effects) else { return };
-    let envelope = Envelope { version: asker.version, correlation_id: asker.correlation_id };
+    let (version, correlation_id) = (asker.version, asker.correlation_id);
+    let envelope = Envelope { version, correlation_id, token: forward::token_of(&asked) };
     if !brokers::is_controller(shard) {
         return shard.refuse_envelope(asker, envelope, ErrorCode::NotController, effects);
     }

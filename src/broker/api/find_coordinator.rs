@@ -106,5 +106,6 @@ fn offsets_topic(settings: &Settings) -> NewTopic {
             setting("compression.type", "producer".to_owned()),
             setting("segment.bytes", settings.offsets_topic_segment_bytes.to_string()),
         ],
+        id: None,
     }
 }

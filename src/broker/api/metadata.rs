@@ -59,7 +59,7 @@ pub(in crate::broker) fn on_outcome(
 }
 
 fn default_topic(name: String) -> NewTopic {
-    NewTopic { name, partitions: -1, replication_factor: -1, assignments: Vec::new(), settings: Vec::new() }
+    NewTopic { name, partitions: -1, replication_factor: -1, assignments: Vec::new(), settings: Vec::new(), id: None }
 }
 
 fn missing_topics(shard: &Shard, asked: &MetadataRequest) -> Vec<String> {
