@@ -353,7 +353,8 @@ impl Shard {
         }
     }
 
-    /// The controller has decided on a partition: it comes to this node, stays in whatever role, or goes.
+    /// The controller has decided on a partition: it comes to this node, stays in whatever role, or goes. Until this run
+    /// is registered none goes: records that are not here yet may say that it is in sync after all.
     pub(in crate::broker) fn put_in_place(&mut self, of: TopicPartition, now: Now, effects: &mut Effects) {
         if self.owner(of.topic, of.partition) != self.core() {
             return;
@@ -364,8 +365,11 @@ impl Shard {
             None => self.queue_opens(of.topic, iter::once(of)),
             Some(_) if state.has_replica(self.node()) => self.assign_here(of, &state.clone(), now, effects),
             Some(owner) => {
-                self.count_to_apply();
-                self.delete_partition(owner, now, effects);
+                let is_leaving = self.partitions.by_owner(owner).is_some_and(Partition::is_leaving);
+                if self.may_take_roles() && !is_leaving {
+                    self.count_to_apply();
+                    self.delete_partition(owner, now, effects);
+                }
             }
         }
     }

@@ -82,7 +82,7 @@ impl Replicas {
 impl Shard {
     /// Of this run, once it is registered.
     fn broker_epoch(&self) -> BrokerEpoch {
-        self.image.broker(self.node()).map_or(BrokerEpoch(-1), |broker| broker.epoch)
+        self.registered().map_or(BrokerEpoch(-1), |broker| broker.epoch)
     }
 
     fn fetch_settings(&self) -> FetchSettings {
@@ -107,11 +107,8 @@ impl Shard {
     /// This run is registered: its partitions do what was decided of them meanwhile.
     fn take_roles(&mut self, now: Now, effects: &mut Effects) {
         for owner in self.partitions.owner_numbers() {
-            let Some(of) = self.partitions.name_of(owner) else { continue };
-            if let Some(state) = self.image.partition(of.topic, of.partition).cloned()
-                && state.has_replica(self.node())
-            {
-                self.assign_here(of, &state, now, effects);
+            if let Some(of) = self.partitions.name_of(owner) {
+                self.put_in_place(of, now, effects);
             }
         }
     }
@@ -137,7 +134,7 @@ impl Shard {
 
     /// A broker has registered: where its partitions are may be elsewhere now.
     pub(in crate::broker) fn on_broker_met(&mut self, broker: &Broker, now: Now, effects: &mut Effects) {
-        if broker.id == self.node() && broker.incarnation == self.config.incarnation.0 {
+        if broker.id == self.node() && self.registered().is_some() {
             self.take_roles(now, effects);
         }
         let of_broker = |owner: &u32| {

@@ -654,6 +654,41 @@ fn a_replica_that_is_moved_goes_and_comes() {
 }
 
 #[test]
+fn a_replica_goes_once_however_often_its_broker_is_told() {
+    let mut world = World::new("t");
+    world.settle();
+    world.decide(&[], |state| {
+        state.replicas = vec![NodeId(1), NodeId(2)];
+        state.isr = state.replicas.clone();
+    });
+    let first = world.state_record();
+    world.decide(&[], |state| state.isr = vec![NodeId(1)]);
+    let second = world.state_record();
+    world.tell(2, vec![first, second]);
+    world.settle();
+    assert!(world.nodes[2].shard.partitions.is_empty() && world.nodes[2].shard.partitions.is_closed());
+}
+
+#[test]
+fn no_replica_goes_before_this_run_is_registered() {
+    let mut world = World::new("t");
+    world.settle();
+    let before = Broker { incarnation: [9; 16], epoch: BrokerEpoch(4), ..broker(NodeId(3)) };
+    world.tell(2, vec![MetaRecord::BrokerRegistered(before)]);
+    world.decide(&[2], |state| {
+        state.replicas = vec![NodeId(1), NodeId(2)];
+        state.isr = state.replicas.clone();
+    });
+    world.settle();
+    let of = world.of();
+    assert!(world.nodes[2].shard.partitions.get(of).is_some());
+    let this_run = Broker { epoch: BrokerEpoch(5), ..broker(NodeId(3)) };
+    world.tell(2, vec![MetaRecord::BrokerRegistered(this_run)]);
+    world.settle();
+    assert!(world.nodes[2].shard.partitions.get(of).is_none());
+}
+
+#[test]
 fn a_deleted_topic_goes_everywhere() {
     let mut world = World::new("t");
     world.produce(0, -1);
