@@ -182,14 +182,14 @@ fn a_broker_of_another_cluster_and_one_with_an_id_that_is_taken_are_refused() {
         let listen = format!("127.0.0.1:{}", free_cluster_ports(1));
         Broker::spawn(command(dir, &listen, &["--cores=1", id, &seeds]))
     };
-    let stranger = other(theirs.path(), "--node-id=9");
-    trio.broker(0).wait_for("it is of another cluster");
+    let mut stranger = other(theirs.path(), "--node-id=9");
+    stranger.wait_for("belongs to cluster theirs");
+    assert_eq!(stranger.exit_code(), Some(1));
     let twin = other(twins.path(), "--node-id=2");
     twin.wait_for("there is another broker with node.id 2");
     let load = Load::start(&trio.bootstrap());
     load.goes_on();
     assert_eq!(trio.brokers_known_to(0), NODES);
     load.verify(&trio.bootstrap());
-    stranger.kill();
     twin.kill();
 }

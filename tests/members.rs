@@ -58,6 +58,20 @@ fn brokers_join_by_their_seeds_and_three_decide() {
 }
 
 #[test]
+fn a_seed_says_where_it_listens_for_brokers_and_one_that_does_not_is_passed_over() {
+    let mut cluster = Cluster::new();
+    cluster.peer_ports.extend([(1, 4000), (2, 5000)]);
+    cluster.start(1, Settings::default());
+    cluster.start(2, Cluster::joining(&[1]));
+    cluster.until("it belongs to it", |cluster| cluster.nodes[&2].ready.len() == 2 && brokers(cluster, 1) == [1, 2]);
+    // Nobody is there, and a broker that itself waits; then one of the cluster.
+    cluster.start(4, Cluster::joining(&[9]));
+    cluster.start(3, Cluster::joining(&[9, 4, 2]));
+    cluster.until("so does this", |cluster| cluster.nodes[&3].ready.len() == 2 && brokers(cluster, 1) == [1, 2, 3]);
+    assert!(cluster.nodes[&4].ready.is_empty());
+}
+
+#[test]
 fn every_broker_takes_requests_that_the_controller_decides_on() {
     let mut cluster = Cluster::of(3);
     for node in 1..=3 {

@@ -1,6 +1,6 @@
 //! This broker as one of a cluster: how it joins, tells the controller that it is there, and leaves.
 //!
-//! A broker with seeds and an empty directory asks one seed after the other to be registered; the controller makes it a
+//! A broker with seeds and an empty directory asks them in turn (`seeds`) to be registered; the controller makes it a
 //! follower of the quorum, and with the first snapshot it starts like any other. From then on it registers each run with
 //! whoever is the controller, and sends heartbeats: what it asks and how it is answered is the same where it is the
 //! controller itself. All of it is said again at the next heartbeat, so nothing waits for an answer that is lost.
@@ -22,6 +22,7 @@ use crate::broker::brokers::{self, IsrAsker};
 use crate::broker::effect::Effects;
 use crate::broker::message::{IsrAnswer, ShardMessage, TopicPartition};
 use crate::broker::peers::{PeerAnswer, PeerCall, PeerError, PeerTo};
+use crate::broker::seeds::Seeds;
 use crate::broker::shard::{DeadlineKey, Shard};
 use crate::broker::shutdown::Life;
 use crate::config::{Address, Durability};
@@ -69,7 +70,7 @@ pub struct Cluster {
     controller: ControllerAt,
     /// Belongs to no cluster yet, and asks the seeds.
     joining: bool,
-    seed_next: usize,
+    pub(in crate::broker) seeds: Seeds,
     next_beat: Option<Instant>,
     /// Of the run before.
     epoch_before: Option<BrokerEpoch>,
@@ -91,6 +92,10 @@ impl Cluster {
     pub fn controller(&self) -> ControllerAt {
         self.controller
     }
+
+    pub fn is_joining(&self) -> bool {
+        self.joining
+    }
 }
 
 impl Shard {
@@ -101,11 +106,20 @@ impl Shard {
     }
 
     /// The quorum's log is read. `before` is what it has of this broker.
-    pub(in crate::broker) fn start_membership(&mut self, joining: bool, before: Option<BrokerEpoch>, now: Now) {
+    pub(in crate::broker) fn start_membership(
+        &mut self,
+        joining: bool,
+        before: Option<BrokerEpoch>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         self.cluster.joining = joining;
         self.cluster.epoch_before = before;
+        self.cluster.seeds = Seeds::new(self.config.settings.seeds.len());
         if joining {
             self.beat_at(now.mono);
+        } else {
+            self.ask_seeds(now, effects);
         }
     }
 
@@ -154,7 +168,7 @@ impl Shard {
         }
         self.beat_at(now.mono.after_ms(u64::from(self.config.settings.broker_heartbeat_interval_ms)));
         if self.cluster.joining {
-            return self.ask_seed(now, effects);
+            return self.ask_next_seed(now, effects);
         }
         match self.registered().map(|broker| broker.epoch) {
             Some(epoch) => self.send_heartbeat(epoch, now, effects),
@@ -163,23 +177,19 @@ impl Shard {
         }
     }
 
-    fn ask_seed(&mut self, now: Now, effects: &mut Effects) {
-        let seeds = self.config.settings.seed_peers();
-        let seed = seeds[self.cluster.seed_next % seeds.len()].clone();
-        self.cluster.seed_next += 1;
-        let body = self.registration_request();
-        let to = PeerTo::Address(seed);
-        self.ask_peer(to, PeerCall::Register, REGISTRATION_VERSION, &body, now, effects);
-    }
-
     fn send_registration(&mut self, now: Now, effects: &mut Effects) {
         if let ControllerAt::Node(controller) = self.cluster.controller {
-            let (to, body) = (PeerTo::Node(controller, CoreId(0)), self.registration_request());
-            return self.ask_peer(to, PeerCall::Register, REGISTRATION_VERSION, &body, now, effects);
+            return self.register_with(PeerTo::Node(controller, CoreId(0)), now, effects);
         }
         let wish = self.registration();
         let answer = brokers::register(self, &wish, false, now, effects);
         self.on_registered(answer.map(|_| ()).map_err(|error| error.message));
+    }
+
+    /// Through a broker that is the controller or passes it on.
+    pub(in crate::broker) fn register_with(&mut self, to: PeerTo, now: Now, effects: &mut Effects) {
+        let body = self.registration_request();
+        self.ask_peer(to, PeerCall::Register, REGISTRATION_VERSION, &body, now, effects);
     }
 
     fn send_heartbeat(&mut self, epoch: BrokerEpoch, now: Now, effects: &mut Effects) {

@@ -282,7 +282,7 @@ fn on_loaded(shard: &mut Shard, records: Vec<MetaRecord>, now: Now, effects: &mu
         Ok(new) => quorum.propose(new, &mut control.out).expect("it stands alone"),
     };
     control.stage = Stage::Loading { seq };
-    shard.start_membership(is_joining, before, now);
+    shard.start_membership(is_joining, before, now, effects);
     go_on(shard, now, effects);
 }
 

@@ -119,8 +119,7 @@ impl Shard {
             return tracing::error!("gossip is off: `{host}` (advertised.peer.host) is no name that others can use");
         }
         let seal = Seal::new(self.image.cluster_id(), self.config.peer_key.as_ref().map(PeerKey::bytes));
-        let mut gossip = Gossip::new(me, seal, Rng::new(self.rng.next_u64()), now.mono);
-        settings.seed_peers().into_iter().for_each(|seed| gossip.join(seed));
+        let gossip = Gossip::new(me, seal, Rng::new(self.rng.next_u64()), now.mono);
         self.gossiping.gossip = Some(Box::new(gossip));
         self.gather_for_gossip(now, effects);
         self.on_gossip_timeout(now, effects);

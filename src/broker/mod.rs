@@ -28,6 +28,7 @@ pub mod replaying;
 pub mod replicas;
 pub mod report;
 pub mod route;
+pub mod seeds;
 pub mod sending;
 pub mod session;
 mod settings;

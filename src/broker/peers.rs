@@ -19,7 +19,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::time::{Instant, Now};
 use crate::broker::api;
 use crate::broker::effect::{Effect, Effects};
-use crate::broker::greeting::{Greeter, Host, Myself, Next};
+use crate::broker::greeting::{Greeter, Myself, Next};
 use crate::broker::message::TopicPartition;
 use crate::broker::replicas::LeaderCore;
 use crate::broker::shard::{DeadlineKey, Shard, Todo};
@@ -36,6 +36,8 @@ pub enum PeerTo {
     Node(NodeId, CoreId),
     /// Whichever broker has its listener for brokers there.
     Address(Address),
+    /// Whoever serves clients there: a broker of any kind. It is not greeted, and left when it has answered.
+    Seed(Address),
 }
 
 /// Who asks, and gets the answer: one row for each user.
@@ -43,6 +45,8 @@ pub enum PeerTo {
 pub enum PeerCall {
     /// Messages of the metadata quorum to a node. They answer each other; this answer says only that they have come.
     Quorum(NodeId),
+    /// Which cluster a seed is of, and where its listener for brokers is.
+    Seed(usize),
     /// This broker registers, with the controller or through a seed.
     Register,
     Heartbeat,
@@ -78,6 +82,7 @@ impl PeerCall {
     fn timeout_ms(&self) -> u64 {
         match self {
             PeerCall::Fetch(_) => limits::REPLICA_FETCH_CALL_MS,
+            PeerCall::Seed(_) => limits::PEER_GREETING_MS,
             PeerCall::Quorum(_) | PeerCall::Register | PeerCall::Heartbeat => limits::PEER_CALL_MS,
             PeerCall::AlterPartition(_) | PeerCall::PassOn(_) | PeerCall::ProducerIds(..) => limits::PEER_CALL_MS,
             PeerCall::Forward(_) | PeerCall::Topics(..) => limits::FORWARD_MS,
@@ -88,7 +93,6 @@ impl PeerCall {
 /// An answer, as it came.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerAnswer {
-    pub from: Host,
     api_key: i16,
     version: i16,
     frame: Bytes,
@@ -97,6 +101,8 @@ pub struct PeerAnswer {
 /// Why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerError {
+    /// The call was not sent: the other side could not be reached a moment ago, and is left alone for a while.
+    LeftAlone,
     /// The call was not sent.
     Unreachable(String),
     /// The call was sent, and may have been served.
@@ -106,6 +112,7 @@ pub enum PeerError {
 impl fmt::Display for PeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            PeerError::LeftAlone => f.write_str("it could not be reached a moment ago"),
             PeerError::Unreachable(why) => write!(f, "it cannot be reached: {why}"),
             PeerError::Lost(why) => write!(f, "its answer is lost: {why}"),
         }
@@ -166,7 +173,6 @@ enum State {
     },
     Open {
         peer: PeerId,
-        host: Host,
     },
 }
 
@@ -185,7 +191,7 @@ impl State {
     fn peer(&self) -> Option<PeerId> {
         match self {
             State::Closed | State::Resting { .. } => None,
-            State::Connecting { peer, .. } | State::Greeting { peer, .. } | State::Open { peer, .. } => Some(*peer),
+            State::Connecting { peer, .. } | State::Greeting { peer, .. } | State::Open { peer } => Some(*peer),
         }
     }
 }
@@ -199,12 +205,22 @@ impl Link {
         };
         self.calls.iter().map(|call| call.until).chain(greeting).min()
     }
+
+    /// Whoever is there takes calls.
+    fn open(&mut self, peer: PeerId, effects: &mut Effects) {
+        self.failures = 0;
+        self.state = State::Open { peer };
+        let data: Vec<Bytes> = self.calls.iter_mut().filter_map(|call| call.unsent.take()).flatten().collect();
+        if !data.is_empty() {
+            effects.push(Effect::PeerSend { peer, data });
+        }
+    }
 }
 
 impl Peers {
     fn address(&self, to: &PeerTo) -> Result<Address, String> {
         match to {
-            PeerTo::Address(address) => Ok(address.clone()),
+            PeerTo::Address(address) | PeerTo::Seed(address) => Ok(address.clone()),
             PeerTo::Node(node, core) => {
                 let first = self.addresses.get(node).ok_or_else(|| format!("node {node} is not known"))?;
                 let port = first.port.checked_add(core.0).ok_or("it has no such core")?;
@@ -247,8 +263,18 @@ impl Shard {
     /// The broker is not one of the cluster any more.
     pub fn forget_node(&mut self, node: NodeId, now: Now, effects: &mut Effects) {
         self.peers.addresses.remove(&node);
-        let of_node = |(to, _): &(PeerTo, Lane)| matches!(to, PeerTo::Node(of, _) if *of == node);
-        let links: Vec<Key> = self.peers.by_to.iter().filter(|(to, _)| of_node(to)).map(|(_, link)| *link).collect();
+        self.forget_links(|to| matches!(to, PeerTo::Node(of, _) if *of == node), now, effects);
+    }
+
+    /// Connections to these are not made again, unless they are asked for.
+    pub(in crate::broker) fn forget_links(
+        &mut self,
+        is_gone: impl Fn(&PeerTo) -> bool,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let gone = self.peers.by_to.iter().filter(|((to, _), _)| is_gone(to));
+        let links: Vec<Key> = gone.map(|(_, link)| *link).collect();
         for key in links {
             self.give_up(key, "its address has changed", now, effects);
             if let Some(link) = self.peers.links.remove(key) {
@@ -274,8 +300,8 @@ impl Shard {
         let link = self.peers.links.get_mut(key).expect("just found");
         let resting = matches!(link.state, State::Resting { until } if now.mono < until);
         if resting || link.calls.len() >= limits::PEER_CALLS_MAX {
-            let why = if resting { "it was not, a moment ago" } else { "it owes too many answers" };
-            let answer = Err(PeerError::Unreachable(why.to_owned()));
+            let owes = || PeerError::Unreachable("it owes too many answers".to_owned());
+            let answer = Err(if resting { PeerError::LeftAlone } else { owes() });
             return self.todo.push_back(Todo::PeerAnswer { call, answer });
         }
         let correlation_id = link.correlation_next;
@@ -284,7 +310,7 @@ impl Shard {
         let data = frame::encode_request(&header, body);
         let until = now.mono.after_ms(call.timeout_ms());
         let unsent = match link.state {
-            State::Open { peer, .. } => {
+            State::Open { peer } => {
                 effects.push(Effect::PeerSend { peer, data });
                 None
             }
@@ -299,6 +325,10 @@ impl Shard {
 
     pub(in crate::broker) fn on_peer_opened(&mut self, peer: PeerId, now: Now, effects: &mut Effects) {
         let Some(key) = self.peers.by_peer.get(&peer).copied() else { return };
+        let link = self.peers.links.get_mut(key).expect("it has a connection");
+        if matches!(link.to, PeerTo::Seed(_)) {
+            return link.open(peer, effects);
+        }
         let mut rng = self.rng.clone();
         let greeter = Greeter::new(self.myself(), self.core(), &mut rng);
         self.rng = rng;
@@ -313,9 +343,14 @@ impl Shard {
         let link = self.peers.links.get_mut(key).expect("it has a connection");
         let done = match &link.state {
             State::Greeting { .. } => self.on_greeted(key, frame, effects),
-            State::Open { host, .. } => match take_answer(host, &mut link.calls, frame) {
+            State::Open { .. } => match take_answer(&mut link.calls, frame) {
                 Ok((call, answer)) => {
                     self.todo.push_back(Todo::PeerAnswer { call, answer: Ok(answer) });
+                    if matches!(link.to, PeerTo::Seed(_)) && link.calls.is_empty() {
+                        link.state = State::Closed;
+                        self.peers.by_peer.remove(&peer);
+                        effects.push(Effect::PeerClose { peer });
+                    }
                     Ok(())
                 }
                 Err(why) => Err(why),
@@ -354,6 +389,7 @@ impl Shard {
             PeerCall::Quorum(_) | PeerCall::Register | PeerCall::Heartbeat | PeerCall::AlterPartition(_) => {
                 self.on_member_answer(call, answer, now, effects);
             }
+            PeerCall::Seed(at) => self.on_seed_answer(at, answer, now, effects),
             PeerCall::PassOn(job) => api::broker_lifecycle::on_passed_on(self, job, answer, effects),
             PeerCall::Forward(job) => self.on_forwarded(job, answer, now, effects),
             PeerCall::ProducerIds(..) | PeerCall::Topics(..) => self.on_order_forwarded(call, answer, effects),
@@ -383,7 +419,7 @@ impl Shard {
         let (peer, mut greeter) = (*peer, greeter.clone());
         let wanted = match link.to {
             PeerTo::Node(node, _) => Some(node),
-            PeerTo::Address(_) => None,
+            PeerTo::Address(_) | PeerTo::Seed(_) => None,
         };
         let next = greeter.on_answer(self.myself(), wanted, &answer)?;
         if let Next::Go(host) = &next
@@ -399,14 +435,7 @@ impl Shard {
                     *said = greeter;
                 }
             }
-            Next::Go(host) => {
-                link.failures = 0;
-                link.state = State::Open { peer, host };
-                let data: Vec<Bytes> = link.calls.iter_mut().filter_map(|call| call.unsent.take()).flatten().collect();
-                if !data.is_empty() {
-                    effects.push(Effect::PeerSend { peer, data });
-                }
-            }
+            Next::Go(_) => link.open(peer, effects),
         }
         Ok(())
     }
@@ -414,7 +443,8 @@ impl Shard {
     /// Closes the connection, tells everybody who waits for it, and leaves the broker alone for a while.
     fn give_up(&mut self, key: Key, why: &str, now: Now, effects: &mut Effects) {
         let link = self.peers.links.get_mut(key).expect("the caller has looked");
-        if link.failures == 0 {
+        // Whoever asks a seed says what came of it.
+        if link.failures == 0 && !matches!(link.to, PeerTo::Seed(_)) {
             tracing::warn!("the connection to {} is lost: {why}", link.to);
         } else {
             tracing::debug!("no connection to {}: {why}", link.to);
@@ -455,6 +485,7 @@ impl fmt::Display for PeerTo {
         match self {
             PeerTo::Node(node, core) => write!(f, "node {node}, core {core}"),
             PeerTo::Address(address) => write!(f, "the broker at {address}"),
+            PeerTo::Seed(address) => write!(f, "the seed {address}"),
         }
     }
 }
@@ -465,14 +496,14 @@ fn say_hello(peer: PeerId, greeter: &Greeter) -> Effect {
 }
 
 /// The call that a frame answers. Errors: it answers none.
-fn take_answer(host: &Host, calls: &mut VecDeque<Call>, frame: Bytes) -> Result<(PeerCall, PeerAnswer), String> {
+fn take_answer(calls: &mut VecDeque<Call>, frame: Bytes) -> Result<(PeerCall, PeerAnswer), String> {
     let correlation_id = frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));
     let is_asked = calls.front().is_some_and(|call| Some(call.correlation_id) == correlation_id);
     let asked = if is_asked { calls.pop_front() } else { None };
     let Some(Call { call, api_key, version, .. }) = asked else {
         return Err("it answers what it was not asked".to_owned());
     };
-    Ok((call, PeerAnswer { from: host.clone(), api_key, version, frame }))
+    Ok((call, PeerAnswer { api_key, version, frame }))
 }
 
 #[cfg(test)]
@@ -593,10 +624,8 @@ mod tests {
         let answers = answers(&mut guest);
         assert_eq!(answers.len(), 2);
         for answer in answers {
-            let answer = answer.expect("it came");
-            assert_eq!((answer.from.node, answer.from.cores), (NodeId(2), 4));
-            let body: PeerHelloResponse = answer.decode().expect("one");
-            assert!(body.admitted);
+            let body: PeerHelloResponse = answer.expect("it came").decode().expect("one");
+            assert!(body.admitted && body.node_id == 2);
         }
     }
 
@@ -619,7 +648,7 @@ mod tests {
         assert!(matches!(effects.drain().next(), Some(Effect::PeerClose { peer: PEER })));
         assert!(matches!(&answers(&mut guest)[..], [Err(PeerError::Lost(why))] if why.contains("in time")));
         ask(&mut guest, 3, Now { mono: late, wall_ms: 0 }, &mut effects);
-        assert!(matches!(&answers(&mut guest)[..], [Err(PeerError::Unreachable(_))]) && effects.is_empty());
+        assert!(matches!(&answers(&mut guest)[..], [Err(PeerError::LeftAlone)]) && effects.is_empty());
         let rested = Now { mono: late.after_ms(limits::PEER_BACKOFF_MS_MAX), wall_ms: 0 };
         ask(&mut guest, 3, rested, &mut effects);
         assert!(matches!(effects.drain().next(), Some(Effect::PeerOpen { peer: PeerId(1), .. })));

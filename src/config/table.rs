@@ -72,9 +72,9 @@ settings! {
         cluster_id: String = String::new() => string("cluster.id");
     }
     "Cluster" {
-        /// Brokers of the cluster to join: host:port of where their clients connect, with commas between; they are
-        /// asked at the port 10000 above, where the first listener for brokers is by default. Empty: a broker whose
-        /// data directory is new founds a cluster.
+        /// Brokers of the cluster to join: host:port of where their clients connect, with commas between; there they say
+        /// where their listener for brokers is. A broker whose data directory belongs to another cluster than theirs does
+        /// not start. Empty: a broker whose data directory is new founds a cluster.
         seeds: Vec<Address> = Vec::new() => list("seeds");
         /// Where the other brokers of the cluster connect: host:port, for core N at this port plus N, and for gossip
         /// (UDP) at this port. Empty: the host and port of `listen` plus 10000 if there are `seeds`, else nowhere, and
@@ -410,14 +410,10 @@ impl Settings {
             let message = format!("is {beat}, not less than broker.session.timeout.ms, which is {session}");
             return wrong("broker.heartbeat.interval.ms", message);
         }
-        let port_max = u16::MAX - PEER_PORT_ABOVE;
-        if let Some(seed) = self.seeds.iter().find(|seed| seed.port > port_max) {
-            let message = format!("must be below {} in its port, not `{seed}`", port_max + 1);
-            return wrong("seeds", message);
-        }
         if self.peer_listen.as_ref().is_some_and(|address| address.port == 0) {
             return wrong("peer.listen", "must name a port: the other brokers have to know it".to_owned());
         }
+        let port_max = u16::MAX - PEER_PORT_ABOVE;
         if !self.seeds.is_empty() && self.peer_listen.is_none() && !(1..=port_max).contains(&self.listen.port) {
             let message = format!("must be given beside seeds when the port of listen is {}", self.listen.port);
             return wrong("peer.listen", message);
@@ -429,11 +425,6 @@ impl Settings {
     pub fn peer_listener(&self) -> Option<Address> {
         let beside_clients = (!self.seeds.is_empty()).then(|| peer_address(&self.listen));
         self.peer_listen.clone().or(beside_clients)
-    }
-
-    /// Where the brokers are asked that this one is to join.
-    pub fn seed_peers(&self) -> Vec<Address> {
-        self.seeds.iter().map(peer_address).collect()
     }
 
     fn check_consumer_groups(&self) -> Result<(), SettingError> {
@@ -565,7 +556,7 @@ mod tests {
         check("default.replication.factor", "8", Kafka, Err("must be 1 to 7"));
         check("seeds", "a:9092,b:9093", Kafka, Ok("a:9092,b:9093"));
         check("seeds", "a:9092,b", Kafka, Err("must be host:port"));
-        check("seeds", "a:55536", Kafka, Err("must be below 55536 in its port"));
+        check("seeds", "a:55536", Kafka, Ok("a:55536"));
         check("peer.listen", "", Kafka, Ok(""));
         check("peer.listen", "[::1]:19092", Kafka, Ok("[::1]:19092"));
         check("peer.listen", "127.0.0.1:0", Kafka, Err("must name a port"));

@@ -39,8 +39,12 @@ pub struct Cluster {
     conn_next: u64,
     /// Brokers that do nothing, though nothing tells others so.
     pub hung: BTreeSet<i32>,
+    /// Where a broker has its listener for others, if not at [`PEER_PORT`].
+    pub peer_ports: BTreeMap<i32, u16>,
     /// The next answer of this broker to another with these bytes in it is lost, and the connection with it.
     pub losing: Option<(i32, &'static [u8])>,
+    /// Brokers that may say that they cannot go on.
+    pub may_fail: BTreeSet<i32>,
     /// Brokers whose connections to others carry nothing.
     pub unlinked: BTreeSet<i32>,
     /// Whether datagrams arrive.
@@ -60,6 +64,8 @@ impl Cluster {
             now: Now { wall_ms: NOW_MS, ..Now::default() },
             starts: 0,
             conn_next: 1 << 32,
+            peer_ports: BTreeMap::new(),
+            may_fail: BTreeSet::new(),
             losing: None,
             hung: BTreeSet::new(),
             unlinked: BTreeSet::new(),
@@ -88,15 +94,13 @@ impl Cluster {
     /// Starts a broker on the disk it had.
     pub fn start(&mut self, node: i32, settings: Settings) {
         self.starts += 1;
-        let listeners = Listeners {
-            shared: address(node, SHARED_PORT),
-            per_core: Vec::new(),
-            peer: Some(address(node, PEER_PORT)),
-        };
+        let listeners =
+            Listeners { shared: address(node, SHARED_PORT), per_core: Vec::new(), peer: Some(self.peer_address(node)) };
         let disk = self.disks.remove(&node).unwrap_or_default();
         let settings = Settings { node_id: node, ..settings };
         let mut world = World::boot(CORES, settings, listeners, Incarnation([self.starts; 16]), disk);
         world.now = self.now;
+        world.may_fail = self.may_fail.contains(&node);
         assert!(self.nodes.insert(node, world).is_none(), "it is down");
         self.run();
     }
@@ -116,6 +120,14 @@ impl Cluster {
             }
         }
         self.run();
+    }
+
+    fn peer_address(&self, node: i32) -> Address {
+        address(node, self.peer_ports.get(&node).copied().unwrap_or(PEER_PORT))
+    }
+
+    pub fn takes_clients(&self, node: i32) -> bool {
+        self.nodes[&node].ready.len() == usize::from(CORES)
     }
 
     /// The directory of a broker that is down is gone.
@@ -208,9 +220,9 @@ impl Cluster {
                 self.step(to, client.core, Input::Closed { conn: client.conn });
             }
             Effect::Datagram { to, data } if self.datagrams => {
-                let other = self.nodes.keys().copied().find(|other| to == address(*other, PEER_PORT));
+                let other = self.nodes.keys().copied().find(|other| to == self.peer_address(*other));
                 if let Some(other) = other.filter(|other| !self.hung.contains(other)) {
-                    self.step(other, 0, Input::Datagram { from: address(node, PEER_PORT), data });
+                    self.step(other, 0, Input::Datagram { from: self.peer_address(node), data });
                 }
             }
             _ => {}
@@ -218,14 +230,18 @@ impl Cluster {
     }
 
     fn open(&mut self, node: i32, core: u16, peer: PeerId, to: &Address) {
-        let other = self.nodes.keys().copied().find(|other| to.host == format!("node-{other}"));
+        let is_client = to.port == SHARED_PORT;
+        let listens = |other: &i32| to.host == format!("node-{other}") && (!is_client || self.takes_clients(*other));
+        let other = self.nodes.keys().copied().find(listens);
         let Some(other) = other else {
             return self.step(node, core, Input::PeerClosed { peer, why: "nobody is there".into() });
         };
         self.conn_next += 1;
-        let client = Client { core: to.port - PEER_PORT, conn: ConnId(self.conn_next) };
+        let to_core = if is_client { 0 } else { to.port - self.peer_address(other).port };
+        let client = Client { core: to_core, conn: ConnId(self.conn_next) };
         self.links.push(Link { from: (node, core, peer), to: (other, client) });
-        let (host, listener) = (format!("node-{node}"), ListenerKind::Peer);
+        let listener = if is_client { ListenerKind::Shared } else { ListenerKind::Peer };
+        let host = format!("node-{node}");
         self.step(other, client.core, Input::Opened { conn: client.conn, listener, host, port: 1 });
         self.step(node, core, Input::PeerOpened { peer });
     }

@@ -229,6 +229,10 @@ pub struct World {
     pub mesh_messages: u64,
     /// While set, disk operations wait instead of completing.
     pub disk_held: bool,
+    /// Whether a broker may say that it cannot go on.
+    pub may_fail: bool,
+    /// Why it cannot.
+    pub failure: Option<String>,
     /// Holds the disk from the next reply on.
     pub hold_disk_on_reply: bool,
     /// While set, [`World::run`] does only so many things, in an order that the seed decides, and leaves the rest.
@@ -284,6 +288,8 @@ impl World {
             closed: BTreeSet::new(),
             mesh_messages: 0,
             disk_held: false,
+            may_fail: false,
+            failure: None,
             hold_disk_on_reply: false,
             steps_per_run: None,
             clock_runs: false,
@@ -506,7 +512,10 @@ impl World {
             }
             Effect::Ready => assert!(self.ready.insert(core)),
             Effect::Stopped => assert!(self.stopped.insert(core)),
-            Effect::Fatal { message } => panic!("fatal: {message}"),
+            Effect::Fatal { message } => {
+                assert!(self.may_fail, "fatal: {message}");
+                self.failure = Some(message);
+            }
         }
     }
 }

@@ -5,12 +5,19 @@
 use crate::wire::table::api;
 use crate::wire::text::Text;
 
+/// Kinds of endpoints that may be asked for.
+pub const ENDPOINT_BROKERS: i8 = 1;
+pub const ENDPOINT_CONTROLLERS: i8 = 2;
+
+/// Not one of Kafka's: where the broker that is asked listens for other brokers, and it alone.
+pub const ENDPOINT_PEER: i8 = 100;
+
 api! {
     API: 60 "DescribeCluster", versions 0-2, flexible 0;
 
     message DescribeClusterRequest {
         include_cluster_authorized_operations: bool, 0+;
-        /// 1: brokers. 2: controllers.
+        /// One of the kinds above.
         endpoint_type: i8, 1+, default 1;
         include_fenced_brokers: bool, 2+;
     }
