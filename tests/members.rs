@@ -188,14 +188,67 @@ fn writers_go_on_as_soon_as_others_lead() {
 #[test]
 fn a_broker_of_another_cluster_is_not_let_in() {
     let mut cluster = Cluster::of(2);
-    cluster.start(3, Settings { cluster_id: "theirs".into(), ..Cluster::joining(&[1]) });
-    cluster.advance_ms(5_000);
-    assert!(cluster.nodes[&3].ready.is_empty());
-    assert_eq!(brokers(&mut cluster, 1), [1, 2]);
-    // Nor one whose id is taken.
+    let ours = cluster.nodes[&1].shards[0].image().cluster_id().to_owned();
+    cluster.may_fail.insert(3);
+    let wait_for_failure = |cluster: &mut Cluster, parts: &[&str]| {
+        cluster.until("it stops", |cluster| cluster.nodes[&3].failure.is_some());
+        let said = cluster.nodes[&3].failure.clone().expect("just seen");
+        assert!(parts.iter().chain(&["theirs", &ours, "node-1:9092"]).all(|part| said.contains(part)), "{said}");
+        assert!(cluster.nodes[&3].ready.is_empty());
+        cluster.kill(3);
+    };
+    // By its settings.
+    let theirs = || Settings { cluster_id: "theirs".into(), ..Settings::default() };
+    cluster.start(3, Settings { seeds: Cluster::joining(&[1]).seeds, ..theirs() });
+    wait_for_failure(&mut cluster, &["cluster.id"]);
+    // By its data, whether all seeds answer or not.
+    cluster.start(3, theirs());
+    for seeds in [&[9, 1][..], &[1, 2]] {
+        cluster.until("it serves its own", |cluster| cluster.takes_clients(3));
+        cluster.kill(3);
+        cluster.start(3, Cluster::joining(seeds));
+        wait_for_failure(&mut cluster, &["corelog-data", "--data-dir"]);
+        // Nobody answers, so that its data alone say what it is.
+        cluster.start(3, Cluster::joining(&[9]));
+    }
+    assert_eq!((brokers(&mut cluster, 1), brokers(&mut cluster, 3)), (vec![1, 2], vec![3]));
     cluster.kill(3);
+    cluster.lose_disk(3);
     cluster.start(3, Cluster::joining(&[1]));
     cluster.until("it joins", |cluster| brokers(cluster, 1) == [1, 2, 3]);
+}
+
+#[test]
+fn a_broker_that_comes_back_takes_clients_when_it_knows_what_they_do() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    cluster.kill(3);
+    assert_eq!(create(&mut cluster, 1, "t", 2), 0);
+    cluster.start(3, Settings::default());
+    cluster.until("it takes clients", |cluster| cluster.takes_clients(3));
+    assert_eq!(leaders(&mut cluster, 3, "t"), leaders(&mut cluster, 1, "t"));
+    cluster.until("it may lead", |cluster| brokers(cluster, 1) == [1, 2, 3]);
+}
+
+#[test]
+fn without_a_majority_a_broker_that_starts_waits_and_then_tells_what_it_knows() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    assert_eq!(create(&mut cluster, 1, "t", 3), 0);
+    // The start of what is written next has what was committed before.
+    assert_eq!(create(&mut cluster, 1, "v", 3), 0);
+    cluster.until("all know them", |cluster| leaders(cluster, 3, "v").len() == 6);
+    let led = leaders(&mut cluster, 3, "t");
+    (1..=3).for_each(|node| cluster.kill(node));
+    cluster.start(3, Settings::default());
+    cluster.advance_ms(9_000);
+    assert!(!cluster.takes_clients(3));
+    cluster.until("it takes clients", |cluster| cluster.takes_clients(3));
+    assert_eq!(leaders(&mut cluster, 3, "t"), led);
+    assert_eq!(create(&mut cluster, 3, "u", 1), ErrorCode::NotController.code());
+    cluster.start(1, Settings::default());
+    cluster.until("both are back", |cluster| cluster.takes_clients(1) && brokers(cluster, 3) == [1, 3]);
+    assert_eq!(create(&mut cluster, 3, "u", 2), 0);
 }
 
 #[test]

@@ -275,6 +275,9 @@ pub const REPLICA_FETCH_CALL_MS: u64 = 2 * REPLICA_FETCH_WAIT_MS_MAX as u64;
 /// How long a client's request waits for somebody to be the controller, and for its answer.
 pub const FORWARD_MS: u64 = 10_000;
 
+/// How long a broker that starts waits for somebody to be the controller before it lets clients in.
+pub const OPEN_MS: u64 = 10_000;
+
 /// How long a broker that stops waits for others to lead its partitions.
 pub const LEAVE_MS: u64 = 5_000;
 

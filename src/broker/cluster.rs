@@ -153,7 +153,7 @@ impl Shard {
         self.go_on_leaving(now, effects);
     }
 
-    fn beat_at(&mut self, at: Instant) {
+    pub(in crate::broker) fn beat_at(&mut self, at: Instant) {
         if let Some(before) = self.cluster.next_beat.replace(at) {
             self.deadlines.clear(before, DeadlineKey::Heartbeat);
         }
@@ -194,7 +194,8 @@ impl Shard {
 
     fn send_heartbeat(&mut self, epoch: BrokerEpoch, now: Now, effects: &mut Effects) {
         // Whoever sees its own registration has applied the metadata up to there.
-        let (wants_fence, wants_shut_down) = (self.life == Life::Starting, self.cluster.leaving.is_some());
+        let wants_fence = !self.opening.is_open();
+        let wants_shut_down = self.cluster.leaving.is_some();
         let ControllerAt::Node(controller) = self.cluster.controller else {
             let beat = Heartbeat { id: self.node(), epoch, caught_up: true, wants_fence, wants_shut_down };
             if let Err(error) = brokers::heartbeat(self, &beat, now, effects) {

@@ -110,6 +110,11 @@ impl Control {
         self.quorum.commit()
     }
 
+    /// Whether every core has put into effect what is known to be committed.
+    pub(in crate::broker) fn has_applied_all(&self) -> bool {
+        matches!(self.stage, Stage::Idle) && self.committed.is_empty()
+    }
+
     pub fn boot(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let mut out = MetaOut::default();
         let me = shard.node();
@@ -169,6 +174,7 @@ impl Control {
         control.stage = Stage::Idle;
         go_on(shard, now, effects);
         settle(shard, now, effects);
+        shard.let_clients_in(now, effects);
     }
 
     /// Another node's quorum says something.

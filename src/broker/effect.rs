@@ -102,7 +102,7 @@ pub enum Effect {
         token: DiskToken,
         op: DiskOp,
     },
-    /// Every core has recovered its partitions: open the listeners.
+    /// Every core has recovered its partitions, and knows what the cluster does: open the listeners for clients.
     Ready,
     /// This core's files are flushed and closed: the executor may end.
     Stopped,

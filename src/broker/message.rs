@@ -112,6 +112,8 @@ pub enum ShardMessage {
     },
     /// From core 0: every core has recovered, and the journals of the run before are empty.
     AllReady,
+    /// Core 0 says that clients may come.
+    LetClientsIn,
     /// From core 0: tell what this core has measured; answered by [`ShardMessage::Gathered`].
     Gather,
     Gathered(Box<Gathered>),

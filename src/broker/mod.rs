@@ -20,6 +20,7 @@ pub mod groups;
 pub mod job;
 pub mod message;
 pub mod noting;
+pub mod opening;
 pub mod partitions;
 pub mod peers;
 pub mod quotas;

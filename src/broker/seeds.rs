@@ -2,7 +2,7 @@
 //!
 //! A seed is asked over Kafka's protocol which cluster it is of and where its listener for brokers is. There a new broker
 //! is registered. One that has data is a member of its cluster already, and asks each seed once when it starts: if they
-//! are of another cluster, the data directory or the seeds are not what was meant, and it stops.
+//! are of another cluster, the data directory or the seeds are not what was meant, and it stops before it takes clients.
 //! Seeds that do not answer keep nobody from starting: they may be starting themselves.
 //!
 //! A seed may be anything that listens at the address, so what is wrong with it is said, once as long as it stays so.
@@ -47,6 +47,12 @@ enum Said {
 impl Seeds {
     pub fn new(count: usize) -> Seeds {
         Seeds { next: 0, by_number: vec![Seed::default(); count] }
+    }
+
+    /// One is of this broker's cluster, or none says anything.
+    pub fn have_nothing_against_it(&self) -> bool {
+        let mut said = self.by_number.iter().map(|seed| &seed.said);
+        said.clone().any(|said| *said == Some(Said::Ours)) || said.all(|said| *said == Some(Said::Nothing))
     }
 
     /// All have been asked, and this is the first that is of another cluster, while none is of this broker's.
@@ -107,6 +113,7 @@ impl Shard {
             self.join_through(at, found, now, effects);
         }
         self.judge_seeds(&ours, effects);
+        self.let_clients_in(now, effects);
     }
 
     /// Of the cluster that this broker is of, or is to be of; empty: of any.

@@ -34,6 +34,7 @@ use crate::broker::groups::{GroupAsk, Groups};
 use crate::broker::job::{Asker, Job, Work};
 use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition};
 use crate::broker::noting::Noting;
+use crate::broker::opening::Opening;
 use crate::broker::partitions::Partitions;
 use crate::broker::peers::{PeerAnswer, PeerCall, PeerError, Peers};
 use crate::broker::quotas::Quotas;
@@ -109,6 +110,7 @@ pub struct Shard {
     /// Core 0 alone decides on metadata.
     pub(in crate::broker) control: Option<Control>,
     pub(in crate::broker) cluster: Cluster,
+    pub(in crate::broker) opening: Opening,
     /// Why the data directory takes no more writes.
     pub(in crate::broker) offline: Option<String>,
     /// What the current step set free and has not handled yet.
@@ -145,6 +147,8 @@ pub enum DeadlineKey {
     BalanceLeaders,
     /// Others should lead this broker's partitions by now.
     Leave,
+    /// Clients should have been let in by now.
+    Open,
     /// A request that did not reach the controller.
     Forward(Key),
     Stop,
@@ -233,6 +237,7 @@ impl Shard {
             measured: Measured::default(),
             control: None,
             cluster: Cluster::default(),
+            opening: Opening::default(),
             offline: None,
             todo: VecDeque::new(),
             cores_done: 0,
@@ -546,6 +551,7 @@ impl Shard {
                 self.noting.on_replayed(committed);
             }
             ShardMessage::AllReady => self.on_all_ready(now, effects),
+            ShardMessage::LetClientsIn => self.on_let_clients_in(effects),
             ShardMessage::Gather => self.on_gather(from, now, effects),
             ShardMessage::Gathered(gathered) => self.on_gathered(*gathered),
             ShardMessage::SessionsDone => self.on_sessions_done(now, effects),
@@ -567,6 +573,7 @@ impl Shard {
                 DeadlineKey::Leases => brokers::on_leases_due(self, now, effects),
                 DeadlineKey::BalanceLeaders => brokers::on_balance_due(self, now, effects),
                 DeadlineKey::Leave => self.on_leave_deadline(effects),
+                DeadlineKey::Open => self.on_open_due(now, effects),
                 DeadlineKey::Forward(job) => self.send_forward(job, now, effects),
                 DeadlineKey::Unmute(conn) => self.sessions.unmute(conn, effects),
                 DeadlineKey::QuotaShare => self.share_quota_use(effects),

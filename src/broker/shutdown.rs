@@ -35,8 +35,8 @@ impl Shard {
         if self.life == Life::Starting {
             self.life = Life::Serving;
             self.commits.open();
-            effects.push(Effect::Ready);
             self.start_gossip(now, effects);
+            self.start_opening(now, effects);
         }
     }
 
