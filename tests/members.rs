@@ -14,7 +14,7 @@ use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, M
 use corelog::wire::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelog::wire::records::BatchBuilder;
 use support::cluster::{Cluster, ask, quorum, wait_for_voters};
-use support::{NOW_MS, World};
+use support::{Failing, NOW_MS, World};
 
 fn brokers(cluster: &mut Cluster, node: i32) -> Vec<i32> {
     let reply: DescribeClusterResponse =
@@ -183,6 +183,33 @@ fn writers_go_on_as_soon_as_others_lead() {
     let acked_ms = cluster.nodes[&1].now.mono.since_ns(before) / 1_000_000;
     // No follower waits until a fetch is over that it had sent before.
     assert!(acked_ms <= 100, "others lead after {lead_ms} ms, and all have it {acked_ms} ms later");
+}
+
+#[test]
+fn a_broker_whose_directory_fails_has_others_lead_until_it_is_started_again() {
+    // The controller, and another.
+    for failing in [1, 2] {
+        let mut cluster = Cluster::of(3);
+        wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+        assert_eq!(create(&mut cluster, 1, "t", 3), 0);
+        cluster.until("all know it", |cluster| (1..=3).all(|node| leaders(cluster, node, "t").len() == 6));
+        assert!(leaders(&mut cluster, 3, "t").contains(&failing));
+        cluster.nodes.get_mut(&failing).expect("it is up").disk.failing = Some(Failing::Syncs);
+        produce(&mut cluster, failing, "t", 1);
+        let world = cluster.nodes.get_mut(&failing).expect("it is up");
+        assert!(world.shards.iter().all(|shard| shard.directory_failure().is_some()));
+        world.disk.failing = None;
+        let ms = cluster.until("others lead", |cluster| {
+            (1..=3).all(|node| !leaders(cluster, node, "t").iter().any(|leader| [failing, -1].contains(leader)))
+        });
+        assert!(ms < 1_000, "it took {ms} ms");
+        cluster.until("another decides", |cluster| ![failing, -1].contains(&quorum(cluster, 3).leader_id));
+        assert_eq!(create(&mut cluster, 3, "after", 2), 0);
+        cluster.kill(failing);
+        cluster.start(failing, if failing == 1 { Settings::default() } else { Cluster::joining(&[1]) });
+        cluster.until("it takes replicas again", |cluster| create(cluster, 3, "wide", 3) == 0);
+        cluster.until("it leads again", |cluster| leaders(cluster, 3, "wide").contains(&failing));
+    }
 }
 
 #[test]

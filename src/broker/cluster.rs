@@ -160,6 +160,13 @@ impl Shard {
         self.deadlines.set(at, DeadlineKey::Heartbeat);
     }
 
+    /// This broker takes no more writes: the controller is to know at once.
+    pub(in crate::broker) fn on_writing_ended(&mut self, now: Now) {
+        if self.core() == CoreId(0) && self.cluster.next_beat.is_some() {
+            self.beat_at(now.mono);
+        }
+    }
+
     /// Says to the controller, or to a seed, what is to be said now.
     pub(in crate::broker) fn on_heartbeat_due(&mut self, now: Now, effects: &mut Effects) {
         self.cluster.next_beat = None;
@@ -195,11 +202,15 @@ impl Shard {
     fn send_heartbeat(&mut self, epoch: BrokerEpoch, now: Now, effects: &mut Effects) {
         // Whoever sees its own registration has applied the metadata up to there.
         let wants_fence = !self.opening.is_open();
-        let wants_shut_down = self.cluster.leaving.is_some();
+        // Who takes no more writes is to lead nothing that others have, until it is started again.
+        let wants_shut_down = self.cluster.leaving.is_some() || self.offline.is_some();
         let ControllerAt::Node(controller) = self.cluster.controller else {
             let beat = Heartbeat { id: self.node(), epoch, caught_up: true, wants_fence, wants_shut_down };
             if let Err(error) = brokers::heartbeat(self, &beat, now, effects) {
                 tracing::debug!("a heartbeat to itself: {error}");
+            }
+            if self.offline.is_some() {
+                brokers::hand_over(self, now, effects);
             }
             return;
         };

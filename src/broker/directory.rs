@@ -3,6 +3,8 @@
 //! What a device has of what it was given before a failed sync is not known, and a second sync that succeeds says
 //! nothing about it (fsync(2) reports a lost write once). So the first failure ends all writing at once; what is
 //! known to be safe is still read. Kafka's `ReplicaManager.handleLogDirFailure` does the same with its directories.
+//! In a cluster the broker asks to be relieved, like one that stops: others lead what they have in sync, and this one
+//! follows nobody. What nobody else has stays here, to be read.
 //!
 //! *Owns*: that no core writes on when one knows. *Never*: syncs again; ends the process. *Runs on*: every core.
 
@@ -27,7 +29,7 @@ impl Shard {
         tracing::error!(
             "core {}: the data directory takes no more writes: {cause}. What the device has of records that were not \
              synced is not known; all others are safe and still served. Producers get KAFKA_STORAGE_ERROR, topics can \
-             be neither created nor deleted. See what the kernel says of the device (dmesg), put it right, and start \
+             be neither created nor deleted here. Other brokers lead what they have in sync. See what the kernel says of the device (dmesg), put it right, and start \
              the broker again: it recovers what is there.",
             self.core()
         );
@@ -63,6 +65,8 @@ impl Shard {
         }
         self.commits.end_writing();
         self.offline = Some(message);
+        self.follow_nobody();
         Control::on_directory_offline(self, effects);
+        self.on_writing_ended(now);
     }
 }

@@ -163,9 +163,18 @@ impl Shard {
         }
     }
 
+    /// Nothing that followers are told could be kept.
+    pub(in crate::broker) fn follow_nobody(&mut self) {
+        for owner in self.partitions.owner_numbers() {
+            if let Some(of) = self.partitions.name_of(owner) {
+                self.replicas.forget(owner, of);
+            }
+        }
+    }
+
     /// Has a partition's leader asked by the right fetcher, if it follows anybody.
     pub(in crate::broker) fn follow(&mut self, owner: u32, of: TopicPartition, now: Now) {
-        let Some(partition) = self.partitions.by_owner(owner) else { return };
+        let Some(partition) = self.partitions.by_owner(owner).filter(|_| self.offline.is_none()) else { return };
         let (leader, position) = (partition.leader(), partition.fetch_position());
         let leader = leader.filter(|leader| *leader != self.node()).and_then(|leader| self.image.broker(leader));
         let wanted = leader.map(|leader| LeaderCore { node: leader.id, core: route::owner(of, leader.cores) });
