@@ -3,7 +3,8 @@
 //! A coordinator decides at once; what it decided is told when it is safe. Of each, one append is under way at a time:
 //! what comes meanwhile is the next batch, so that many commits share one. Every answer remembers how many records were
 //! decided before it, and leaves when so many are safe. When an append fails, what the coordinator knows is more than
-//! what the log holds: it is dropped, those who wait are told to look for it again, and it is loaded from the log.
+//! what the log holds: it is dropped, those who wait are told to look for it again, and it is loaded from the log, once
+//! nothing in that is uncommitted any more.
 //!
 //! *Owns*: which coordinators there are, how far they are loaded, and when an answer may leave. *Never*: decides about
 //! a group. *Runs on*: every core, for its own partitions.
@@ -350,12 +351,20 @@ impl Shard {
             replica.read(Reader::Consumer, from, LOAD_BYTES, true, cache, out).map(Some)
         });
         match read {
+            // A batch that was not committed in time may be yet, and then counts.
+            Some(Ok(None)) if !self.is_all_committed(owner) => {
+                self.set_group_alarm(partition, now.mono.after_ms(RELOAD_MS));
+            }
             Some(Ok(None)) => self.on_coordinator_loaded(partition, now),
             Some(Ok(Some(Read::Ready(slices)))) => self.on_loaded_slices(partition, Ok(slices), now),
             Some(Ok(Some(Read::Later(ticket)))) => self.read_for_group(owner, ticket, partition, load),
             Some(Err(error)) => self.on_loaded_slices(partition, Err(error), now),
             None => {}
         }
+    }
+
+    fn is_all_committed(&self, owner: u32) -> bool {
+        self.partitions.by_owner(owner).is_none_or(|replica| replica.is_all_committed())
     }
 
     fn on_loaded_slices(&mut self, partition: PartitionIndex, read: Result<LogSlices, ReadError>, now: Now) {

@@ -530,6 +530,11 @@ impl Partition {
         self.high_watermark
     }
 
+    /// Nothing of what the log holds may be given up any more.
+    pub fn is_all_committed(&self) -> bool {
+        self.high_watermark == self.log.end()
+    }
+
     /// How far all is committed, for the next start; none where that is what is safe here.
     pub fn committed(&self) -> Option<Reach> {
         let is_alone = matches!(&self.role, Role::Leader(isr) if isr.is_alone());
