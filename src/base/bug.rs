@@ -47,14 +47,30 @@ pub enum Bug {
     DropTombstones,
     /// A client is told that records are deleted before that is durable.
     AnswerDeletionsEarly,
+    /// The same, before followers have deleted them too.
+    AnswerDeletionsAlone,
+    /// A follower keeps what its leader has deleted.
+    KeepStart,
+    /// What may be given up yet is compacted, and takes the place of what is committed.
+    CompactUncommitted,
     /// A start does not look at what was noted: which journals there were, and how far logs were durable.
     ForgetNotes,
     /// A group is told that its offsets are committed before they are safe.
     AnswerGroupsEarly,
+    /// The same, before those in sync have them.
+    AnswerGroupsAlone,
+    /// A coordinator is loaded without what its log has and may be committed yet.
+    LoadGroupsEarly,
     /// A start takes what was known of a log before it was truncated for true.
     ForgetTruncations,
     /// A leader answers for what its followers do not have.
     AckBeforeInSync,
+    /// What was set first of a topic stays, whatever is set later.
+    KeepOldSettings,
+    /// A leader shows consumers what its followers do not have.
+    ShowUncommitted,
+    /// A partition of a fetch session is put to rest although it has changed since it was read.
+    RestTooEarly,
     /// Somebody who lacks records leads before nobody does.
     ElectOutsideIsr,
     /// A follower is in sync that lacks what is committed.
@@ -89,10 +105,18 @@ impl Bug {
         Bug::ConfuseKeys,
         Bug::DropTombstones,
         Bug::AnswerDeletionsEarly,
+        Bug::AnswerDeletionsAlone,
+        Bug::KeepStart,
+        Bug::CompactUncommitted,
         Bug::ForgetNotes,
         Bug::AnswerGroupsEarly,
+        Bug::AnswerGroupsAlone,
+        Bug::LoadGroupsEarly,
         Bug::ForgetTruncations,
         Bug::AckBeforeInSync,
+        Bug::KeepOldSettings,
+        Bug::ShowUncommitted,
+        Bug::RestTooEarly,
         Bug::ElectOutsideIsr,
         Bug::JoinInSyncEarly,
         Bug::KeepDivergent,

@@ -256,7 +256,10 @@ impl Shard {
             for records in batches {
                 let to = AckTo::Coordinator { partition, load };
                 let trace = Arrival::at(now.mono).trace();
-                let when = AckWhen::Committed { due: None };
+                let when = match bug::on(Bug::AnswerGroupsAlone) {
+                    true => AckWhen::Safe,
+                    false => AckWhen::Committed { due: None },
+                };
                 let brought = Brought { records, produce_version: PRODUCE_VERSION, when, to, trace };
                 let mut watch = effects.watch;
                 self.on_partition(owner, now, effects, |replica, cache, out| {
@@ -364,7 +367,8 @@ impl Shard {
     }
 
     fn is_all_committed(&self, owner: u32) -> bool {
-        self.partitions.by_owner(owner).is_none_or(|replica| replica.is_all_committed())
+        bug::on(Bug::LoadGroupsEarly)
+            || self.partitions.by_owner(owner).is_none_or(|replica| replica.is_all_committed())
     }
 
     fn on_loaded_slices(&mut self, partition: PartitionIndex, read: Result<LogSlices, ReadError>, now: Now) {

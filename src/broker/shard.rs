@@ -48,7 +48,7 @@ use crate::config::{Address, Settings};
 use crate::group::ask::{Answer as GroupAnswer, Ticket};
 use crate::log::cache::TailCache;
 use crate::log::log::{FoundOffset, LogSlices, ReadError, ReadTicket};
-use crate::meta::Image;
+use crate::meta::{Image, QuorumStatus};
 use crate::replica::deletion::DeletionTicket;
 use crate::replica::partition::{AckTo, Acked, Follower, Partition, Refusal, Watch};
 use crate::wire::codec::Message;
@@ -305,6 +305,11 @@ impl Shard {
     /// The metadata as this core has applied them.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// Who decides on metadata, as core 0 knows. Only of a core that is ready.
+    pub fn quorum(&self) -> Option<QuorumStatus> {
+        self.control.as_ref().map(|control| control.quorum.status())
     }
 
     /// The partitions that are open here.

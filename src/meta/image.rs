@@ -10,6 +10,7 @@ use super::broker::Broker;
 use super::partition_state::{PartitionState, nodes_bytes};
 use super::quota::{EntityName, QuotaEntity, QuotaValues};
 use super::record::MetaRecord;
+use crate::base::bug::{self, Bug};
 use crate::base::ids::{BrokerEpoch, NodeId, PartitionIndex, TopicId};
 use crate::config::{ConfigResource, NOTHING_SET, Overrides};
 
@@ -243,7 +244,9 @@ impl Image {
             MetaRecord::TopicSettingsChanged { id, settings } => {
                 self.known(*id)?;
                 let topic = self.remove(*id);
-                self.add(Topic { settings: settings.clone(), ..topic });
+                let keeps = bug::on(Bug::KeepOldSettings) && !topic.settings.is_empty();
+                let settings = if keeps { topic.settings.clone() } else { settings.clone() };
+                self.add(Topic { settings, ..topic });
             }
             MetaRecord::ProducerIdsTaken { next } => {
                 let before = self.next_producer_id;

@@ -85,6 +85,7 @@ impl Partition {
     /// No leader to come has anything below this; none while that is not known.
     fn deleted(&self) -> Option<Offset> {
         match &self.role {
+            Role::Leader(_) if bug::on(Bug::AnswerDeletionsAlone) => Some(self.log_start),
             Role::Leader(isr) => isr.deleted(self.log_start, self.min_isr()),
             Role::Follower(_) => None,
         }

@@ -157,7 +157,7 @@ impl Partition {
     /// The leader's log begins later: records are deleted here too. It had them committed.
     fn follow_start(&mut self, log_start: Offset, now: Now) {
         let start = log_start.min(self.safe_end);
-        if start > self.log.start() {
+        if start > self.log.start() && !bug::on(Bug::KeepStart) {
             self.log.move_start(start, now, &mut self.log_out);
         }
     }

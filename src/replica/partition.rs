@@ -408,7 +408,7 @@ impl Partition {
     /// What there is to compact, if it is enough. Nothing while something of it may still be given up: what superseded
     /// the records that compaction removes would be gone too.
     pub fn dirt(&mut self, now: Now, out: &mut PartitionOut) -> Option<Dirt> {
-        if self.high_watermark < self.log.sealed_end() {
+        if self.high_watermark < self.log.sealed_end() && !bug::on(Bug::CompactUncommitted) {
             return None;
         }
         let dirt = self.log.dirt(now, &mut self.log_out);
@@ -526,6 +526,9 @@ impl Partition {
     pub fn high_watermark(&self) -> Offset {
         if bug::on(Bug::ShowUnsafe) {
             return self.log.end();
+        }
+        if bug::on(Bug::ShowUncommitted) && self.is_leader() {
+            return self.safe_end;
         }
         self.high_watermark
     }

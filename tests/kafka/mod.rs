@@ -234,9 +234,14 @@ pub fn watermarks(bootstrap: &str, topic: &str, partition: i32) -> (i64, i64) {
     consumer(bootstrap).fetch_watermarks(topic, partition, PATIENCE).expect("an answer")
 }
 
-/// Reads a topic from its start, which holds exactly `count` records.
+/// Reads a topic from its start, which holds exactly `count` records. A leader that is new, or does not know yet that it
+/// was replaced, may show fewer for a moment.
 pub fn consume(bootstrap: &str, topic: &str, partitions: i32, count: usize) -> Vec<Sent> {
-    let found = consume_all(bootstrap, topic, partitions);
+    let began = Instant::now();
+    let mut found = consume_all(bootstrap, topic, partitions);
+    while found.len() < count && began.elapsed() < PATIENCE {
+        found = consume_all(bootstrap, topic, partitions);
+    }
     assert_eq!(found.len(), count);
     found
 }

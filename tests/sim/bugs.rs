@@ -1,11 +1,14 @@
 //! The checkers can fail: each deliberate bug must be found within so many worlds of the kind it shows in.
 
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Mutex;
 
 use corelog::base::bug::{self, Bug};
 
 use crate::cluster::run_cluster;
 use crate::cluster_plan::Trouble;
+use crate::cluster_work::Work;
+use crate::fleet::{lock, on_every_core, words_of};
 use crate::plan::{Kind, Plan, Promise};
 use crate::rot;
 use crate::run::{run, run_and_rot};
@@ -38,6 +41,16 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         Bug::AnswerGroupsEarly => return Plan::draw_of(Kind::Storm, 5 * seed + 3),
         Bug::ForgetTruncations | Bug::KeepDivergent | Bug::CutToHighWatermark => return storm_of_cuts(seed),
         Bug::AckBeforeInSync | Bug::ElectOutsideIsr | Bug::JoinInSyncEarly => return storm_of_cuts(seed),
+        Bug::KeepOldSettings | Bug::ShowUncommitted | Bug::RestTooEarly => return storm_with(Work::Readers, seed),
+        Bug::AnswerDeletionsAlone | Bug::KeepStart => return storm_with(Work::Trimmed, seed),
+        Bug::CompactUncommitted => return storm_with(Work::Compacted, seed),
+        Bug::AnswerGroupsAlone => return storm_with(Work::Groups, seed),
+        // Those in which a leader stays, and is alone for a while.
+        Bug::LoadGroupsEarly => {
+            let mut plan = Plan::draw_cluster_of(Trouble::Cuts, 3, seed);
+            Work::Groups.add_to(&mut plan);
+            return plan;
+        }
         Bug::TakeStaleReports => unreachable!("a broker alone has no gossip"),
     };
     let mut plan = Plan::draw_of(kind, seed);
@@ -64,6 +77,13 @@ fn storm_of_cuts(seed: u64) -> Plan {
     Plan::draw_cluster_of(Trouble::Storm, 3, seed)
 }
 
+/// The same, with clients that do more than to write and read.
+fn storm_with(work: Work, seed: u64) -> Plan {
+    let mut plan = storm_of_cuts(seed);
+    work.add_to(&mut plan);
+    plan
+}
+
 /// How many seeds it takes, and how it shows.
 fn seeds_to_find(bug: Bug) -> Option<(u64, String)> {
     bug::set(Some(bug));
@@ -76,9 +96,7 @@ fn seeds_to_find(bug: Bug) -> Option<(u64, String)> {
             false => run,
         };
         let end = panic::catch_unwind(AssertUnwindSafe(|| play(plan, false)));
-        let words = end.err()?;
-        let words = words.downcast_ref::<String>().cloned().or(words.downcast_ref::<&str>().map(|&text| text.into()));
-        Some((seed + 1, words.unwrap_or_default()))
+        Some((seed + 1, words_of(end.err()?.as_ref())))
     });
     bug::set(None);
     found
@@ -86,15 +104,15 @@ fn seeds_to_find(bug: Bug) -> Option<(u64, String)> {
 
 #[test]
 fn every_deliberate_bug_is_found() {
-    let mut missed = Vec::new();
     // The others show in the tests of their rooms.
     let only = std::env::var("SIM_BUG").ok();
     let is_asked = |bug: &&Bug| only.as_ref().is_none_or(|only| *only == format!("{bug:?}"));
-    for bug in Bug::ALL.iter().filter(|bug| **bug != Bug::TakeStaleReports).filter(is_asked) {
-        match seeds_to_find(*bug) {
-            Some((seeds, words)) => println!("{bug:?} is found with {seeds} seeds: {words}"),
-            None => missed.push(bug),
-        }
-    }
+    let bugs = Bug::ALL.iter().filter(|bug| **bug != Bug::TakeStaleReports).filter(is_asked);
+    let missed = Mutex::new(Vec::new());
+    on_every_core(bugs, |bug| match seeds_to_find(*bug) {
+        Some((seeds, words)) => println!("{bug:?} is found with {seeds} seeds: {words}"),
+        None => lock(&missed).push(bug),
+    });
+    let missed = missed.into_inner().expect("nobody panics with it in hand");
     assert!(missed.is_empty(), "{SEEDS_MAX} seeds each, and nobody notices {missed:?}");
 }

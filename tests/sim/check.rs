@@ -35,6 +35,9 @@ pub struct Made {
 
 #[derive(Default)]
 pub struct Model {
+    /// Where a log begins is promised only to who had records deleted: each of several replicas removes by itself what is
+    /// too old.
+    has_replicas: bool,
     /// Topics of which of each key the last record stays; a tombstone so many milliseconds.
     compacted: BTreeMap<usize, i64>,
     parts: BTreeMap<Part, PartModel>,
@@ -54,6 +57,8 @@ struct PartModel {
     known: BTreeMap<i64, RecordId>,
     places: BTreeMap<RecordId, i64>,
     acked: BTreeSet<i64>,
+    /// What a leader has acknowledged by itself, which may be lost with it: epoch, offset and record.
+    unsettled: Vec<(i32, i64, RecordId)>,
     /// Offsets of the records that were fetched since an audit began.
     seen: BTreeSet<i64>,
     /// The greatest start anyone was shown.
@@ -67,7 +72,7 @@ impl Model {
         let topics = plan.topics.iter().enumerate();
         let compacted =
             topics.filter_map(|(topic, plan)| Some((topic, plan.compacted?.delete_retention_ms as i64))).collect();
-        Model { compacted, ..Model::default() }
+        Model { has_replicas: plan.nodes > 1, compacted, ..Model::default() }
     }
 
     /// Whether these are whole batches as somebody built them, which every client looks at. Only damage excuses others.
@@ -107,6 +112,30 @@ impl Model {
         }
     }
 
+    /// The same of a leader in that epoch, which has not waited for others.
+    pub fn on_acked_by_leader(&mut self, part: Part, ids: impl Iterator<Item = RecordId>, base: i64, epoch: i32) {
+        let rows = (base..).zip(ids).map(|(offset, id)| (epoch, offset, id));
+        self.parts.entry(part).or_default().unsettled.extend(rows);
+    }
+
+    /// Partitions of which something was acknowledged by a leader alone.
+    pub fn unsettled(&self) -> Vec<Part> {
+        let parts = self.parts.iter().filter(|(_, model)| !model.unsettled.is_empty());
+        parts.map(|(part, _)| *part).collect()
+    }
+
+    /// What the leader in that epoch has below the high watermark stays.
+    pub fn on_committed(&mut self, part: Part, epoch: i32, high_watermark: i64) {
+        let model = self.parts.entry(part).or_default();
+        let is_committed = |row: &mut (i32, i64, RecordId)| row.0 == epoch && row.1 < high_watermark;
+        let committed: Vec<_> = model.unsettled.extract_if(.., is_committed).collect();
+        for (_, offset, id) in committed {
+            model.place(part, offset, id, "acknowledged and committed");
+            model.acked.insert(offset);
+            self.acked += 1;
+        }
+    }
+
     /// The greatest end that may not be undercut from now on.
     pub fn end(&self, part: Part) -> i64 {
         self.parts.get(&part).map_or(0, |model| model.end)
@@ -129,6 +158,13 @@ impl Model {
         assert!(start >= known_start, "{part:?} began at {known_start} and now at {start}: what was removed is back");
         let model = self.parts.entry(part).or_default();
         model.start = model.start.max(start);
+    }
+
+    /// A reply said so on the way. Of several replicas it may be one that leads no more, and has not heard of that.
+    pub fn on_start_seen(&mut self, part: Part, start: i64, known_start: i64) {
+        if !self.has_replicas {
+            self.on_start(part, start, known_start);
+        }
     }
 
     /// Bytes of a Fetch reply for `from`. Returns the offset after the last batch.
@@ -168,6 +204,7 @@ impl Model {
             model.forget_from(end);
         }
         assert!(model.end <= end, "{part:?} ended at {} and now at {end}: it lost what it had shown", model.end);
+        assert!(start >= model.start, "{part:?} began at {} and now at {start}: what was removed is back", model.start);
         let last = model.known.range(start..).next_back().map_or(start, |(last, _)| last + 1);
         assert!(last <= end, "{part:?}: {last} records were acknowledged or read, and {end} are there");
         match delete_retention_ms {

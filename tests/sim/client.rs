@@ -1,18 +1,23 @@
 //! What all clients have in common: one connection at a time, requests on it, and their replies in order. In a cluster
-//! the connection is to the leader of the client's partition, whoever that is at the time.
+//! the connection is to the leader of the client's partition, or to the coordinator of its group, whoever that is at the
+//! time.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
+use corelog::base::ids::PartitionIndex;
 use corelog::base::rng::Rng;
 use corelog::broker::api::key;
+use corelog::broker::message::TopicPartition;
 use corelog::wire::codec::Message;
 use corelog::wire::frame::{self, RequestHeader};
 use corelog::wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use corelog::wire::messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use corelog::wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 
 use crate::check::{Model, Part};
+use crate::node::Node;
 use crate::plan::{MS, Plan, SECOND};
 
 /// A client without an answer for so long gives its connection up.
@@ -46,6 +51,7 @@ pub struct Context<'a> {
     pub load: bool,
     /// The node that the client is connected to.
     pub at: Option<usize>,
+    pub nodes: &'a [Node],
     pub acts: Vec<Act>,
 }
 
@@ -53,6 +59,16 @@ impl Context<'_> {
     /// Where a partition ends at least. A new leader may not know yet how far the one before had shown it.
     pub fn known_end(&self, part: Part) -> i64 {
         if self.plan.nodes > 1 { 0 } else { self.model.end(part) }
+    }
+
+    /// The epoch in which the node that the client is connected to leads a partition, if it does.
+    pub fn epoch_led(&self, (topic, partition): Part) -> Option<i32> {
+        let shards = &self.nodes[self.at?].shards;
+        let id = shards.first()?.image().topic(&self.plan.topics[topic].name)?.id;
+        let name = TopicPartition { topic: id, partition: PartitionIndex(partition) };
+        let mut replicas = shards.iter().flat_map(|shard| shard.replicas());
+        let (_, replica) = replicas.find(|(other, replica)| *other == name && replica.is_leader())?;
+        Some(replica.epoch().0)
     }
 
     pub fn wake_in(&mut self, ns: u64) {
@@ -68,19 +84,23 @@ enum State {
 }
 
 /// Whom a client speaks to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Aim {
     Anybody,
     LeaderOf(Part),
+    /// Also where there is one node: a broker that is asked makes the topic of offsets.
+    CoordinatorOf(String),
 }
 
 /// The client's end of a connection; `R` is what it remembers of a request.
 pub struct Wire<R> {
     aim: Aim,
-    /// The node that leads, as far as that is known.
+    /// The node that leads or coordinates, as far as that is known.
     leader: Option<usize>,
-    /// The answer to who leads, or none yet.
-    metadata: Option<Bytes>,
+    /// The epoch of who leads; −1 while nobody has said.
+    leader_epoch: i32,
+    /// The answer to who does, or none yet.
+    told: Option<Bytes>,
     ask_at: u64,
     state: State,
     /// Not before.
@@ -93,7 +113,7 @@ pub struct Wire<R> {
 struct Waiting<R> {
     correlation: i32,
     sent_at: u64,
-    /// `None` when it is asked who leads.
+    /// `None` when it is asked who leads or coordinates.
     request: Option<R>,
 }
 
@@ -102,7 +122,8 @@ impl<R> Default for Wire<R> {
         Wire {
             aim: Aim::Anybody,
             leader: None,
-            metadata: None,
+            leader_epoch: -1,
+            told: None,
             ask_at: 0,
             state: State::Down,
             connect_at: 0,
@@ -117,6 +138,23 @@ impl<R> Wire<R> {
     /// To the leader of the partition, where there may be several nodes.
     pub fn to_leader(part: Part) -> Wire<R> {
         Wire { aim: Aim::LeaderOf(part), ..Wire::default() }
+    }
+
+    /// To the leader of another partition from now on.
+    pub fn aim_at(&mut self, part: Part) {
+        if self.aim != Aim::LeaderOf(part) {
+            (self.aim, self.leader) = (Aim::LeaderOf(part), None);
+        }
+    }
+
+    /// Of who leads, as it was said last.
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// To whoever coordinates the group.
+    pub fn to_coordinator(group: &str) -> Wire<R> {
+        Wire { aim: Aim::CoordinatorOf(group.to_owned()), ..Wire::default() }
     }
 
     /// The broker it speaks to does not lead, or cannot serve: somebody is asked again who does.
@@ -150,18 +188,26 @@ impl<R> Wire<R> {
                 context.acts.push(Act::Wake { at });
             }
         }
-        match self.aim {
-            Aim::LeaderOf(part) if context.plan.nodes > 1 && self.state == State::Up => {
-                self.is_at_leader(part, context)
-            }
-            Aim::Anybody | Aim::LeaderOf(_) => self.state == State::Up,
-        }
+        let is_aimed = match self.aim {
+            Aim::Anybody => false,
+            Aim::LeaderOf(_) => context.plan.nodes > 1,
+            Aim::CoordinatorOf(_) => true,
+        };
+        self.state == State::Up && (!is_aimed || self.is_at_leader(context))
     }
 
-    /// Whether the connection is to the leader; else sees to it that it will be.
-    fn is_at_leader(&mut self, part: Part, context: &mut Context) -> bool {
-        if let Some(frame) = self.metadata.take() {
-            self.leader = leader_of(part, &decode(METADATA, frame), context.plan);
+    /// Whether the connection is to who leads or coordinates; else sees to it that it will be.
+    fn is_at_leader(&mut self, context: &mut Context) -> bool {
+        if let Some(frame) = self.told.take() {
+            self.leader = match &self.aim {
+                Aim::Anybody => None,
+                Aim::LeaderOf(part) => {
+                    let found = leader_of(*part, &decode(METADATA, frame), context.plan);
+                    self.leader_epoch = found.map_or(-1, |(_, epoch)| epoch);
+                    found.map(|(leader, _)| leader)
+                }
+                Aim::CoordinatorOf(_) => coordinator_of(&decode(FIND_COORDINATOR, frame), context.plan),
+            };
             if self.leader.is_none() {
                 self.ask_at = context.now + ASK_AGAIN_NS;
                 context.wake_in(ASK_AGAIN_NS);
@@ -171,15 +217,28 @@ impl<R> Wire<R> {
             Some(leader) if context.at == Some(leader) => return true,
             Some(_) => self.leave(context),
             None if context.now >= self.ask_at && self.waiting.iter().all(|waiting| waiting.request.is_some()) => {
-                let name = context.plan.topics[part.0].name.as_str().into();
-                let topics = Some(vec![MetadataRequestTopic { name: Some(name), ..Default::default() }]);
-                let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() };
-                self.send_unanswered(METADATA, &request, context);
-                self.wait_for(None, context);
+                self.ask_who_leads(context);
             }
             None => {}
         }
         false
+    }
+
+    fn ask_who_leads(&mut self, context: &mut Context) {
+        match self.aim.clone() {
+            Aim::Anybody => return,
+            Aim::LeaderOf(part) => {
+                let name = context.plan.topics[part.0].name.as_str().into();
+                let topics = Some(vec![MetadataRequestTopic { name: Some(name), ..Default::default() }]);
+                let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() };
+                self.send_unanswered(METADATA, &request, context);
+            }
+            Aim::CoordinatorOf(group) => {
+                let request = FindCoordinatorRequest { key: group.as_str().into(), ..Default::default() };
+                self.send_unanswered(FIND_COORDINATOR, &request, context);
+            }
+        }
+        self.wait_for(None, context);
     }
 
     pub fn on_connected(&mut self) {
@@ -190,7 +249,7 @@ impl<R> Wire<R> {
     /// The connection is gone, or could not be made. Returns the requests that nobody will answer.
     pub fn on_closed(&mut self, context: &mut Context) -> Vec<R> {
         self.state = State::Down;
-        self.metadata = None;
+        self.told = None;
         // Whoever led may be gone.
         if self.leader.is_some() && self.leader == context.at {
             self.leader = None;
@@ -246,20 +305,28 @@ impl<R> Wire<R> {
             assert_eq!(replied, correlation, "replies come in the order of requests");
             match request {
                 Some(request) => return Some((request, frame)),
-                None => self.metadata = Some(frame),
+                None => self.told = Some(frame),
             }
         }
     }
 }
 
 const METADATA: (i16, i16) = (key::METADATA, 9);
+const FIND_COORDINATOR: (i16, i16) = (key::FIND_COORDINATOR, 3);
 
-fn leader_of((topic, partition): Part, reply: &MetadataResponse, plan: &Plan) -> Option<usize> {
+fn leader_of((topic, partition): Part, reply: &MetadataResponse, plan: &Plan) -> Option<(usize, i32)> {
     let name = plan.topics[topic].name.as_str();
     let topic = reply.topics.iter().find(|topic| topic.name.as_ref().is_some_and(|found| found.as_str() == name))?;
     let row = topic.partitions.iter().find(|row| row.partition_index == partition)?;
-    let leader = usize::try_from(row.leader_id).ok()?;
-    leader.checked_sub(1).filter(|node| *node < plan.nodes)
+    Some((node_of(row.leader_id, plan)?, row.leader_epoch))
+}
+
+fn coordinator_of(reply: &FindCoordinatorResponse, plan: &Plan) -> Option<usize> {
+    node_of(reply.node_id, plan).filter(|_| reply.error_code == 0)
+}
+
+fn node_of(id: i32, plan: &Plan) -> Option<usize> {
+    usize::try_from(id).ok()?.checked_sub(1).filter(|node| *node < plan.nodes)
 }
 
 /// Reads a reply of ours.

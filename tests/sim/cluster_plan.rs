@@ -3,12 +3,18 @@
 use corelog::base::rng::Rng;
 use corelog::config::Settings;
 
+use crate::cluster_work::Work;
 use crate::disk::Crash;
-use crate::plan::{ConsumerPlan, Cut, Fault, Kind, MS, Plan, PlannedFault, ProducerPlan, Promise, SECOND};
+use crate::node::Clock;
+use crate::plan::{
+    ConsumerPlan, Cut, Fault, Kind, MS, Plan, PlannedFault, ProducerPlan, Promise, SECOND, draw_disk_fault,
+};
 
 /// Whoever acknowledges has so many replicas behind it: one node may be lost for good.
 const MIN_INSYNC: i32 = 2;
 const REPLICAS: usize = 3;
+/// The clock on the wall may jump so far at once. Together it must stay within what a record's timestamp may be ahead.
+const JUMP_MS_MAX: u64 = 500_000;
 
 /// What happens to the nodes of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +29,18 @@ pub enum Trouble {
     Everything,
     /// Crashes and cuts one after the other, with short lags and leases and many small batches.
     Storm,
+    /// Operations fail, space runs out.
+    Disks,
+    /// Processes stand still for a while, or get little of the processor.
+    Pauses,
+    /// Clocks go at different rates, and jump.
+    Clocks,
+    /// A node loses its data directory.
+    Losses,
+    /// One node after the other is stopped in order and started again.
+    Rolling,
+    /// Some of all of these.
+    Mixed,
 }
 
 const TROUBLES: [Trouble; 7] = [
@@ -35,10 +53,25 @@ const TROUBLES: [Trouble; 7] = [
     Trouble::Quiet,
 ];
 
+/// Those that came later: what smaller seeds stand for stays what it was.
+const LATER_TROUBLES: [Trouble; 6] =
+    [Trouble::Disks, Trouble::Pauses, Trouble::Clocks, Trouble::Losses, Trouble::Rolling, Trouble::Mixed];
+const LATER_FROM_SEED: u64 = 1000;
+
+impl Trouble {
+    fn of(seed: u64) -> Trouble {
+        let is_early = seed < LATER_FROM_SEED || (seed / 8).is_multiple_of(3);
+        let row = if is_early { &TROUBLES[..] } else { &LATER_TROUBLES };
+        row[(seed % row.len() as u64) as usize]
+    }
+}
+
 impl Plan {
     /// Of so many nodes.
     pub fn draw_cluster(nodes: usize, seed: u64) -> Plan {
-        Plan::draw_cluster_of(TROUBLES[(seed % TROUBLES.len() as u64) as usize], nodes, seed)
+        let mut plan = Plan::draw_cluster_of(Trouble::of(seed), nodes, seed);
+        Work::of(seed).add_to(&mut plan);
+        plan
     }
 
     pub fn draw_cluster_of(trouble: Trouble, nodes: usize, seed: u64) -> Plan {
@@ -47,6 +80,7 @@ impl Plan {
         let rng = &mut Rng::new(seed ^ 0x636c_7573_7465_7200);
         plan.is_cluster = true;
         plan.nodes = nodes;
+        plan.clocks = vec![Clock::default(); nodes];
         plan.cores_max = 1 + rng.below(2);
         plan.topics.truncate(1 + rng.below(2) as usize);
         for topic in &mut plan.topics {
@@ -69,6 +103,7 @@ impl Plan {
         plan.settings = Settings {
             min_insync_replicas: MIN_INSYNC.min(replicas as i32),
             default_replication_factor: replicas as i16,
+            offsets_topic_replication_factor: replicas as i16,
             broker_session_timeout_ms: session_ms,
             broker_heartbeat_interval_ms: session_ms / 5,
             replica_lag_time_max_ms: 300 + rng.below(2000),
@@ -80,6 +115,9 @@ impl Plan {
             make_hasty(&mut plan, rng);
         }
         plan.faults = draw_faults(trouble, plan.nodes, plan.load_ns, rng);
+        if matches!(trouble, Trouble::Clocks | Trouble::Mixed) {
+            plan.clocks.iter_mut().for_each(|clock| clock.fast_ppm = i128::from(rng.below(100_000)) - 50_000);
+        }
         plan
     }
 }
@@ -122,8 +160,11 @@ fn draw_faults(trouble: Trouble, nodes: usize, load_ns: u64, rng: &mut Rng) -> V
         Trouble::Slow => (rng.below(2), 0, 1 + rng.below(3), 0),
         Trouble::Storm => (8 + rng.below(10), 8 + rng.below(10), rng.below(3), rng.below(4)),
         Trouble::Everything => (1 + rng.below(6), 1 + rng.below(4), rng.below(3), rng.below(6)),
+        Trouble::Rolling => (0, 0, 0, rng.below(3)),
+        Trouble::Disks | Trouble::Pauses | Trouble::Clocks => (rng.below(3), rng.below(2), 0, rng.below(2)),
+        Trouble::Losses | Trouble::Mixed => (rng.below(4), rng.below(3), rng.below(2), 0),
     };
-    let mut faults = Vec::new();
+    let mut faults = draw_later_faults(trouble, nodes, load_ns, rng);
     for _ in 0..ends {
         let (at, fault) = (rng.below(load_ns), draw_end(rng));
         faults.push((at, any_node(nodes, rng), fault));
@@ -146,6 +187,51 @@ fn draw_faults(trouble: Trouble, nodes: usize, load_ns: u64, rng: &mut Rng) -> V
     }
     faults.sort_by_key(|(at, ..)| *at);
     faults.into_iter().map(|(at, node, fault)| PlannedFault { at, node, fault }).collect()
+}
+
+/// Those of the troubles that came later, besides the ones that all have.
+fn draw_later_faults(trouble: Trouble, nodes: usize, load_ns: u64, rng: &mut Rng) -> Vec<(u64, usize, Fault)> {
+    let (disks, holds, jumps, losses) = match trouble {
+        Trouble::Disks => (1 + rng.below(3), 0, 0, 0),
+        Trouble::Pauses => (0, 2 + rng.below(6), 0, 0),
+        Trouble::Clocks => (0, 0, 2 + rng.below(4), 0),
+        Trouble::Losses => (0, 0, 0, 1 + rng.below(2)),
+        Trouble::Mixed => (rng.below(2), rng.below(3), rng.below(3), rng.below(2)),
+        Trouble::Rolling => {
+            let step_ns = load_ns / nodes as u64;
+            return (0..nodes).map(|node| (node as u64 * step_ns, node, Fault::Stop)).collect();
+        }
+        _ => return Vec::new(),
+    };
+    let mut faults = Vec::new();
+    for _ in 0..disks {
+        let (at, node, ms) = (rng.below(load_ns), any_node(nodes, rng), 1 + rng.below(2000));
+        faults.push((at, node, draw_disk_fault(ms, rng)));
+        // Whatever it has left offline may be back before peace.
+        if rng.below(2) == 0 {
+            faults.push((at + rng.below(3 * SECOND), node, draw_end(rng)));
+        }
+    }
+    for _ in 0..holds {
+        faults.push((rng.below(load_ns), any_node(nodes, rng), draw_hold(rng)));
+    }
+    for _ in 0..jumps {
+        let mono_ms = [0, rng.below(500), rng.below(10_000)][rng.below(3) as usize];
+        let wall_ms = rng.below(2 * JUMP_MS_MAX) as i64 - JUMP_MS_MAX as i64;
+        faults.push((rng.below(load_ns), any_node(nodes, rng), Fault::Jump { mono_ms, wall_ms }));
+    }
+    // Of fewer there is nobody who has everything.
+    let losses = if nodes >= REPLICAS { losses } else { 0 };
+    faults.extend((0..losses).map(|_| (rng.below(load_ns), any_node(nodes, rng), Fault::Lose)));
+    faults
+}
+
+fn draw_hold(rng: &mut Rng) -> Fault {
+    match rng.below(3) {
+        0 => Fault::Busy { step_us: 20 + rng.below(500), ms: 100 + rng.below(2000) },
+        1 => Fault::Pause { ms: 1 + rng.below(300) },
+        _ => Fault::Pause { ms: 1 + rng.below(5000) },
+    }
 }
 
 fn any_node(nodes: usize, rng: &mut Rng) -> usize {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use corelog::broker::api::key;
-use corelog::wire::messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use corelog::wire::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
 };
@@ -14,14 +13,12 @@ use corelog::wire::messages::offset_fetch::{OffsetFetchRequest, OffsetFetchReque
 use crate::client::{Context, Wire, decode};
 use crate::plan::{CommitterPlan, MS};
 
-const FIND: (i16, i16) = (key::FIND_COORDINATOR, 3);
 const COMMIT: (i16, i16) = (key::OFFSET_COMMIT, 7);
 const FETCH: (i16, i16) = (key::OFFSET_FETCH, 5);
 const AGAIN_NS: u64 = 30 * MS;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Request {
-    Find,
     /// Of this offset.
     Commit(i64),
     Fetch,
@@ -30,8 +27,6 @@ enum Request {
 pub struct Committer {
     plan: CommitterPlan,
     wire: Wire<Request>,
-    /// The broker was asked for the group's coordinator: it makes the topic of offsets.
-    found: bool,
     /// The next to be committed. Invariant: grows, so that none is ever sent twice.
     next: i64,
     /// What is committed for each target, as far as is known; −1 for nothing.
@@ -42,6 +37,8 @@ pub struct Committer {
     looks: bool,
     /// What is committed was seen since producers have stopped.
     is_settled: bool,
+    /// It was told to look again before.
+    looked_again: bool,
     again_at: u64,
     pub acked: u64,
 }
@@ -50,13 +47,13 @@ impl Committer {
     pub fn new(plan: CommitterPlan) -> Committer {
         Committer {
             committed: vec![-1; plan.targets.len()],
+            wire: Wire::to_coordinator(&plan.group),
             plan,
-            wire: Wire::default(),
-            found: false,
             next: 0,
             unanswered: BTreeSet::new(),
             looks: false,
             is_settled: false,
+            looked_again: false,
             again_at: 0,
             acked: 0,
         }
@@ -67,8 +64,12 @@ impl Committer {
         self.is_settled
     }
 
+    /// What was not answered before it was seen what is committed never will be.
     pub fn look_again(&mut self) {
-        self.is_settled = false;
+        if self.looked_again {
+            self.unanswered.clear();
+        }
+        (self.looked_again, self.is_settled) = (true, false);
     }
 
     pub fn on_connected(&mut self, context: &mut Context) {
@@ -93,10 +94,7 @@ impl Committer {
             let at = self.again_at;
             return context.wake_in(at - context.now);
         }
-        if !self.found {
-            let request = FindCoordinatorRequest { key: self.group(), ..Default::default() };
-            self.wire.send(FIND, &request, Request::Find, context);
-        } else if self.looks || !context.load {
+        if self.looks || !context.load {
             self.fetch(context);
         } else {
             self.commit(context);
@@ -107,15 +105,13 @@ impl Committer {
         self.wire.on_bytes(bytes);
         while let Some((request, frame)) = self.wire.next_reply() {
             let done = match request {
-                Request::Find => {
-                    let reply: FindCoordinatorResponse = decode(FIND, frame);
-                    self.found = reply.error_code == 0;
-                    self.found
-                }
                 Request::Commit(offset) => self.on_committed(offset, frame),
                 Request::Fetch => self.on_fetched(frame, context.load),
             };
             self.looks = context.rng.below(3) == 0;
+            if !done {
+                self.wire.lose_leader(context);
+            }
             let pause = if done { context.rng.below(self.plan.pause_ms * MS) } else { AGAIN_NS };
             self.again_at = context.now + pause;
         }

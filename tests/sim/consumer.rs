@@ -263,7 +263,7 @@ fn on_fetched(asked: Asked, reply: FetchResponse, context: &mut Context) -> Vec<
             outcomes.push((part, Outcome::Error));
             continue;
         }
-        context.model.on_start(part, row.log_start_offset, known_start);
+        context.model.on_start_seen(part, row.log_start_offset, known_start);
         context.model.on_end(part, row.high_watermark, known_end);
         let bytes: Bytes = row.records.map(|records| records.0.concat()).unwrap_or_default().into();
         if !context.model.are_sound(part, &bytes) {

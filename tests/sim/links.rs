@@ -8,7 +8,7 @@ use corelog::config::Address;
 
 use crate::client::Act;
 use crate::net::{End, LinkId, Place, Received};
-use crate::node::{Process, at_peer_address, peer_address};
+use crate::node::{Process, at_peer_address, client_address, peer_address};
 use crate::plan::MS;
 use crate::workload::{ADMIN, AUDITOR, Client};
 use crate::world::{Event, World};
@@ -64,24 +64,33 @@ impl World {
         let delay = self.net_delay();
         let by = End::Peer(from, peer);
         let listening = |node: &usize| self.nodes[*node].process != Process::Down;
-        let at = at_peer_address(to).filter(|(node, core)| {
+        let at_peers = at_peer_address(to).filter(|(node, core)| {
             let there = self.nodes.get(*node).filter(|_| listening(node));
             there.is_some_and(|there| usize::from(*core) < there.shards.len())
         });
+        // One that joins asks where clients do.
+        let at_clients = (0..self.nodes.len()).find(|node| *to == client_address(*node) && self.is_serving(*node));
+        let listener = if at_clients.is_some() { ListenerKind::Shared } else { ListenerKind::Peer };
+        let at = at_clients.map(|node| (node, 0)).or(at_peers);
         let reaches = |to: usize| !self.net.is_severed(from.0, to) && !self.net.is_severed(to, from.0);
         let Some(at) = at.filter(|(node, _)| reaches(*node)) else {
             return self.schedule(delay, Event::Refused { by });
         };
         let link = self.net.connect(by, at, self.now);
         self.trace.note(self.now, "peer", &[from.0 as u64, at.0 as u64, link], &[]);
-        self.open_link(link, ListenerKind::Peer, delay);
+        self.open_link(link, listener, delay);
     }
 
     fn open_link(&mut self, id: LinkId, listener: ListenerKind, delay: u64) {
         let link = self.net.get_mut(id).expect("just made");
-        let ((node, core), conn) = (link.at, link.conn);
         link.to_client_at = link.to_client_at.max(self.now + delay);
         self.schedule(delay, Event::Connected { link: id });
+        self.happen(Event::Accepted { link: id, listener });
+    }
+
+    fn accept(&mut self, id: LinkId, listener: ListenerKind) {
+        let Some(link) = self.net.get_mut(id).filter(|link| link.broker_open) else { return };
+        let ((node, core), conn) = (link.at, link.conn);
         self.input(node, core, Input::Opened { conn, listener, host: String::new(), port: 0 });
     }
 
@@ -182,6 +191,7 @@ impl World {
                     End::Peer((node, core), peer) => self.input(node, core, Input::PeerOpened { peer }),
                 }
             }
+            Event::Accepted { link, listener } => self.accept(link, listener),
             Event::Datagram { from, to, data } => {
                 self.trace.note(self.now, "datagram", &[from as u64, to as u64], &data);
                 if !self.net.is_severed(from, to) {

@@ -1,6 +1,6 @@
 //! One node: a process with its shards, and the disk that outlives it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use corelog::base::rng::Rng;
 use corelog::base::time::{Instant, Now};
@@ -8,10 +8,13 @@ use corelog::broker::shard::Shard;
 use corelog::config::Address;
 
 use crate::disk::{DiskFaults, SimDisk};
+use crate::world::Event;
 
 /// Where the brokers of a world listen for clients, and with [`PEER_PORT`] and the number of the core for each other.
 const CLIENT_PORT: u16 = 9092;
 const PEER_PORT: u16 = 19092;
+
+const MILLION: i128 = 1_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Process {
@@ -21,8 +24,28 @@ pub enum Process {
     Stopping,
 }
 
+/// How a node's clocks go, against the world's.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Clock {
+    /// So many of a million too fast; less than nothing: too slow.
+    pub fast_ppm: i128,
+    pub wall_ahead_ms: i64,
+}
+
 pub struct Node {
     pub disk: SimDisk,
+    /// Its data directory was lost once: it is not who began the cluster any more.
+    pub was_emptied: bool,
+    /// It lacks records since.
+    pub refills: bool,
+    pub clock: Clock,
+    /// How far its clock jumped since this process began.
+    pub jumped_ns: u64,
+    /// What happens to it waits until the process goes on, in this order.
+    pub is_held_up: bool,
+    pub waiting: VecDeque<Event>,
+    /// Whatever it does takes the processor up to so long at present.
+    pub busy_ns: u64,
     /// How much longer its disk takes at present.
     pub slow_times: u64,
     pub shards: Vec<Shard>,
@@ -40,9 +63,16 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(disk_seed: u64) -> Node {
+    pub fn new(disk_seed: u64, clock: Clock) -> Node {
         Node {
             disk: SimDisk::new(disk_seed),
+            was_emptied: false,
+            refills: false,
+            clock,
+            jumped_ns: 0,
+            is_held_up: false,
+            waiting: VecDeque::new(),
+            busy_ns: 0,
             slow_times: 1,
             shards: Vec::new(),
             process: Process::Down,
@@ -62,6 +92,7 @@ impl Node {
         self.process = Process::Starting;
         self.said.clear();
         self.booted_at = at;
+        self.jumped_ns = 0;
         self.timers = vec![None; usize::from(cores)];
     }
 
@@ -75,16 +106,45 @@ impl Node {
         self.mesh_at.clear();
     }
 
+    pub fn is_hindered(&self) -> bool {
+        self.is_held_up || self.busy_ns > 0
+    }
+
+    /// Something was not written: nothing more is until the next start.
+    pub fn is_offline(&self) -> bool {
+        let has_failed = |shard: &Shard| {
+            shard.directory_failure().is_some() || shard.replicas().any(|(_, replica)| !replica.is_online())
+        };
+        self.shards.iter().any(has_failed)
+    }
+
     /// Nothing lasts that the world did to its disk.
     pub fn calm_down(&mut self) {
         self.slow_times = 1;
+        self.busy_ns = 0;
         self.disk.faults = DiskFaults::default();
         self.disk.space_bytes = None;
     }
 
-    /// Its clock, when the world's is at `at`.
-    pub fn now(&self, at: u64, wall_ms: i64) -> Now {
-        Now { mono: Instant(at - self.booted_at), wall_ms }
+    /// Its clocks, when the world's are at `at` and `wall_ms`.
+    pub fn clock(&self, at: u64, wall_ms: i64) -> Now {
+        Now { mono: self.mono(at), wall_ms: wall_ms + self.clock.wall_ahead_ms }
+    }
+
+    /// The first moment at which its clock is at `due`.
+    pub fn when(&self, due: Instant) -> u64 {
+        let since = i128::from(due.0.saturating_sub(self.jumped_ns));
+        let about = since * MILLION / (MILLION + self.clock.fast_ppm);
+        let mut at = self.booted_at + (about.max(2) - 2) as u64;
+        while self.mono(at) < due {
+            at += 1;
+        }
+        at
+    }
+
+    fn mono(&self, at: u64) -> Instant {
+        let since = i128::from(at - self.booted_at);
+        Instant((since + since * self.clock.fast_ppm / MILLION) as u64 + self.jumped_ns)
     }
 
     pub fn disk_delay(&self, number: u64, disk_us: u64, rng: &mut Rng) -> u64 {

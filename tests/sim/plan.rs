@@ -4,7 +4,7 @@ use corelog::base::rng::Rng;
 use corelog::config::Settings;
 
 use crate::disk::{Crash, DiskFaults};
-use crate::node::client_address;
+use crate::node::{Clock, client_address};
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MS;
@@ -93,6 +93,13 @@ pub struct ProducerPlan {
     pub requests_in_flight_max: usize,
 }
 
+impl ProducerPlan {
+    /// Its acknowledgements are not those of all in-sync replicas.
+    pub fn is_loose(&self, plan: &Plan) -> bool {
+        self.acks != -1 && plan.nodes > 1
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct ConsumerPlan {
     pub targets: Vec<(usize, i32)>,
@@ -143,6 +150,22 @@ pub enum Fault {
         faults: DiskFaults,
         ms: u64,
     },
+    /// The process does nothing for a while, and does not know.
+    Pause {
+        ms: u64,
+    },
+    /// Whatever the process does takes up to so long for a while.
+    Busy {
+        step_us: u64,
+        ms: u64,
+    },
+    /// The clocks of the node jump: the one on the wall to either side.
+    Jump {
+        mono_ms: u64,
+        wall_ms: i64,
+    },
+    /// The data directory is lost, where every replica has its others: the node comes back with an empty one.
+    Lose,
     /// The node does not hear from others, or they not from it.
     Cut {
         cut: Cut,
@@ -174,11 +197,17 @@ pub struct Plan {
     /// Drawn as one of several nodes.
     pub is_cluster: bool,
     pub nodes: usize,
+    /// Of each node.
+    pub clocks: Vec<Clock>,
     /// A process has up to so many, drawn at each start.
     pub cores_max: u64,
     pub topics: Vec<TopicPlan>,
     pub producers: Vec<ProducerPlan>,
     pub consumers: Vec<ConsumerPlan>,
+    /// Who reads all partitions with fetch sessions.
+    pub readers: usize,
+    /// Somebody makes topics, changes their settings and deletes them, and nobody writes to them.
+    pub changer: bool,
     pub committers: Vec<CommitterPlan>,
     pub trimmer: Option<TrimmerPlan>,
     /// Somebody makes and deletes a topic again and again.
@@ -242,10 +271,13 @@ impl Plan {
             seed,
             is_cluster: false,
             nodes: 1,
+            clocks: vec![Clock::default()],
             cores_max: CORES_MAX,
             topics,
             producers,
             consumers,
+            readers: 0,
+            changer: false,
             committers,
             trimmer,
             scratch,
@@ -282,12 +314,12 @@ impl Plan {
     }
 
     /// The settings of one start: some may change from one to the next.
-    pub fn settings_of_start(&self, node: usize, rng: &mut Rng) -> Settings {
+    pub fn settings_of_start(&self, node: usize, is_first: bool, rng: &mut Rng) -> Settings {
         Settings {
             node_id: node as i32 + 1,
             listen: client_address(node),
             // The first founds the cluster, all others ask the first and each other.
-            seeds: (0..self.nodes).filter(|other| node > 0 && *other != node).map(client_address).collect(),
+            seeds: (0..self.nodes).filter(|other| !is_first && *other != node).map(client_address).collect(),
             journal_bytes: [1 << 20, 1 << 20, 1 << 20, 3 << 20, 0][rng.below(5) as usize],
             journal_direct_bytes: [-1, -1, 4096, 40_000, 0][rng.below(5) as usize],
             ..self.settings.clone()
@@ -448,7 +480,7 @@ fn draw_end(rng: &mut Rng) -> Fault {
     if rng.below(4) == 0 { Fault::Stop } else { Fault::Crash(draw_crash(rng)) }
 }
 
-fn draw_disk_fault(ms: u64, rng: &mut Rng) -> Fault {
+pub fn draw_disk_fault(ms: u64, rng: &mut Rng) -> Fault {
     let none = DiskFaults::default();
     let of_1000 = [5, 50, 300][rng.below(3) as usize];
     match rng.below(6) {

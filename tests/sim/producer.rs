@@ -37,6 +37,9 @@ pub struct Producer {
 struct Target {
     part: Part,
     next_sequence: i32,
+    /// The partition has a batch of this producer. Before that any sequence will do for the first: where several are
+    /// on their way and the first is refused, the second would be taken.
+    is_known: bool,
     /// Not acknowledged, in order.
     batches: VecDeque<Batch>,
     retry_at: u64,
@@ -46,6 +49,8 @@ struct Batch {
     ids: Vec<RecordId>,
     bytes: Bytes,
     state: State,
+    /// In which its leader led when it was sent, where that alone acknowledges.
+    epoch: Option<i32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +72,13 @@ enum Sent {
 impl Producer {
     pub fn new(plan: ProducerPlan) -> Producer {
         let targets = plan.targets.iter();
-        let targets = targets.map(|&part| Target { part, next_sequence: 0, batches: VecDeque::new(), retry_at: 0 });
+        let targets = targets.map(|&part| Target {
+            part,
+            next_sequence: 0,
+            is_known: false,
+            batches: VecDeque::new(),
+            retry_at: 0,
+        });
         Producer {
             targets: targets.collect(),
             wire: Wire::to_leader(plan.targets[0]),
@@ -186,12 +197,13 @@ impl Producer {
             }
             let bytes = builder.build().bytes;
             assert!(self.plan.batch_bytes.is_none_or(|wanted| wanted == bytes.len()), "a batch is {}", bytes.len());
-            target.batches.push_back(Batch { ids, bytes, state: State::New });
+            target.batches.push_back(Batch { ids, bytes, state: State::New, epoch: None });
         }
     }
 
     /// Sends the next batch of each target, as often as requests may be in flight.
     fn pump(&mut self, context: &mut Context) {
+        let is_loose = self.plan.is_loose(context.plan);
         while self.wire.in_flight() < self.plan.requests_in_flight_max {
             let mut rows = Vec::new();
             let mut topics: Vec<TopicProduceData> = Vec::new();
@@ -199,8 +211,13 @@ impl Producer {
                 if target.batches.iter().any(|batch| batch.state == State::Failed) {
                     continue;
                 }
+                let is_first = self.plan.idempotent && !target.is_known && context.plan.nodes > 1;
+                if is_first && target.batches.iter().any(|batch| batch.state == State::InFlight) {
+                    continue;
+                }
                 let Some(batch) = target.batches.iter_mut().find(|batch| batch.state == State::New) else { continue };
                 batch.state = State::InFlight;
+                batch.epoch = if is_loose { context.epoch_led(target.part) } else { None };
                 rows.push((index, batch.ids[0]));
                 let (topic, partition) = target.part;
                 let name = context.plan.topics[topic].name.as_str();
@@ -237,9 +254,16 @@ impl Producer {
                 continue;
             };
             if answer.error_code == 0 {
-                let batch = &mut self.targets[target].batches[at];
+                let target = &mut self.targets[target];
+                target.is_known = true;
+                let batch = &mut target.batches[at];
                 batch.state = State::Acked;
-                context.model.on_acked(part, batch.ids.iter().copied(), answer.base_offset);
+                let ids = batch.ids.iter().copied();
+                if !self.plan.is_loose(context.plan) {
+                    context.model.on_acked(part, ids, answer.base_offset);
+                } else if let Some(epoch) = batch.epoch.filter(|epoch| context.epoch_led(part) == Some(*epoch)) {
+                    context.model.on_acked_by_leader(part, ids, answer.base_offset, epoch);
+                }
                 self.batches_acked += 1;
             } else {
                 self.on_refused(target, at, answer.error_code, context);
@@ -262,7 +286,7 @@ impl Producer {
             self.identity = None;
             self.targets.iter_mut().for_each(|target| {
                 target.batches.clear();
-                target.next_sequence = 0;
+                (target.next_sequence, target.is_known) = (0, false);
             });
             return;
         }

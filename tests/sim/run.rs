@@ -44,22 +44,39 @@ fn play(plan: Plan, print: bool) -> Outcome {
     outcome(&world)
 }
 
-/// Everything up to the peace in which every promise is kept.
-fn load(plan: Plan, print: bool) -> World {
+/// Topics are made, and load and faults begin.
+pub fn begin(plan: Plan, print: bool, progress_within_ns: u64) -> World {
     if print {
         println!("{plan:#?}");
     }
     let mut world = World::new(plan, Trace::new(print));
     world.wake_all();
-    let made = world.run_until(PROGRESS_WITHIN_NS, |world| match &world.clients[ADMIN] {
+    let made = world.run_until(progress_within_ns, |world| match &world.clients[ADMIN] {
         Client::Admin(admin) => admin.is_done(&world.plan),
         _ => unreachable!("the first client makes the topics"),
     });
     assert!(made, "the topics are made");
     world.start_faults();
     world.load = true;
-    let load_ends = world.now + world.plan.load_ns;
     world.wake_all();
+    world
+}
+
+/// No producer waits for anything within the time allowed.
+pub fn run_until_idle(world: &mut World, progress_within_ns: u64) -> bool {
+    world.run_until(progress_within_ns, |world| {
+        world.clients.iter().all(|client| match client {
+            Client::Producer(producer) => producer.is_idle(),
+            Client::Reader(reader) => reader.is_done(&world.model),
+            _ => true,
+        })
+    })
+}
+
+/// Everything up to the peace in which every promise is kept.
+fn load(plan: Plan, print: bool) -> World {
+    let mut world = begin(plan, print, PROGRESS_WITHIN_NS);
+    let load_ends = world.now + world.plan.load_ns;
     while world.now < load_ends {
         if world.audit_is_due && world.is_serving(0) {
             audit(&mut world, Some(load_ends));
@@ -90,16 +107,13 @@ fn settle(world: &mut World) {
     audit(world, None);
     world.durable = auditor(&mut world.clients[AUDITOR]).ends().iter().map(|(part, (_, end))| (*part, *end)).collect();
     world.wake_all();
-    let idle = world.run_until(PROGRESS_WITHIN_NS, |world| {
-        let mut producers = world.clients.iter();
-        producers.all(|client| !matches!(client, Client::Producer(producer) if !producer.is_idle()))
-    });
+    let idle = run_until_idle(world, PROGRESS_WITHIN_NS);
     assert!(idle, "with the faults over, every record is acknowledged");
     check_commits(world);
 }
 
 /// Every group has what it committed.
-fn check_commits(world: &mut World) {
+pub fn check_commits(world: &mut World) {
     for client in &mut world.clients {
         if let Client::Committer(committer) = client {
             committer.look_again();

@@ -8,11 +8,13 @@ use corelog::wire::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
 };
 
+use crate::changer::Changer;
 use crate::client::{Context, Wire, decode};
 use crate::committer::Committer;
 use crate::consumer::{Auditor, Consumer};
 use crate::plan::{MS, Plan};
 use crate::producer::Producer;
+use crate::reader::Reader;
 use crate::scratch::Scratch;
 use crate::trimmer::Trimmer;
 
@@ -29,6 +31,8 @@ pub enum Client {
     Scratch(Scratch),
     Producer(Producer),
     Consumer(Consumer),
+    Reader(Reader),
+    Changer(Changer),
     Committer(Committer),
     Trimmer(Trimmer),
 }
@@ -46,6 +50,10 @@ impl Client {
         }
         clients.extend(plan.producers.iter().map(|plan| Client::Producer(Producer::new(plan.clone()))));
         clients.extend(plan.consumers.iter().map(|plan| Client::Consumer(Consumer::new(plan.clone()))));
+        clients.extend((0..plan.readers).map(|_| Client::Reader(Reader::new(&plan.parts()))));
+        if plan.changer {
+            clients.push(Client::Changer(Changer::default()));
+        }
         clients.extend(plan.committers.iter().map(|plan| Client::Committer(Committer::new(plan.clone()))));
         clients.extend(plan.trimmer.iter().map(|plan| Client::Trimmer(Trimmer::new(plan.clone()))));
         clients
@@ -58,6 +66,8 @@ impl Client {
             Client::Scratch(client) => client.on_time(context),
             Client::Producer(client) => client.on_time(context),
             Client::Consumer(client) => client.on_time(context),
+            Client::Reader(client) => client.on_time(context),
+            Client::Changer(client) => client.on_time(context),
             Client::Committer(client) => client.on_time(context),
             Client::Trimmer(client) => client.on_time(context),
         }
@@ -70,6 +80,8 @@ impl Client {
             Client::Scratch(client) => client.on_connected(context),
             Client::Producer(client) => client.on_connected(context),
             Client::Consumer(client) => client.on_connected(context),
+            Client::Reader(client) => client.on_connected(context),
+            Client::Changer(client) => client.on_connected(context),
             Client::Committer(client) => client.on_connected(context),
             Client::Trimmer(client) => client.on_connected(context),
         }
@@ -82,6 +94,8 @@ impl Client {
             Client::Scratch(client) => client.on_closed(context),
             Client::Producer(client) => client.on_closed(context),
             Client::Consumer(client) => client.on_closed(context),
+            Client::Reader(client) => client.on_closed(context),
+            Client::Changer(client) => client.on_closed(context),
             Client::Committer(client) => client.on_closed(context),
             Client::Trimmer(client) => client.on_closed(context),
         }
@@ -94,6 +108,8 @@ impl Client {
             Client::Scratch(client) => client.on_bytes(bytes, context),
             Client::Producer(client) => client.on_bytes(bytes, context),
             Client::Consumer(client) => client.on_bytes(bytes, context),
+            Client::Reader(client) => client.on_bytes(bytes, context),
+            Client::Changer(client) => client.on_bytes(bytes, context),
             Client::Committer(client) => client.on_bytes(bytes, context),
             Client::Trimmer(client) => client.on_bytes(bytes, context),
         }

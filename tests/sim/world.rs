@@ -11,17 +11,17 @@ use corelog::base::ids::{CoreId, Incarnation};
 use corelog::base::metric::Metric;
 use corelog::base::rng::Rng;
 use corelog::base::time::Now;
-use corelog::broker::effect::{Effect, Effects, Input};
+use corelog::broker::effect::{Effect, Effects, Input, ListenerKind};
 use corelog::broker::message::ShardMessage;
 use corelog::broker::shard::{Listeners, Shard, ShardConfig};
 
 use crate::check::{Model, Part};
 use crate::client::Context;
-use crate::cluster_check::Witness;
-use crate::disk::{Crash, DiskFaults};
+use crate::cluster_check::{self, Witness};
+use crate::disk::Crash;
 use crate::net::{End, LinkId, Net};
 use crate::node::{Node, Process, client_address, peer_address};
-use crate::plan::{Fault, MS, Plan, PlannedFault, SECOND};
+use crate::plan::{Fault, MS, Plan, SECOND};
 use crate::said;
 use crate::trace::Trace;
 use crate::workload::Client;
@@ -29,8 +29,12 @@ use crate::workload::Client;
 const WALL_MS: i64 = 1_700_000_000_000;
 /// A stop that takes longer than this is a bug: all disk work is much shorter.
 const STOP_WITHIN_NS: u64 = 60 * SECOND;
-/// How often what a core holds is compared with its settings, in events.
+/// How often what a core holds is compared with its settings, in events; and its whole report is looked at.
 const GAUGE_EVERY: u64 = 64;
+const REPORT_EVERY: u64 = 512 * GAUGE_EVERY;
+
+/// Fifty times as many as most worlds take.
+const STEPS_MAX: u64 = 5_000_000;
 
 /// What happens. What carries a `life` is of the process with that number.
 pub enum Event {
@@ -50,11 +54,17 @@ pub enum Event {
         node: usize,
         life: u32,
         core: u16,
+        at: u64,
     },
     Boot {
         node: usize,
     },
     StopIsLate {
+        node: usize,
+        life: u32,
+    },
+    /// A process that was held up goes on.
+    GoOn {
         node: usize,
         life: u32,
     },
@@ -81,6 +91,10 @@ pub enum Event {
     },
     Connected {
         link: LinkId,
+    },
+    Accepted {
+        link: LinkId,
+        listener: ListenerKind,
     },
     Datagram {
         from: usize,
@@ -142,7 +156,7 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             rng,
-            nodes: (0..plan.nodes).map(|_| Node::new(seeds.next_u64())).collect(),
+            nodes: plan.clocks.iter().map(|clock| Node::new(seeds.next_u64(), *clock)).collect(),
             net: Net::new(plan.nodes),
             links: vec![None; clients.len()],
             wakes: vec![BTreeSet::new(); clients.len()],
@@ -178,6 +192,9 @@ impl World {
     pub fn calm_down(&mut self) {
         self.calm = true;
         self.nodes.iter_mut().for_each(Node::calm_down);
+        for node in 0..self.nodes.len() {
+            self.let_go(node);
+        }
         self.net.heal();
     }
 
@@ -187,13 +204,15 @@ impl World {
         assert!(at >= self.now, "time goes on");
         self.now = at;
         self.steps += 1;
-        self.on_event(event);
+        assert!(self.steps < STEPS_MAX, "the world goes round in circles at {}", self.now);
+        self.happen(event);
         if self.steps.is_multiple_of(GAUGE_EVERY) {
             self.check_gauges();
             if self.plan.is_cluster {
                 let mut witness = std::mem::take(&mut self.witness);
                 witness.look(self);
                 self.witness = witness;
+                cluster_check::settle_acks(self);
             }
         }
         true
@@ -225,7 +244,7 @@ impl World {
     }
 
     pub fn stop(&mut self, node: usize) {
-        if self.nodes[node].process != Process::Serving {
+        if self.nodes[node].process != Process::Serving || self.nodes[node].is_held_up {
             return;
         }
         self.nodes[node].process = Process::Stopping;
@@ -248,6 +267,7 @@ impl World {
             rng: &mut self.rng,
             load: self.load,
             at: self.links[client].and_then(|link| self.net.get_mut(link)).map(|link| link.at.0),
+            nodes: &self.nodes,
             acts: Vec::new(),
         };
         call(&mut self.clients[client], &mut context);
@@ -279,8 +299,9 @@ impl World {
         self.events.insert((at.max(self.now), self.next_event), event);
     }
 
-    fn on_event(&mut self, event: Event) {
+    pub fn on_event(&mut self, event: Event) {
         match event {
+            Event::GoOn { node, life } if life == self.nodes[node].life => self.go_on(node),
             Event::Disk { node, life, number } if life == self.nodes[node].life => self.on_disk_event(node, number),
             Event::Mesh { node, life, from, to, message } if life == self.nodes[node].life => {
                 self.trace.note(self.now, "mesh", &[u64::from(from), u64::from(to)], &[]);
@@ -289,8 +310,8 @@ impl World {
                 }
             }
             // An earlier one may have been set since.
-            Event::Timer { node, life, core }
-                if life == self.nodes[node].life && self.nodes[node].timers[usize::from(core)] == Some(self.now) =>
+            Event::Timer { node, life, core, at }
+                if life == self.nodes[node].life && self.nodes[node].timers[usize::from(core)] == Some(at) =>
             {
                 self.nodes[node].timers[usize::from(core)] = None;
                 self.trace.note(self.now, "timer", &[u64::from(core)], &[]);
@@ -299,9 +320,10 @@ impl World {
             Event::StopIsLate { node, life } if life == self.nodes[node].life => {
                 panic!("the broker was told to stop and has not, {} s later", STOP_WITHIN_NS / SECOND)
             }
-            Event::Disk { .. } | Event::Mesh { .. } | Event::Timer { .. } | Event::StopIsLate { .. } => {}
+            Event::Disk { .. } | Event::Mesh { .. } | Event::Timer { .. } => {}
+            Event::StopIsLate { .. } | Event::GoOn { .. } => {}
             Event::Boot { node } => self.boot(node),
-            Event::Fault { index } => self.on_fault(self.plan.faults[index]),
+            Event::Fault { index } => self.on_fault(index),
             Event::FaultOver { node, fault } => self.on_fault_over(node, fault),
             Event::Wake { client } => {
                 self.wakes[client].remove(&self.now);
@@ -329,7 +351,8 @@ impl World {
         let cores = 1 + self.rng.below(self.plan.cores_max) as u16;
         self.nodes[node].begin(cores, self.now);
         self.trace.note(self.now, "boot", &[u64::from(self.nodes[node].life), u64::from(cores)], &[]);
-        let settings = Arc::new(self.plan.settings_of_start(node, &mut self.rng));
+        let is_first = node == 0 && !self.nodes[node].was_emptied;
+        let settings = Arc::new(self.plan.settings_of_start(node, is_first, &mut self.rng));
         let peer = (self.plan.nodes > 1).then(|| peer_address(node));
         let listeners = Listeners { shared: client_address(node), per_core: Vec::new(), peer };
         let incarnation = Incarnation(u128::from(self.nodes[node].life).to_be_bytes());
@@ -351,6 +374,7 @@ impl World {
     /// It is started again after a while.
     fn end_process(&mut self, node: usize, cut_replies: bool) {
         self.nodes[node].end();
+        self.let_go(node);
         self.audit_is_due |= self.may_have_lost || self.rng.below(2) == 0;
         self.auditing = self.may_have_lost;
         self.cut_links(node, cut_replies);
@@ -359,7 +383,7 @@ impl World {
     }
 
     pub fn shard_now(&self, node: usize) -> Now {
-        self.nodes[node].now(self.now, self.wall_ms())
+        self.nodes[node].clock(self.now, self.wall_ms())
     }
 
     pub fn input(&mut self, node: usize, core: u16, input: Input) {
@@ -390,15 +414,15 @@ impl World {
         }
     }
 
-    fn refresh_timer(&mut self, node: usize, core: u16) {
+    pub fn refresh_timer(&mut self, node: usize, core: u16) {
         let here = &mut self.nodes[node];
         let Some(due) = here.shards.get(usize::from(core)).and_then(Shard::next_deadline) else { return };
-        let at = (here.booted_at + due.0).max(self.now);
+        let at = here.when(due).max(self.now);
         let timer = &mut here.timers[usize::from(core)];
         if timer.is_none_or(|timer| at < timer) {
             *timer = Some(at);
             let life = here.life;
-            self.schedule_at(at, Event::Timer { node, life, core });
+            self.schedule_at(at, Event::Timer { node, life, core, at });
         }
     }
 
@@ -487,68 +511,10 @@ impl World {
             let cache_max = share(settings.tail_cache_bytes).max(settings.message_max_bytes as usize);
             assert!(cache_bytes <= cache_max, "{cache_bytes} bytes of tail cache, and {cache_max} are set");
         }
-        if self.steps.is_multiple_of(GAUGE_EVERY * 64) {
+        if self.steps.is_multiple_of(REPORT_EVERY) {
             for shard in self.nodes.iter().flat_map(|node| &node.shards) {
                 assert!(shard.report().metrics.get(Metric::ReplyBytes) < 64 << 20, "replies are bounded");
             }
         }
-    }
-
-    // Faults.
-
-    fn on_fault(&mut self, planned: PlannedFault) {
-        if self.calm {
-            return;
-        }
-        let PlannedFault { node, fault, .. } = planned;
-        self.trace.note(self.now, "fault", &[node as u64], format!("{fault:?}").as_bytes());
-        self.trace.say(self.now, || format!("{fault:?}"));
-        match fault {
-            Fault::Crash(how) => self.crash(node, how),
-            Fault::Stop => self.stop(node),
-            Fault::Break => {
-                if let Some(link) = self.any_link() {
-                    let delays = (self.rng.below(20 * MS), self.rng.below(20 * MS));
-                    self.break_link(link, delays.0, delays.1);
-                }
-            }
-            Fault::HalfOpen { ms } => {
-                if let Some(link) = self.any_link() {
-                    self.break_link(link, ms * MS, 0);
-                }
-            }
-            Fault::Slow { times, ms } => {
-                self.nodes[node].slow_times = times;
-                self.schedule(ms * MS, Event::FaultOver { node, fault });
-            }
-            Fault::Full { left_bytes, ms } => {
-                let disk = &mut self.nodes[node].disk;
-                disk.space_bytes = Some(disk.used_bytes() + left_bytes);
-                self.schedule(ms * MS, Event::FaultOver { node, fault });
-            }
-            Fault::Failing { faults, ms } => {
-                self.nodes[node].disk.faults = faults;
-                self.schedule(ms * MS, Event::FaultOver { node, fault });
-            }
-            Fault::Cut { cut, ms } => {
-                self.net.cut(node, cut);
-                self.schedule(ms * MS, Event::FaultOver { node, fault });
-            }
-        }
-    }
-
-    fn on_fault_over(&mut self, node: usize, fault: Fault) {
-        match fault {
-            Fault::Slow { .. } => self.nodes[node].slow_times = 1,
-            Fault::Full { .. } => self.nodes[node].disk.space_bytes = None,
-            Fault::Failing { .. } => self.nodes[node].disk.faults = DiskFaults::default(),
-            Fault::Cut { cut, .. } => self.net.mend(node, cut),
-            Fault::Crash(_) | Fault::Stop | Fault::Break | Fault::HalfOpen { .. } => {}
-        }
-    }
-
-    fn any_link(&mut self) -> Option<LinkId> {
-        let ids = self.net.ids();
-        (!ids.is_empty()).then(|| ids[self.rng.below(ids.len() as u64) as usize])
     }
 }
