@@ -16,7 +16,6 @@ the processors of one machine, with the writer.
 
 import argparse
 import os
-import pathlib
 import shutil
 import signal
 import socket
@@ -25,10 +24,11 @@ import struct
 import sys
 import time
 
-from run import ROOT, Server, check_work_dir, host, keep, say, told
+from cluster import Cluster
+from run import ROOT, check_work_dir, host, keep, say, told
 
 NODES, TOPIC = 3, "t"
-METADATA, PRODUCE, CREATE_TOPICS, ELECT_LEADERS, DESCRIBE_QUORUM = (3, 4), (0, 7), (19, 2), (43, 0), (55, 0)
+METADATA, PRODUCE, ELECT_LEADERS, DESCRIBE_QUORUM = (3, 4), (0, 7), (43, 0), (55, 0)
 METADATA_TOPIC = "__cluster_metadata"
 # A settled cluster, and the end of a failover.
 SETTLED_SECONDS_MAX, FAILOVER_SECONDS_MAX = 60, 60
@@ -104,41 +104,16 @@ class Connection:
         return data
 
 
-class Cluster:
+class Failing(Cluster):
+    """A cluster of which brokers are killed, and that says who leads what."""
+
     def __init__(self, options):
-        self.options, self.controller, self.brokers = options, -1, 0
-        self.work = pathlib.Path(options.work_dir).resolve()
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(parents=True)
-        self.binary = pathlib.Path(options.target_dir) / "release" / "corelog"
-        self.servers = {node: self.start(node) for node in range(1, NODES + 1)}
-        for node in self.servers:
-            self.servers[node].wait(self.port(node))
-
-    def port(self, node):
-        return self.options.port + node
-
-    def flags(self, node):
-        cpu = (node - 1) % os.cpu_count()
-        flags = ["--node-id", str(node), "--listen", f"127.0.0.1:{self.port(node)}", "--cores", f"{cpu}-{cpu}",
-                 "--peer-listen", f"127.0.0.1:{self.port(node) + 10000}", "--min-insync-replicas", "2"]
-        if node > 1:
-            flags += ["--seeds", ",".join(f"127.0.0.1:{self.port(other)}" for other in range(1, node))]
-        return flags + self.options.broker_flag
-
-    def start(self, node):
-        data = self.work / f"broker-{node}"
-        return Server(f"broker {node}", [self.binary, "serve", "--data-dir", data, *self.flags(node)],
-                      self.work / f"log-{node}")
+        self.controller = -1
+        flags = ["--min-insync-replicas", "2", *options.broker_flag]
+        super().__init__(options, NODES, lambda node: (node - 1) % os.cpu_count(), flags)
 
     def kill(self, node):
         self.servers.pop(node).process.send_signal(signal.SIGKILL)
-
-    def stop(self):
-        for server in self.servers.values():
-            server.process.terminate()
-        for server in self.servers.values():
-            server.__exit__()
 
     def partitions(self, asked=None):
         """Of each partition: leader, replicas, in-sync replicas; as one of the brokers says."""
@@ -148,8 +123,7 @@ class Cluster:
             except OSError:
                 continue
             reply.take("i")
-            self.brokers = reply.take("i")
-            for _ in range(self.brokers):
+            for _ in range(reply.take("i")):
                 reply.take("i"), reply.text(), reply.take("i"), reply.text()
             reply.text()
             self.controller = reply.take("i")
@@ -162,19 +136,6 @@ class Cluster:
             if found:
                 return found
         return {}
-
-    def create_topic(self):
-        topic = text(TOPIC) + struct.pack(">ihii", self.options.partitions, NODES, 0, 0)
-        until = time.monotonic() + SETTLED_SECONDS_MAX
-        while not self.partitions():
-            if time.monotonic() > until:
-                raise SystemExit("the topic cannot be created")
-            if self.brokers < NODES:
-                continue
-            try:
-                Connection(self.port(1)).ask(CREATE_TOPICS, struct.pack(">i", 1) + topic + struct.pack(">i?", 5000, False))
-            except OSError:
-                time.sleep(0.1)
 
     def voters(self):
         """How many brokers decide on metadata."""
@@ -249,7 +210,7 @@ def measure(cluster, writer, begun):
         if time.monotonic() - start > FAILOVER_SECONDS_MAX:
             raise SystemExit(f"partitions {waiting} cannot be written after {FAILOVER_SECONDS_MAX} s")
         time.sleep(PAUSE_SECONDS)
-    cluster.servers[victim] = cluster.start(victim).wait(cluster.port(victim))
+    cluster.start(victim).wait(cluster.port(victim))
     cluster.settle()
     say(f"kill {begun}: broker {victim} led {len(took)} of "
         f"{cluster.options.partitions} partitions, written again after {1000 * took[0]:.0f} to {1000 * took[-1]:.0f} ms")
@@ -269,9 +230,9 @@ def main():
     check_work_dir(parser, options)
     # Brokers do not outlive whoever measures them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    cluster = Cluster(options)
+    cluster = Failing(options)
     try:
-        cluster.create_topic()
+        cluster.create_topic(TOPIC, options.partitions)
         cluster.settle()
         writer = Writer(cluster)
         kills = [measure(cluster, writer, number + 1) for number in range(options.kills)]
