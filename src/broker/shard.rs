@@ -564,7 +564,9 @@ impl Shard {
     }
 
     fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
-        while let Some(key) = self.deadlines.pop_due(now.mono) {
+        // What is set anew for no later than now waits for the next turn, so that other inputs are never kept out.
+        for _ in 0..self.deadlines.len() {
+            let Some(key) = self.deadlines.pop_due(now.mono) else { return };
             match key {
                 DeadlineKey::Fetch(job) => api::fetch::on_deadline(self, job, now, effects),
                 DeadlineKey::Clean => self.on_clean_due(now, effects),

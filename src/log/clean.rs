@@ -498,8 +498,10 @@ impl Log {
 
     /// Ends a compaction that cannot go on, once nothing of it is in flight. The segments are as they were, or as a
     /// group that was finished left them.
-    pub(super) fn give_up_clean(&mut self, cleaning: Box<Cleaning>, message: String, out: &mut LogOut) {
+    pub(super) fn give_up_clean(&mut self, mut cleaning: Box<Cleaning>, message: String, out: &mut LogOut) {
         if cleaning.in_flight > 0 {
+            // The end of the last operation ends it, and no deadline.
+            cleaning.rest_until = Instant::default();
             self.clean_failure.get_or_insert(message);
             self.cleaning = Some(cleaning);
             return;

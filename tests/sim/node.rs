@@ -16,6 +16,9 @@ const PEER_PORT: u16 = 19092;
 
 const MILLION: i128 = 1_000_000;
 
+/// A core that has more to do for its deadlines in one instant does nothing else any more.
+const TIMERS_AT_ONCE_MAX: u32 = 10_000;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Process {
     Down,
@@ -56,6 +59,8 @@ pub struct Node {
     pub ready: BTreeSet<u16>,
     pub stopped: BTreeSet<u16>,
     pub timers: Vec<Option<u64>>,
+    /// When the last timer was over, and how many were in that instant.
+    pub rung: (u64, u32),
     /// When the last message from one core to another arrives: the next may not overtake it.
     pub mesh_at: BTreeMap<(u16, u16), u64>,
     /// What the broker said since it was started, warnings and worse.
@@ -81,6 +86,7 @@ impl Node {
             ready: BTreeSet::new(),
             stopped: BTreeSet::new(),
             timers: Vec::new(),
+            rung: (0, 0),
             mesh_at: BTreeMap::new(),
             said: Vec::new(),
         }
@@ -104,6 +110,14 @@ impl Node {
         self.ready.clear();
         self.stopped.clear();
         self.mesh_at.clear();
+    }
+
+    /// A core's timer is over.
+    pub fn ring(&mut self, core: u16, at: u64) {
+        let (before, count) = self.rung;
+        self.rung = (at, if before == at { count + 1 } else { 1 });
+        assert!(self.rung.1 <= TIMERS_AT_ONCE_MAX, "core {core} goes round in circles for its deadlines");
+        self.timers[usize::from(core)] = None;
     }
 
     pub fn is_hindered(&self) -> bool {

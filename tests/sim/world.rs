@@ -313,7 +313,7 @@ impl World {
             Event::Timer { node, life, core, at }
                 if life == self.nodes[node].life && self.nodes[node].timers[usize::from(core)] == Some(at) =>
             {
-                self.nodes[node].timers[usize::from(core)] = None;
+                self.nodes[node].ring(core, self.now);
                 self.trace.note(self.now, "timer", &[u64::from(core)], &[]);
                 self.input(node, core, Input::Timeout);
             }

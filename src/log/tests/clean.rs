@@ -522,6 +522,33 @@ fn a_loss_of_power_after_any_disk_operation_loses_no_key() {
 }
 
 #[test]
+fn a_compaction_of_a_log_that_fails_waits_for_the_disk_and_for_no_deadline() {
+    let (mut resting, mut waiting) = (0, 0);
+    for steps in 0..200 {
+        let (rig, _) = filled(3, &small_segments(), 60);
+        let mut rig = rig.reopen_at(Crash::Kill);
+        assert!(begin(&mut rig));
+        for _ in 0..steps {
+            if !rig.step() {
+                rest(&mut rig);
+            }
+        }
+        let Some(cleaning) = &rig.log.cleaning else { break };
+        resting += u32::from(cleaning.due().is_some());
+        waiting += u32::from(cleaning.due().is_some() && cleaning.in_flight > 0);
+        rig.log.take_offline("the test says so", &mut rig.cache, &mut rig.out);
+        rig.send();
+        rest(&mut rig);
+        let due = rig.log.next_deadline();
+        assert!(due.is_none_or(|due| due > rig.now.mono), "after {steps} steps: due at {due:?}, at {:?}", rig.now.mono);
+        rig.run();
+        assert!(matches!(ended(&mut rig), Some(Err(_))));
+        rig.close();
+    }
+    assert!(resting > 0 && waiting > 0, "{resting} rests, {waiting} of them with something in flight");
+}
+
+#[test]
 fn what_is_damaged_ends_a_compaction_and_stays_as_it_is() {
     let (rig, history) = filled(3, &small_segments(), 120);
     let mut rig = rig.reopen_at(Crash::Kill);
