@@ -13,8 +13,8 @@ use corelog::wire::messages::init_producer_id::{InitProducerIdRequest, InitProdu
 use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use corelog::wire::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelog::wire::records::BatchBuilder;
-use support::cluster::{Cluster, ask, quorum, wait_for_voters};
-use support::{Failing, NOW_MS, World};
+use support::cluster::{Cluster, answer, ask, quorum, send, wait_for_voters};
+use support::{Client, Failing, NOW_MS, World};
 
 fn brokers(cluster: &mut Cluster, node: i32) -> Vec<i32> {
     let reply: DescribeClusterResponse =
@@ -23,15 +23,23 @@ fn brokers(cluster: &mut Cluster, node: i32) -> Vec<i32> {
 }
 
 fn create(cluster: &mut Cluster, node: i32, name: &str, replicas: i16) -> i16 {
+    let asked = send(cluster, node, key::CREATE_TOPICS, 7, &creation(name, replicas));
+    created(cluster, asked)
+}
+
+fn created(cluster: &mut Cluster, asked: (i32, Client)) -> i16 {
+    let reply: CreateTopicsResponse = answer(cluster, asked, key::CREATE_TOPICS, 7);
+    reply.topics[0].error_code
+}
+
+fn creation(name: &str, replicas: i16) -> CreateTopicsRequest {
     let topic = CreatableTopic {
         name: name.into(),
         num_partitions: 6,
         replication_factor: replicas,
         ..CreatableTopic::default()
     };
-    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..CreateTopicsRequest::default() };
-    let reply: CreateTopicsResponse = ask(cluster, node, key::CREATE_TOPICS, 7, &request);
-    reply.topics[0].error_code
+    CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..CreateTopicsRequest::default() }
 }
 
 /// Leaders of a topic's partitions, by their order; −1 where there is none. Nothing: the topic is not known.
@@ -109,6 +117,20 @@ fn a_topic_whose_creation_was_answered_in_vain_is_made_once_and_not_refused() {
     cluster.until("all know it", |cluster| (1..=3).all(|node| leaders(cluster, node, "once").len() == 6));
     // Another request is another wish.
     assert_eq!(create(&mut cluster, 2, "once", 3), ErrorCode::TopicAlreadyExists.code());
+}
+
+#[test]
+fn what_a_controller_had_not_decided_on_when_it_was_succeeded_is_asked_of_the_next() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    let before = quorum(&mut cluster, 1).leader_id;
+    let other = before % 3 + 1;
+    cluster.unlinked.insert(before);
+    let asked = send(&mut cluster, before, key::CREATE_TOPICS, 7, &creation("t", 3));
+    cluster.until("another decides", |cluster| ![-1, before].contains(&quorum(cluster, other).leader_id));
+    cluster.unlinked.clear();
+    assert_eq!(created(&mut cluster, asked), 0);
+    assert_eq!(leaders(&mut cluster, before, "t").len(), 6);
 }
 
 #[test]

@@ -192,6 +192,8 @@ impl Control {
     pub fn on_quorum_timeout(shard: &mut Shard, now: Now, effects: &mut Effects) {
         let Some(control) = shard.control.as_mut() else { return };
         control.quorum.on_timeout(now.mono, &mut control.out);
+        // Leadership that was on its way to another node may have stayed here.
+        go_on(shard, now, effects);
         settle(shard, now, effects);
     }
 
@@ -446,7 +448,7 @@ fn remove_deleted(shard: &mut Shard) {
 /// must not meet the files.
 fn next_group(shard: &mut Shard, now: Now, effects: &mut Effects) {
     let Some(control) = shard.control.as_mut() else { return };
-    if control.undecided.is_some() {
+    if control.undecided.is_some() || control.quorum.is_handing_over() {
         return;
     }
     if !control.quorum.is_controller() {

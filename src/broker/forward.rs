@@ -58,18 +58,16 @@ pub struct ForwardWork {
 pub struct Envelope {
     pub version: i16,
     pub correlation_id: i32,
-    /// Of a request that may come again.
-    pub token: Option<u64>,
+}
+
+/// The id of a topic that is asked for by a request with a token.
+pub fn topic_id(token: u64, name: &str) -> TopicId {
+    let hash = Sha256::new().chain_update(token.to_be_bytes()).chain_update(name).finalize();
+    let seed = hash.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)).expect("a hash has 32 bytes");
+    TopicId::random(&mut Rng::new(seed))
 }
 
 impl Envelope {
-    /// The id of a topic that is asked for.
-    pub fn topic_id(self, name: &str) -> Option<TopicId> {
-        let hash = Sha256::new().chain_update(self.token?.to_be_bytes()).chain_update(name).finalize();
-        let seed = hash.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))?;
-        Some(TopicId::random(&mut Rng::new(seed)))
-    }
-
     /// The reply, a whole frame, as what the envelope's reply holds.
     pub fn wrap(self, reply: &[Bytes]) -> Vec<Bytes> {
         let reply = Bytes::from(reply.concat()).slice(4..);
@@ -87,7 +85,7 @@ impl Envelope {
 }
 
 /// What changes metadata, or asks for what the controller alone knows.
-fn is_for_controller(api_key: i16) -> bool {
+pub(in crate::broker) fn is_for_controller(api_key: i16) -> bool {
     matches!(
         api_key,
         key::CREATE_TOPICS
@@ -106,12 +104,7 @@ fn is_for_controller(api_key: i16) -> bool {
 }
 
 impl Shard {
-    /// Whether a request is one to pass on.
-    pub(in crate::broker) fn forwards(&self, api_key: i16) -> bool {
-        self.cluster.controller() != ControllerAt::Here && is_for_controller(api_key)
-    }
-
-    /// Passes a client's request on. The request is whole: its body has not been read.
+    /// Has the controller serve a client's request. The request is whole: its body has not been read.
     pub(in crate::broker) fn forward(&mut self, api_key: i16, mut request: Request, now: Now, effects: &mut Effects) {
         let Asker { version, correlation_id, .. } = request.asker;
         let body = request.body.slice(request.body.remaining()).unwrap_or_default();
@@ -124,7 +117,7 @@ impl Shard {
     }
 
     pub(in crate::broker) fn send_forward(&mut self, job: Key, now: Now, effects: &mut Effects) {
-        let Some(Job { asker, work: Work::Forward(work) }) = self.jobs.get(job) else { return };
+        let Some(Job { asker, work: Work::Forward(work), .. }) = self.jobs.get(job) else { return };
         let (listener, token, request_data) = (asker.listener, work.token, work.request.clone());
         match self.cluster.controller() {
             ControllerAt::Node(node) => {
@@ -146,10 +139,35 @@ impl Shard {
         }
     }
 
-    /// This broker is the controller by now, or refuses the request in its own form.
+    /// The controller was succeeded before it had decided on a request, and the next one is asked. Answers whether that
+    /// is so: else there is no time left, or nobody to ask in the place of this broker.
+    pub(in crate::broker) fn ask_next_controller(
+        &mut self,
+        asker: Asker,
+        again: Option<Box<ForwardWork>>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> bool {
+        match (asker.envelope, again) {
+            (Some(envelope), _) => self.refuse_envelope(asker, envelope, ErrorCode::NotController, effects),
+            (None, Some(again)) if now.mono < again.until => {
+                let job = self.add_job(asker, Work::Forward(*again));
+                self.forward_again(job, now, effects);
+            }
+            (None, _) => return false,
+        }
+        true
+    }
+
+    /// This broker is the controller, or refuses the request in its own form.
     fn serve_forwarded(&mut self, job: Key, now: Now, effects: &mut Effects) {
-        let Some(Job { asker, work: Work::Forward(work) }) = self.jobs.remove(job) else { return };
-        self.serve_frame(asker, work.request, now, effects);
+        let Some(Job { asker, work: Work::Forward(work), .. }) = self.jobs.remove(job) else { return };
+        let asker = Asker { token: Some(work.token), ..asker };
+        self.serve_frame(asker, work.request.clone(), now, effects);
+        let waiting = self.sessions.job(asker.to).and_then(|job| self.jobs.get_mut(job));
+        if let Some(waiting) = waiting {
+            waiting.again = Some(Box::new(work));
+        }
     }
 
     /// Serves a request that came otherwise than by its client's connection.

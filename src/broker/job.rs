@@ -23,12 +23,16 @@ pub struct Asker {
     pub correlation_id: i32,
     /// Set when the request came in one: then so does the reply.
     pub envelope: Option<Envelope>,
+    /// The same as often as the request comes, if it may come again.
+    pub token: Option<u64>,
 }
 
 #[derive(Debug)]
 pub struct Job {
     pub asker: Asker,
     pub work: Work,
+    /// What to ask of the next controller, if this one is succeeded before it has decided.
+    pub again: Option<Box<ForwardWork>>,
 }
 
 #[derive(Debug)]

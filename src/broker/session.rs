@@ -246,6 +246,11 @@ impl Sessions {
         }
     }
 
+    /// The job that a request waits for, or has waited for.
+    pub fn job(&mut self, to: ReplyTo) -> Option<Key> {
+        self.slot_mut(to)?.job
+    }
+
     /// Fills a reply slot and sends whatever is now complete from the front.
     pub fn fill(&mut self, to: ReplyTo, reply: Reply, timed: Option<(Timed, Trace)>, effects: &mut Effects) {
         let Some(slot) = self.slot_mut(to) else { return };

@@ -405,7 +405,7 @@ impl Shard {
     }
 
     pub(in crate::broker) fn add_job(&mut self, asker: Asker, work: Work) -> Key {
-        let job = self.jobs.insert(Job { asker, work });
+        let job = self.jobs.insert(Job { asker, work, again: None });
         self.sessions.set_job(asker.to, job);
         job
     }
@@ -482,7 +482,7 @@ impl Shard {
     fn on_frame(&mut self, conn: ConnId, frame: Bytes, arrival: Arrival, now: Now, effects: &mut Effects) {
         let Some((to, listener)) = self.sessions.on_frame(conn, frame.len()) else { return };
         let mut body = Reader::new(frame);
-        let mut asker = Asker { to, listener, version: 0, correlation_id: 0, envelope: None };
+        let mut asker = Asker { to, listener, version: 0, correlation_id: 0, envelope: None, token: None };
         if self.is_done_answering() {
             return self.close_connection(asker, "its request came when the broker had stopped answering", effects);
         }

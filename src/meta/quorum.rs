@@ -185,6 +185,11 @@ impl Quorum {
         self.planned.is_some()
     }
 
+    /// Leadership is on its way to another node: nothing can be proposed until it is there, or has not come through.
+    pub fn is_handing_over(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.raft.lead_transferee.is_some())
+    }
+
     /// Proposes records, all or none of which will be committed, as far as they fit one entry: only plans for many
     /// partitions, each of which stands for itself, take several. Answers the `seq` at which [`MetaEvent::Committed`]
     /// covers them all. The records must fit `planned()`, as the controller's plans do.

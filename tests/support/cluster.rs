@@ -287,8 +287,18 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
 
 /// Asks a broker, and waits for the answer.
 pub fn ask<Q: Message, R: Message>(cluster: &mut Cluster, node: i32, api_key: i16, version: i16, request: &Q) -> R {
+    let asked = send(cluster, node, api_key, version, request);
+    answer(cluster, asked, api_key, version)
+}
+
+/// Asks a broker; [`answer`] waits for the answer.
+pub fn send<Q: Message>(cluster: &mut Cluster, node: i32, api_key: i16, version: i16, request: &Q) -> (i32, Client) {
     let (node, client) = cluster.connect(node);
     cluster.nodes.get_mut(&node).expect("it is up").send(client, api_key, version, request);
+    (node, client)
+}
+
+pub fn answer<R: Message>(cluster: &mut Cluster, (node, client): (i32, Client), api_key: i16, version: i16) -> R {
     let mut reply = None;
     cluster.until("an answer", |cluster| {
         cluster.run();

@@ -6,6 +6,7 @@
 use crate::base::ids::CoreId;
 use crate::broker::api::{self, key};
 use crate::broker::effect::Effects;
+use crate::broker::forward;
 use crate::broker::job::{Asker, Work};
 use crate::broker::message::{ControlOrder, ControlOutcome, ShardMessage, TopicOutcome};
 use crate::broker::route;
@@ -78,7 +79,7 @@ fn new_topic(asker: Asker, topic: &CreatableTopic) -> NewTopic {
             .iter()
             .map(|config| (config.name.to_string(), config.value.as_ref().map(ToString::to_string)))
             .collect(),
-        id: asker.envelope.and_then(|envelope| envelope.topic_id(&topic.name)),
+        id: asker.token.map(|token| forward::topic_id(token, &topic.name)),
     }
 }
 

@@ -99,7 +99,7 @@ fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
     if work.waiting > 0 {
         return;
     }
-    let Some(Job { asker, work: Work::DescribeLogDirs(work) }) = shard.jobs.remove(job) else { return };
+    let Some(Job { asker, work: Work::DescribeLogDirs(work), .. }) = shard.jobs.remove(job) else { return };
     let mut topics: Vec<DescribeLogDirsTopic> = Vec::new();
     let mut last = None;
     for (of, bytes) in work.sizes {

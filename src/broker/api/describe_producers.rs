@@ -85,7 +85,7 @@ pub(in crate::broker) fn on_surveyed(
     if work.waiting > 0 {
         return;
     }
-    let Some(Job { asker, work: Work::DescribeProducers(work) }) = shard.jobs.remove(job) else { return };
+    let Some(Job { asker, work: Work::DescribeProducers(work), .. }) = shard.jobs.remove(job) else { return };
     shard.reply(key::DESCRIBE_PRODUCERS, asker, &work.reply, effects);
 }
 

@@ -15,10 +15,11 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
     let (asker, now) = (request.asker, request.now);
     let Some(asked) = api::decode::<EnvelopeRequest>(shard, &mut request, "Envelope", effects) else { return };
     let (version, correlation_id) = (asker.version, asker.correlation_id);
-    let envelope = Envelope { version, correlation_id, token: forward::token_of(&asked) };
+    let envelope = Envelope { version, correlation_id };
     if !brokers::is_controller(shard) {
         return shard.refuse_envelope(asker, envelope, ErrorCode::NotController, effects);
     }
-    let inner = Asker { listener: forward::listener_of(&asked), envelope: Some(envelope), ..asker };
+    let (listener, token) = (forward::listener_of(&asked), forward::token_of(&asked));
+    let inner = Asker { listener, envelope: Some(envelope), token, ..asker };
     shard.serve_frame(inner, asked.request_data, now, effects);
 }

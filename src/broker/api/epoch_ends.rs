@@ -78,6 +78,6 @@ pub(in crate::broker) fn on_answer(shard: &mut Shard, job: Key, at: u32, answer:
     if !work.awaited.is_over() {
         return;
     }
-    let Some(Job { asker, work: Work::EpochEnds(work) }) = shard.jobs.remove(job) else { return };
+    let Some(Job { asker, work: Work::EpochEnds(work), .. }) = shard.jobs.remove(job) else { return };
     shard.reply(key::OFFSET_FOR_LEADER_EPOCH, asker, &work.reply, effects);
 }

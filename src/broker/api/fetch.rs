@@ -538,7 +538,7 @@ fn by_core<T>(entries: Vec<(CoreId, T)>) -> Vec<(CoreId, Vec<T>)> {
 }
 
 fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
-    let Some(Job { asker, work: Work::Fetch(work) }) = shard.jobs.remove(job) else { return };
+    let Some(Job { asker, work: Work::Fetch(work), .. }) = shard.jobs.remove(job) else { return };
     if let Some(alarm) = work.alarm {
         shard.deadlines.clear(alarm, DeadlineKey::Fetch(job));
     }

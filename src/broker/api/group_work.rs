@@ -96,7 +96,7 @@ pub(in crate::broker) fn on_answer(shard: &mut Shard, ticket: Ticket, answer: An
 }
 
 fn finish(shard: &mut Shard, job: Key, effects: &mut Effects) {
-    let Some(Job { asker, work: Work::Group(work) }) = shard.jobs.remove(job) else { return };
+    let Some(Job { asker, work: Work::Group(work), .. }) = shard.jobs.remove(job) else { return };
     let GroupWork { answers, reply, .. } = *work;
     let answers = answers.into_iter().flatten();
     match reply {

@@ -58,7 +58,7 @@ pub(in crate::broker) fn handle(shard: &mut Shard, mut request: Request, effects
 }
 
 pub(in crate::broker) fn on_answer(shard: &mut Shard, job: Key, at: u32, answer: Answer, effects: &mut Effects) {
-    let Some(Job { asker, work: Work::ListOffsets(work) }) = shard.jobs.get_mut(job) else { return };
+    let Some(Job { asker, work: Work::ListOffsets(work), .. }) = shard.jobs.get_mut(job) else { return };
     let (topic, place) = work.awaited.on_answer(at);
     let row = &mut work.reply.topics[topic].partitions[place];
     match answer {
@@ -76,7 +76,7 @@ pub(in crate::broker) fn on_answer(shard: &mut Shard, job: Key, at: u32, answer:
     if !work.awaited.is_over() {
         return;
     }
-    let Some(Job { asker, work: Work::ListOffsets(work) }) = shard.jobs.remove(job) else { return };
+    let Some(Job { asker, work: Work::ListOffsets(work), .. }) = shard.jobs.remove(job) else { return };
     shard.reply(key::LIST_OFFSETS, asker, &work.reply, effects);
 }
 

@@ -50,10 +50,12 @@ pub mod wishes;
 use crate::base::slab::Key;
 use crate::base::time::Now;
 use crate::broker::effect::{Effects, ListenerKind};
+use crate::broker::forward;
 use crate::broker::job::{Job, Work};
 use crate::broker::message::ControlOutcome;
 use crate::broker::shard::{Request, Shard};
 use crate::wire::codec::Message;
+use crate::wire::errors::ErrorCode;
 
 /// One API.
 #[derive(Debug)]
@@ -222,7 +224,7 @@ pub(in crate::broker) fn dispatch(shard: &mut Shard, api_key: i16, request: Requ
     if of_broker {
         return (api.handle)(shard, request, effects);
     }
-    if shard.forwards(api_key) {
+    if forward::is_for_controller(api_key) {
         let now = request.now;
         return shard.forward(api_key, request, now, effects);
     }
@@ -286,7 +288,12 @@ pub(in crate::broker) fn on_controlled(
     {
         return init_producer_id::on_block(shard, outcome, effects);
     }
-    let Some(Job { asker, work }) = shard.jobs.remove(key) else { return };
+    let Some(Job { asker, work, again }) = shard.jobs.remove(key) else { return };
+    if matches!(outcome, ControlOutcome::Failed(ErrorCode::NotController))
+        && shard.ask_next_controller(asker, again, now, effects)
+    {
+        return;
+    }
     match work {
         Work::CreateTopics(work) => create_topics::on_outcome(shard, asker, work, outcome, effects),
         Work::DeleteTopics(work) => delete_topics::on_outcome(shard, asker, work, outcome, effects),

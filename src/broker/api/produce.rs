@@ -163,7 +163,7 @@ fn release(shard: &mut Shard, job: Key, effects: &mut Effects) {
     if work.waiting > 0 {
         return;
     }
-    let Some(Job { asker, work: Work::Produce(work) }) = shard.jobs.remove(job) else { return };
+    let Some(Job { asker, work: Work::Produce(work), .. }) = shard.jobs.remove(job) else { return };
     let rows = work.reply.responses.iter().flat_map(|topic| &topic.partition_responses);
     for row in rows.filter(|row| row.error_code != ErrorCode::None.code()) {
         shard.counts.on_error(key::PRODUCE, row.error_code);
