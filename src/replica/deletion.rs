@@ -19,7 +19,7 @@ pub struct DeletionTicket(u64);
 /// Where a deletion of records stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Deletion {
-    /// The log begins here.
+    /// No in-sync replica has anything below this. The log here may begin later.
     Done(Offset),
     /// It will; then [`PartitionOut::deleted`] says so.
     Later(DeletionTicket),
@@ -44,7 +44,7 @@ struct Pending {
 impl Partition {
     /// Lets the log begin at `before`, or at the high watermark for −1, unless it begins there already (DeleteRecords;
     /// Kafka's Partition.deleteRecordsOnLeader). Neither a crash nor another leader bring back what was deleted: in-sync
-    /// replicas are waited for until `due`.
+    /// replicas are waited for until `due`, and of what some of them still have the answer says nothing.
     pub fn delete_records(
         &mut self,
         before: i64,
@@ -66,8 +66,8 @@ impl Partition {
         if before < Offset(0) || before > self.high_watermark {
             return Err(Refusal::OffsetOutOfRange);
         }
-        if self.deleted().is_some_and(|deleted| before <= deleted) {
-            return Ok(Deletion::Done(self.log.start()));
+        if let Some(deleted) = self.deleted().filter(|deleted| before <= *deleted) {
+            return Ok(Deletion::Done(deleted));
         }
         self.deletions.count += 1;
         let ticket = DeletionTicket(self.deletions.count);
@@ -97,9 +97,8 @@ impl Partition {
             return;
         }
         let Some(deleted) = self.deleted() else { return };
-        let (start, ended) =
-            (self.log_start, self.deletions.pending.extract_if(.., |deletion| deletion.before <= deleted));
-        out.deleted.extend(ended.map(|deletion| (deletion.ticket, Ok(start))));
+        let ended = self.deletions.pending.extract_if(.., |deletion| deletion.before <= deleted);
+        out.deleted.extend(ended.map(|deletion| (deletion.ticket, Ok(deleted))));
     }
 
     /// Those that wait for other replicas, and no longer. What was to be deleted is deleted here.

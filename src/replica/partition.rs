@@ -200,7 +200,7 @@ pub struct PartitionOut {
     pub cleaned: Option<Result<CleanCounts, String>>,
     /// Segments that were removed, and bytes of batches in them.
     pub removed: (u64, u64),
-    /// The ends of [`Partition::delete_records`]: where the log begins then.
+    /// The ends of [`Partition::delete_records`]: below this no in-sync replica has anything.
     pub deleted: Vec<(DeletionTicket, Result<Offset, Refusal>)>,
     /// For the controller.
     pub isr_change: Option<IsrProposal>,

@@ -130,13 +130,15 @@ fn a_deletion_is_answered_when_all_in_sync_have_made_it() {
     world.cut_off(2);
     world.delete_records(0, 5);
     assert_eq!((world.deleted.len(), world.replica(0).log_start()), (1, Offset(5)), "one in sync has not made it");
+    world.delete_records(0, 2);
+    assert_eq!(world.deleted[1..], [Ok(Offset(3))], "and may lead, and bring back what was deleted here alone");
     world.fence(2);
     world.run();
-    assert_eq!(world.deleted[1..], [Ok(Offset(5))], "it has left the set");
+    assert_eq!(world.deleted[2..], [Ok(Offset(5))], "it has left the set");
     world.cut_off(1);
     world.delete_records(0, 7);
     world.pass_ms(world::TIMEOUT_MS);
-    assert_eq!(world.deleted[2..], [Err(Refusal::TimedOut)], "too few are left to say that it stays deleted");
+    assert_eq!(world.deleted[3..], [Err(Refusal::TimedOut)], "too few are left to say that it stays deleted");
 }
 
 #[test]
