@@ -12,6 +12,7 @@
 //! the others know who the controller is.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use bytes::Bytes;
 
@@ -146,7 +147,10 @@ impl Shard {
         if self.core() != CoreId(0) || !self.image.has_brokers() {
             return;
         }
-        self.cluster.joining = false;
+        // The quorum may have come to it before all seeds were asked: it starts like any other.
+        if mem::take(&mut self.cluster.joining) {
+            self.ask_seeds(now, effects);
+        }
         if self.cluster.next_beat.is_none() {
             self.beat_at(now.mono);
         }
