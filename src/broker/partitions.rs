@@ -23,6 +23,7 @@ use crate::broker::message::{AppendEntry, ShardMessage, TopicPartition, WatchEnt
 use crate::broker::replicas::Replicas;
 use crate::broker::route;
 use crate::broker::shard::{DeadlineKey, Shard, Todo};
+use crate::broker::shutdown::Life;
 use crate::config::{ConfigResource, TopicSettings};
 use crate::journal::journal::JournalOp;
 use crate::journal::replay::ReplayOp;
@@ -262,6 +263,10 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
+        // What is opened now would not be closed, and nobody asks any more.
+        if matches!(self.life, Life::Closing | Life::Stopped) {
+            return;
+        }
         assert!(self.partitions.applying.is_none(), "core 0 sends the next records when these are applied");
         // Held above zero until everything is counted.
         self.partitions.applying = Some(Applying { sequence, left: 1 });
@@ -324,13 +329,16 @@ impl Shard {
         self.partitions.to_open.clear();
         self.partitions.queued.clear();
         self.replicas = Replicas::default();
-        for owner in self.partitions.owner_numbers() {
-            // One that is being deleted leaves by itself.
-            let stays = self.partitions.rows[owner as usize].as_ref().is_some_and(|row| !row.partition.is_leaving());
-            if stays {
-                self.partitions.leaving += 1;
-                self.on_partition(owner, now, effects, |partition, cache, out| partition.close(cache, now, out));
-            }
+        // One that is being deleted leaves by itself.
+        let rows = self.partitions.owner_numbers().zip(&self.partitions.rows);
+        let stay = rows.filter(|(_, row)| row.as_ref().is_some_and(|row| !row.partition.is_leaving()));
+        let owners: Vec<u32> = stay.map(|(owner, _)| owner).collect();
+        // Some are closed at once: all are counted first. One that is opening says that it is closed, and no more that it
+        // is open.
+        self.partitions.leaving += owners.len();
+        self.partitions.opening = 0;
+        for owner in owners {
+            self.on_partition(owner, now, effects, |partition, cache, out| partition.close(cache, now, out));
         }
     }
 
