@@ -153,6 +153,16 @@ fn begin_alike(world: &World) -> bool {
     replicas().all(|(name, replica)| starts.get(&name).is_none_or(|start| replica.log_start() >= *start))
 }
 
+/// What clients have written is committed.
+fn is_committed(world: &World) -> bool {
+    let shards = world.nodes.iter().flat_map(|node| &node.shards);
+    shards.flat_map(|shard| shard.replicas().map(move |of| (shard, of))).all(|(shard, (name, replica))| {
+        let topic = shard.image().topic_by_id(name.topic);
+        let is_written = topic.is_some_and(|topic| world.plan.topics.iter().any(|plan| plan.name == topic.name));
+        !is_written || !replica.is_leader() || replica.is_all_committed()
+    })
+}
+
 /// The same, and all nodes have the same metadata.
 pub fn is_whole(world: &World) -> bool {
     let brokers = |shard: &Shard| shard.image().brokers().cloned().collect::<Vec<_>>();
@@ -163,6 +173,11 @@ pub fn is_whole(world: &World) -> bool {
         && shards.all(|shard| brokers(shard) == first)
         && changes_between(world).is_empty()
         && begin_alike(world)
+}
+
+/// The same, and nothing that clients see changes any more.
+pub fn is_settled(world: &World) -> bool {
+    is_whole(world) && is_committed(world)
 }
 
 /// The same, and so many nodes decide on metadata that one of them may be lost for good.

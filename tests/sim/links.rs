@@ -13,10 +13,17 @@ use crate::plan::MS;
 use crate::workload::{ADMIN, AUDITOR, Client};
 use crate::world::{Event, World};
 
+/// What is late takes so many times as long as others.
+const LATE_TIMES: u64 = 30;
+
 impl World {
     pub fn net_delay(&mut self) -> u64 {
         let base = 1 + self.rng.below(self.plan.net_us * 1000);
-        if self.rng.below(100) == 0 { base * 30 } else { base }
+        if self.rng.below(100) == 0 { base * LATE_TIMES } else { base }
+    }
+
+    pub fn net_delay_max(&self) -> u64 {
+        self.plan.net_us * 1000 * LATE_TIMES
     }
 
     pub fn act(&mut self, client: usize, act: Act) {
