@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use corelog::base::ids::{BrokerEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicId};
+use corelog::base::ids::{BrokerEpoch, DirectoryId, NodeId, PartitionEpoch, PartitionIndex, TopicId};
 use corelog::config::{Address, Settings};
 use corelog::meta::brokers::plan_fence;
 use corelog::meta::fleet::Fleet;
@@ -20,6 +20,7 @@ fn broker(id: i32) -> MetaRecord {
         id: NodeId(id),
         incarnation: [id as u8; 16],
         epoch: BrokerEpoch(id.into()),
+        directory: DirectoryId([id as u8; 16]),
         shared: address(9092),
         per_core: Vec::new(),
         peer: address(19092),

@@ -2,12 +2,15 @@
 
 mod support;
 
+use corelog::base::ids::NodeId;
 use corelog::base::metric::Metric;
 use corelog::broker::api::key;
 use corelog::config::Settings;
 use corelog::wire::compression::Compression;
 use corelog::wire::errors::ErrorCode;
-use corelog::wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest, CreateTopicsResponse};
+use corelog::wire::messages::create_topics::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
+};
 use corelog::wire::messages::describe_cluster::{DescribeClusterRequest, DescribeClusterResponse};
 use corelog::wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
@@ -348,6 +351,50 @@ fn a_broker_that_hangs_is_found_by_gossip_long_before_its_lease_is_over() {
     };
     let (with, without) = (seconds_until_fenced(true), seconds_until_fenced(false));
     assert!(with < 2.5 && with < without / 2.0, "with gossip {with} s, without {without} s");
+}
+
+#[test]
+fn a_broker_that_lost_its_directory_does_not_lead_what_it_had_there() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    cluster.start(4, Cluster::joining(&[1]));
+    cluster.until("all are there", |cluster| brokers(cluster, 1) == [1, 2, 3, 4]);
+    let topic = CreatableTopic {
+        name: "t".into(),
+        num_partitions: -1,
+        replication_factor: -1,
+        assignments: vec![CreatableReplicaAssignment { partition_index: 0, broker_ids: vec![2, 4] }],
+        configs: vec![CreatableTopicConfig { name: "min.insync.replicas".into(), value: Some("2".into()) }],
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..CreateTopicsRequest::default() };
+    let reply: CreateTopicsResponse = ask(&mut cluster, 1, key::CREATE_TOPICS, 7, &request);
+    assert_eq!(reply.topics[0].error_code, 0);
+    // It has what was acknowledged, and may lead when it comes back.
+    cluster.kill(4);
+    cluster.until("the other leads alone", |cluster| {
+        let image = cluster.nodes[&1].shards[0].image();
+        image.states().all(|(_, _, state)| state.isr().eq([NodeId(2)]))
+    });
+
+    // A new controller sends its log to the voter, which has nothing and cannot register while its lease is not over.
+    cluster.kill(2);
+    cluster.lose_disk(2);
+    cluster.kill(1);
+    cluster.start(1, Settings::default());
+    cluster.until("somebody decides", |cluster| [1, 3].contains(&quorum(cluster, 3).leader_id));
+    let epoch = |cluster: &Cluster, node: i32| {
+        cluster.nodes[&node].shards[0].image().broker(NodeId(2)).map(|broker| broker.epoch)
+    };
+    let before = epoch(&cluster, 3);
+    cluster.start(2, Cluster::joining(&[9]));
+    cluster.until("it hears of itself", |cluster| epoch(cluster, 2).is_some());
+    cluster.kill(2);
+    assert_eq!(epoch(&cluster, 3), before, "it is not registered yet");
+    cluster.start(2, Cluster::joining(&[1]));
+    cluster.until("it is back", |cluster| epoch(cluster, 3) != before && brokers(cluster, 1) == [1, 2, 3]);
+    assert_eq!(leaders(&mut cluster, 1, "t"), [-1], "it has nothing");
+    cluster.start(4, Cluster::joining(&[1]));
+    cluster.until("who has everything leads", |cluster| leaders(cluster, 1, "t") == [4]);
 }
 
 #[test]

@@ -180,6 +180,28 @@ impl Incarnation {
     }
 }
 
+/// A data directory, from when something was first put into it (KIP-858). One that was lost and began again is another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct DirectoryId(pub [u8; 16]);
+
+impl DirectoryId {
+    /// Of a broker that does not tell.
+    pub const UNKNOWN: DirectoryId = DirectoryId([0; 16]);
+
+    /// What a run of a broker begins. An incarnation is of one run, and no run begins two.
+    pub fn begun_by(incarnation: Incarnation) -> DirectoryId {
+        DirectoryId(incarnation.0)
+    }
+}
+
+impl fmt::Debug for DirectoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DirectoryId(")?;
+        write_uuid(self.0, f)?;
+        f.write_str(")")
+    }
+}
+
 impl fmt::Debug for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Incarnation(")?;

@@ -98,7 +98,8 @@ pub(in crate::broker) fn check_epoch(shard: &mut Shard, node: NodeId, epoch: Bro
     meta::brokers::check_epoch(Fleet::of(control.quorum.planned(), me), node, epoch).map(|_| ())
 }
 
-/// A broker registers. `is_new`: it has nothing of the quorum's log.
+/// A broker registers. `is_new`: it has nothing of the quorum's log. Who has something, but not in the directory of
+/// before, has lost the log that it voted with.
 pub(in crate::broker) fn register(
     shard: &mut Shard,
     wish: &Registration,
@@ -111,6 +112,7 @@ pub(in crate::broker) fn register(
     let control = the_controller(shard)?;
     let has_lease = control.brokers.liveness.has_lease(wish.id, now.mono);
     let fleet = Fleet::of(control.quorum.planned(), me);
+    let is_new = is_new || fleet.image.broker(wish.id).is_some_and(|before| !before.may_have_had(wish.directory));
     let (epoch, records) = meta::brokers::plan_register(fleet, wish, has_lease, &settings)?;
     if !records.is_empty() {
         tracing::info!("node {} registers as a broker, with epoch {epoch}", wish.id);

@@ -16,7 +16,7 @@ use std::mem;
 
 use bytes::Bytes;
 
-use crate::base::ids::{BrokerEpoch, CoreId, NodeId, PartitionEpoch};
+use crate::base::ids::{BrokerEpoch, CoreId, DirectoryId, NodeId, PartitionEpoch, TopicId};
 use crate::base::limits;
 use crate::base::time::{Instant, Now};
 use crate::broker::brokers::{self, IsrAsker};
@@ -75,6 +75,7 @@ pub struct Cluster {
     next_beat: Option<Instant>,
     /// Of the run before.
     epoch_before: Option<BrokerEpoch>,
+    directory: DirectoryId,
     /// The last refusal told, so that one that comes again and again is told once.
     refused: Option<String>,
     leaving: Option<Leaving>,
@@ -106,16 +107,17 @@ impl Shard {
         (broker.incarnation == self.config.incarnation.0).then_some(broker)
     }
 
-    /// The quorum's log is read. `before` is what it has of this broker.
+    /// The quorum's log is read, in the data directory. `before` is what it has of this broker.
     pub(in crate::broker) fn start_membership(
         &mut self,
         joining: bool,
-        before: Option<BrokerEpoch>,
+        (directory, before): (DirectoryId, Option<BrokerEpoch>),
         now: Now,
         effects: &mut Effects,
     ) {
         self.cluster.joining = joining;
         self.cluster.epoch_before = before;
+        self.cluster.directory = directory;
         self.cluster.seeds = Seeds::new(self.config.settings.seeds.len());
         if joining {
             self.beat_at(now.mono);
@@ -242,6 +244,7 @@ impl Shard {
             peer: listeners.peer.clone().unwrap_or_else(|| listeners.shared.clone()),
             cores: config.cores,
             rack: Some(config.settings.broker_rack.clone()).filter(|rack| !rack.is_empty()),
+            directory: self.cluster.directory,
             kept_since: self.cluster.epoch_before.filter(|_| kept),
         }
     }
@@ -272,6 +275,7 @@ impl Shard {
                 .collect(),
             features: vec![cores],
             rack: wish.rack.as_deref().map(Into::into),
+            log_dirs: vec![TopicId(wish.directory.0)],
             previous_broker_epoch: wish.kept_since.map_or(-1, |epoch| epoch.0),
             ..BrokerRegistrationRequest::default()
         }
@@ -479,6 +483,7 @@ pub(in crate::broker) fn registration_of(request: &BrokerRegistrationRequest) ->
         peer: named(PEER).next().ok_or_else(|| wrong("It has no listener for brokers."))?,
         cores: cores.ok_or_else(|| wrong("It does not tell how many cores it has."))?,
         rack: request.rack.as_ref().map(ToString::to_string),
+        directory: request.log_dirs.first().map_or(DirectoryId::UNKNOWN, |id| DirectoryId(id.0)),
         kept_since: (request.previous_broker_epoch >= 0).then_some(BrokerEpoch(request.previous_broker_epoch)),
     })
 }

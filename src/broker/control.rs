@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use crate::base::disk::DiskResult;
-use crate::base::ids::{CoreId, NodeId, PartitionIndex, ProducerId, TopicId};
+use crate::base::ids::{CoreId, DirectoryId, NodeId, PartitionIndex, ProducerId, TopicId};
 use crate::base::limits;
 use crate::base::rng::Rng;
 use crate::base::slab::Key;
@@ -120,7 +120,8 @@ impl Control {
         let me = shard.node();
         // Nodes that draw the same election timeouts would stand against each other for ever.
         let rng = Rng::new(shard.config.seed ^ QUORUM_SEED ^ u64::from(me.0.unsigned_abs()) << 32);
-        let quorum = Quorum::open(META_OWNER, PathBuf::from("meta"), me, rng, &mut out);
+        let directory = DirectoryId::begun_by(shard.config.incarnation);
+        let quorum = Quorum::open(META_OWNER, PathBuf::from("meta"), (me, directory), rng, &mut out);
         shard.control = Some(Control {
             quorum,
             brokers: Brokers::new(&shard.config.settings),
@@ -278,7 +279,10 @@ fn on_loaded(shard: &mut Shard, records: Vec<MetaRecord>, now: Now, effects: &mu
     let Some(control) = shard.control.as_mut() else { return };
     control.committed.extend(records);
     let quorum = &mut control.quorum;
-    let before = quorum.committed().broker(me).map(|broker| broker.epoch);
+    let directory = quorum.directory();
+    // Whoever lost its directory hears of the broker that it was, and has nothing of what that one kept.
+    let before = quorum.committed().broker(me).filter(|before| before.may_have_had(directory));
+    let before = (directory, before.map(|before| before.epoch));
     let is_joining = joins && !quorum.has_cluster();
     let seq = match controller::plan_cluster(quorum.planned(), &shard.config.settings, &mut shard.rng) {
         Err(error) => return effects.push(Effect::Fatal { message: error.to_string() }),

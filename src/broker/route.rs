@@ -249,7 +249,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::ids::{BrokerEpoch, Incarnation, PartitionEpoch};
+    use crate::base::ids::{BrokerEpoch, DirectoryId, Incarnation, PartitionEpoch};
     use crate::broker::shard::{Listeners, ShardConfig};
     use crate::config::Settings;
     use crate::meta::{Broker, MetaRecord, PartitionParts};
@@ -282,6 +282,7 @@ mod tests {
             id: NodeId(id),
             incarnation: [0; 16],
             epoch: BrokerEpoch(1),
+            directory: DirectoryId::UNKNOWN,
             shared: address(id as u16),
             per_core: (0..cores).map(|core| address(10 * id as u16 + core)).collect(),
             peer: address(99),

@@ -3,7 +3,7 @@
 //! *Owns*: what is known of a broker, and its binary form. *Never*: decides on a change. *Runs on*: every core.
 
 use super::record::{RecordError, put_text, take, take_text};
-use crate::base::ids::{BrokerEpoch, NodeId};
+use crate::base::ids::{BrokerEpoch, DirectoryId, NodeId};
 use crate::config::Address;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,6 +12,8 @@ pub struct Broker {
     /// Of the process: random, so that another one with the same id is told from it.
     pub incarnation: [u8; 16],
     pub epoch: BrokerEpoch,
+    /// Where its records are. Who comes back without this one has lost them.
+    pub directory: DirectoryId,
     /// Where clients are taken by any core.
     pub shared: Address,
     /// Where clients are taken by each core; empty where the broker has no such listeners.
@@ -32,6 +34,11 @@ impl Broker {
         !self.fenced && !self.shutting_down
     }
 
+    /// Whether it had that data directory. Of who did not tell nothing else is known.
+    pub fn may_have_had(&self, directory: DirectoryId) -> bool {
+        self.directory == directory || self.directory == DirectoryId::UNKNOWN
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.id.0.to_be_bytes());
         out.extend_from_slice(&self.incarnation);
@@ -46,9 +53,16 @@ impl Broker {
         put_text(out, self.rack.as_deref().unwrap_or_default());
         out.push(u8::from(self.fenced));
         out.push(u8::from(self.shutting_down));
+        out.extend_from_slice(&self.directory.0);
     }
 
     pub(super) fn decode(bytes: &mut &[u8]) -> Result<Broker, RecordError> {
+        let broker = Broker::decode_before_directories(bytes)?;
+        Ok(Broker { directory: DirectoryId(take(bytes)?), ..broker })
+    }
+
+    /// Of before brokers told which directory they have.
+    pub(super) fn decode_before_directories(bytes: &mut &[u8]) -> Result<Broker, RecordError> {
         let id = NodeId(i32::from_be_bytes(take(bytes)?));
         let incarnation = take(bytes)?;
         let epoch = BrokerEpoch(i64::from_be_bytes(take(bytes)?));
@@ -66,7 +80,8 @@ impl Broker {
         if id.0 < 0 || epoch.0 < 0 || cores == 0 {
             return Err(RecordError { message: "a broker's id or epoch is negative, or it has no cores" });
         }
-        Ok(Broker { id, incarnation, epoch, shared, per_core, peer, cores, rack, fenced, shutting_down })
+        let directory = DirectoryId::UNKNOWN;
+        Ok(Broker { id, incarnation, epoch, directory, shared, per_core, peer, cores, rack, fenced, shutting_down })
     }
 }
 

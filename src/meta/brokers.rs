@@ -11,7 +11,7 @@ use super::controller::{MetaError, refuse};
 use super::election::{arrive, leave};
 use super::fleet::Fleet;
 use super::record::MetaRecord;
-use crate::base::ids::{BrokerEpoch, NodeId};
+use crate::base::ids::{BrokerEpoch, DirectoryId, NodeId};
 use crate::base::limits::BROKERS_MAX;
 use crate::config::{Address, Settings};
 use crate::wire::errors::ErrorCode;
@@ -26,6 +26,7 @@ pub struct Registration {
     pub peer: Address,
     pub cores: u16,
     pub rack: Option<String>,
+    pub directory: DirectoryId,
     /// The epoch it had when it ran last, if it has lost no record since that it had made safe then (KIP-966).
     pub kept_since: Option<BrokerEpoch>,
 }
@@ -87,6 +88,7 @@ impl Registration {
             id: self.id,
             incarnation: self.incarnation,
             epoch,
+            directory: self.directory,
             shared: self.shared.clone(),
             per_core: self.per_core.clone(),
             peer: self.peer.clone(),
@@ -182,6 +184,7 @@ mod tests {
             peer: sample.peer,
             cores: sample.cores,
             rack: sample.rack,
+            directory: sample.directory,
             kept_since: Some(sample.epoch),
         }
     }

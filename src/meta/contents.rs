@@ -8,6 +8,7 @@
 //! | 1 | snapshot | node, index and term of the last entry in it, voters, learners, records with their length |
 //! | 2 | hard state | term, vote, commit index |
 //! | 3 | entry | as in a message |
+//! | 4 | directory | its id |
 //!
 //! *Owns*: the image of what is committed, the log behind it, who the members are. *Never*: does I/O, or applies what is
 //! not committed. *Runs on*: core 0.
@@ -20,11 +21,12 @@ use super::image::Image;
 use super::raft_message::{Change, change_of, put_bytes, put_entry, put_members, raft_id, take_entry, take_members};
 use super::record::{MetaRecord, RecordError};
 use crate::base::fields::Fields;
-use crate::base::ids::NodeId;
+use crate::base::ids::{DirectoryId, NodeId};
 
 const SNAPSHOT: u8 = 1;
 const HARD_STATE: u8 = 2;
 const ENTRY: u8 = 3;
+const DIRECTORY: u8 = 4;
 
 /// Index and term of what a cluster begins with: raft needs something that came before the first entry.
 const FOUNDED: u64 = 1;
@@ -35,6 +37,8 @@ const REMEDY: &str = "restore it from a copy, or start with the version that wro
 pub(super) struct Contents {
     /// Whose file this is; `None` for one of a broker that stood alone.
     pub node: Option<NodeId>,
+    /// Where this file is; `None` for one of before directories had ids.
+    pub directory: Option<DirectoryId>,
     pub hard_state: HardState,
     /// As of the last entry applied.
     pub members: ConfState,
@@ -47,6 +51,11 @@ pub(super) struct Contents {
 }
 
 impl Contents {
+    /// Nothing yet, in this directory.
+    pub fn new(directory: DirectoryId) -> Contents {
+        Contents { directory: Some(directory), ..Contents::default() }
+    }
+
     /// What a file says; what is of before there were several brokers is on `home`. `Err` says why it cannot be used,
     /// and what to do.
     pub fn read(generation: u64, file: &[u8], home: NodeId) -> Result<Contents, String> {
@@ -96,6 +105,7 @@ impl Contents {
                     let (term, vote, commit) = (number()?, number()?, number()?);
                     self.hard_state = HardState { term, vote, commit, ..HardState::default() };
                 }
+                DIRECTORY => self.directory = Some(DirectoryId(fields.take().ok_or(cut.clone())?)),
                 ENTRY => {
                     let entry = take_entry(&mut fields).ok_or(cut.clone())?;
                     self.compacted = self.applied;
@@ -238,6 +248,10 @@ impl Contents {
         out.extend_from_slice(&self.applied.1.to_le_bytes());
         put_members(&mut out, &self.members);
         put_bytes(&mut out, &records);
+        if let Some(directory) = self.directory {
+            out.push(DIRECTORY);
+            out.extend_from_slice(&directory.0);
+        }
         self.put_hard_state(&mut out);
         self.entries.iter().for_each(|entry| put_entry_item(&mut out, entry));
         out

@@ -24,7 +24,7 @@ use super::raft_log::{Asked, LogEvent, MetaOp, RaftLog};
 use super::raft_message::{Change, MessageError, change_of, decode_message, encode_message, node_of, raft_id};
 use super::record::MetaRecord;
 use crate::base::disk::DiskResult;
-use crate::base::ids::NodeId;
+use crate::base::ids::{DirectoryId, NodeId};
 use crate::base::limits::{QUORUM_APPEND_BYTES_MAX, QUORUM_APPENDS_MAX, QUORUM_ENTRY_BYTES};
 use crate::base::rng::Rng;
 use crate::base::time::Instant;
@@ -88,6 +88,8 @@ pub struct QuorumStatus {
 
 pub struct Quorum {
     me: NodeId,
+    /// A new one unless the log that is read tells of another.
+    directory: DirectoryId,
     rng: Rng,
     log: RaftLog,
     /// None until the log is read.
@@ -125,10 +127,17 @@ impl fmt::Debug for Quorum {
 
 impl Quorum {
     /// Starts to read the log in `dir`. Not to be used before [`MetaEvent::Loaded`]. `owner` is the upper half of the
-    /// ids of the files it opens.
-    pub fn open(owner: u32, dir: PathBuf, me: NodeId, rng: Rng, out: &mut MetaOut) -> Quorum {
+    /// ids of the files it opens. `me` has this data directory if nothing is in it.
+    pub fn open(
+        owner: u32,
+        dir: PathBuf,
+        (me, directory): (NodeId, DirectoryId),
+        rng: Rng,
+        out: &mut MetaOut,
+    ) -> Quorum {
         Quorum {
             me,
+            directory,
             rng,
             log: RaftLog::open(owner, dir, &mut out.disk),
             node: None,
@@ -153,10 +162,15 @@ impl Quorum {
         self.node.as_ref().is_some_and(|node| !node.store().is_empty())
     }
 
+    /// The data directory that this node has.
+    pub fn directory(&self) -> DirectoryId {
+        self.directory
+    }
+
     /// Begins a cluster of this node alone, with these records.
     pub fn found(&mut self, records: Vec<MetaRecord>, out: &mut MetaOut) -> u64 {
         assert!(!self.has_cluster() && self.recovered.is_none(), "a cluster is founded once");
-        let mut contents = Contents::default();
+        let mut contents = Contents::new(self.directory);
         contents.found(self.me);
         self.start(contents);
         self.campaign_alone();
@@ -411,7 +425,7 @@ impl Quorum {
 
     fn on_read(&mut self, file: Option<(u64, bytes::Bytes)>, out: &mut MetaOut) {
         let Some((generation, bytes)) = file else {
-            self.start(Contents::default());
+            self.start(Contents::new(self.directory));
             self.recovered = Some(Vec::new());
             return self.show_recovered(out);
         };
@@ -431,7 +445,8 @@ impl Quorum {
         });
         match contents {
             Err(why) => self.fail("reading", &why, out),
-            Ok(contents) => {
+            Ok(mut contents) => {
+                self.directory = *contents.directory.get_or_insert(self.directory);
                 self.recovered = Some(contents.image().to_records());
                 self.start(contents);
                 self.campaign_alone();

@@ -159,7 +159,7 @@ impl MetaRecord {
                 put_quotas(out, values);
             }
             MetaRecord::BrokerRegistered(broker) => {
-                out.push(14);
+                out.push(20);
                 broker.encode(out);
             }
             MetaRecord::BrokerFenced { id } => put_of_node(out, 15, *id),
@@ -226,12 +226,13 @@ impl MetaRecord {
                 partition: PartitionIndex(i32::from_be_bytes(take(bytes)?)),
                 state: PartitionState::decode(bytes)?,
             },
-            [14] => MetaRecord::BrokerRegistered(Broker::decode(bytes)?),
+            [14] => MetaRecord::BrokerRegistered(Broker::decode_before_directories(bytes)?),
             [15] => MetaRecord::BrokerFenced { id: node(bytes)? },
             [16] => MetaRecord::BrokerUnfenced { id: node(bytes)? },
             [17] => MetaRecord::BrokerShuttingDown { id: node(bytes)? },
             [18] => MetaRecord::BrokerUnregistered { id: node(bytes)? },
             [19] => MetaRecord::BrokerEpochsTaken { last: BrokerEpoch(i64::from_be_bytes(take(bytes)?)) },
+            [20] => MetaRecord::BrokerRegistered(Broker::decode(bytes)?),
             [_] => return Err(RecordError { message: "a record of a kind that this version does not know" }),
         };
         Ok(record)
@@ -356,7 +357,7 @@ mod tests {
     use super::super::partition_state::PartitionParts;
     use super::super::testing::{broker, nodes};
     use super::*;
-    use crate::base::ids::{LeaderEpoch, PartitionEpoch};
+    use crate::base::ids::{DirectoryId, LeaderEpoch, PartitionEpoch};
     use crate::base::rng::Rng;
 
     fn samples() -> Vec<MetaRecord> {
@@ -428,6 +429,19 @@ mod tests {
             partition_epoch: PartitionEpoch(5),
         };
         PartitionState::new(&parts).expect("sound")
+    }
+
+    #[test]
+    fn a_broker_of_before_directories_had_ids_is_read() {
+        let told = broker(1, 7);
+        let mut bytes = Vec::new();
+        MetaRecord::BrokerRegistered(told.clone()).encode(&mut bytes);
+        bytes[0] = 14;
+        let before = &bytes[..bytes.len() - told.directory.0.len()];
+        let read = MetaRecord::decode(&mut &before[..]).expect("it is whole");
+        let MetaRecord::BrokerRegistered(broker) = read else { panic!("{read:?}") };
+        assert!(broker.may_have_had(DirectoryId([9; 16])) && !told.may_have_had(DirectoryId([9; 16])));
+        assert_eq!(broker, Broker { directory: DirectoryId::UNKNOWN, ..told });
     }
 
     #[test]

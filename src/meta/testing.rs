@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{Broker, Image, MetaRecord, PartitionParts, PartitionState};
-use crate::base::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicId};
+use crate::base::ids::{BrokerEpoch, DirectoryId, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicId};
 use crate::config::Address;
 
 /// In rack `r<id>`, fenced, with two cores.
@@ -15,6 +15,7 @@ pub(super) fn broker(id: i32, epoch: i64) -> Broker {
         id: NodeId(id),
         incarnation: [epoch as u8; 16],
         epoch: BrokerEpoch(epoch),
+        directory: DirectoryId([id as u8; 16]),
         shared: address(9092),
         per_core: vec![address(9093), address(9094)],
         peer: address(19092),

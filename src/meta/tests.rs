@@ -113,6 +113,7 @@ impl World {
             peer: sample.peer,
             cores: sample.cores,
             rack: sample.rack,
+            directory: sample.directory,
             kept_since: epoch.filter(|_| self.rng.below(2) == 0),
         };
         let loss = if wish.kept_since.is_some() { Loss::None } else { Loss::Of(id) };

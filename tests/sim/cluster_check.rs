@@ -193,6 +193,10 @@ pub fn describe(world: &World) -> String {
     for (node, here) in world.nodes.iter().enumerate() {
         text.push_str(&format!("\n  node {}: {:?}", node + 1, here.process));
         let Some(shard) = here.shards.first() else { continue };
+        if let Some(QuorumStatus { leader, term, voters, learners, commit, last, .. }) = shard.quorum() {
+            text.push_str(&format!("; follows {leader:?} in term {term}, {voters:?} vote and {learners:?} do not"));
+            text.push_str(&format!(", {commit} of {last} committed"));
+        }
         for broker in shard.image().brokers() {
             let fenced = if broker.fenced { "fenced" } else { "there" };
             text.push_str(&format!("; broker {} is {fenced} in epoch {}", broker.id, broker.epoch));

@@ -19,8 +19,6 @@ impl World {
         self.trace.note(self.now, "fault", &[node as u64], format!("{fault:?}").as_bytes());
         self.trace.say(self.now, || format!("{fault:?}"));
         match fault {
-            // Whoever has nothing yet and starts once more takes what others told it of itself for its own.
-            Fault::Crash(_) | Fault::Stop if self.refills(node) => {}
             Fault::Crash(how) => self.crash(node, how),
             Fault::Stop => self.stop(node),
             Fault::Break => {
@@ -148,18 +146,10 @@ impl World {
         }
     }
 
-    /// Its directory was lost, and it does not have everything again.
-    fn refills(&mut self, node: usize) -> bool {
-        let refills = self.nodes[node].refills && !cluster_check::may_lose_one(self);
-        self.nodes[node].refills = refills;
-        refills
-    }
-
     fn lose_directory(&mut self, node: usize) {
         self.crash(node, Crash::Power);
         self.nodes[node].disk = SimDisk::new(self.random_below(u64::MAX));
         self.nodes[node].was_emptied = true;
-        self.nodes[node].refills = true;
     }
 
     fn any_link(&mut self) -> Option<LinkId> {

@@ -39,8 +39,6 @@ pub struct Node {
     pub disk: SimDisk,
     /// Its data directory was lost once: it is not who began the cluster any more.
     pub was_emptied: bool,
-    /// It lacks records since.
-    pub refills: bool,
     pub clock: Clock,
     /// How far its clock jumped since this process began.
     pub jumped_ns: u64,
@@ -72,7 +70,6 @@ impl Node {
         Node {
             disk: SimDisk::new(disk_seed),
             was_emptied: false,
-            refills: false,
             clock,
             jumped_ns: 0,
             is_held_up: false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::base::ids::{ConnId, Incarnation, PartitionIndex, PeerId, TopicId};
+use crate::base::ids::{ConnId, DirectoryId, Incarnation, PartitionIndex, PeerId, TopicId};
 use crate::base::limits::JOURNAL_BYTES_MIN;
 use crate::base::names::CONSUMER_OFFSETS;
 use crate::base::stage::Arrival;
@@ -75,6 +75,7 @@ fn broker(node: NodeId) -> Broker {
         id: node,
         incarnation: [id as u8; 16],
         epoch: BrokerEpoch(i64::from(id)),
+        directory: DirectoryId::UNKNOWN,
         shared: address(id),
         per_core: Vec::new(),
         peer: address(100 * id),

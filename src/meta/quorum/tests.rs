@@ -23,16 +23,22 @@ struct Driver {
 
 const ME: NodeId = NodeId(0);
 
+/// A new directory, if nothing is in it, has the number of the seed.
 fn quorum_of(me: NodeId, seed: u64, out: &mut MetaOut) -> Quorum {
-    let mut quorum = Quorum::open(7, "meta".into(), me, Rng::new(seed), out);
+    let directory = DirectoryId([seed as u8; 16]);
+    let mut quorum = Quorum::open(7, "meta".into(), (me, directory), Rng::new(seed), out);
     quorum.log.log_bytes_max = 5 * BLOCK_BYTES as u64;
     quorum
 }
 
 impl Driver {
     fn open(disk: TestDisk<MetaOp>, operations: usize) -> Driver {
+        Driver::open_with(disk, operations, 1)
+    }
+
+    fn open_with(disk: TestDisk<MetaOp>, operations: usize, seed: u64) -> Driver {
         let mut out = MetaOut::default();
-        let quorum = quorum_of(ME, 1, &mut out);
+        let quorum = quorum_of(ME, seed, &mut out);
         let (committed, full, operations_left) = (Vec::new(), 0, operations);
         let (loaded, failed, closed) = (None, None, false);
         let mut driver = Driver { disk, quorum, out, operations_left, loaded, committed, full, failed, closed };
@@ -142,6 +148,19 @@ fn what_was_proposed_is_there_after_a_close_and_over_generations() {
         driver.disk.crash(Crash::Power);
         assert_eq!(loaded(&Driver::open(driver.disk, usize::MAX)), image(&records()).to_records());
     }
+}
+
+#[test]
+fn a_directory_is_the_same_for_as_long_as_its_log_is_there() {
+    let mut driver = Driver::open_with(TestDisk::new(1), usize::MAX, 3);
+    driver.append(record(0));
+    driver.run(|_| None);
+    for seed in 4..6 {
+        driver = Driver::open_with(driver.crash(Crash::Power), usize::MAX, seed);
+        assert_eq!(driver.quorum.directory(), DirectoryId([3; 16]));
+    }
+    let other = Driver::open_with(TestDisk::new(1), usize::MAX, 6);
+    assert_eq!(other.quorum.directory(), DirectoryId([6; 16]));
 }
 
 #[test]
