@@ -114,12 +114,19 @@ pub(in crate::broker) fn register(
     let fleet = Fleet::of(control.quorum.planned(), me);
     let is_new = is_new || fleet.image.broker(wish.id).is_some_and(|before| !before.may_have_had(wish.directory));
     let (epoch, records) = meta::brokers::plan_register(fleet, wish, has_lease, &settings)?;
+    if is_new && wish.id != me && control.quorum.status().voters.contains(&wish.id) {
+        // Once it is registered it votes, whoever is the controller then: so its vote goes first.
+        control.brokers.emptied.insert(wish.id);
+        tend(shard, now, effects);
+        let message = format!("Node {} has lost the log that it votes with: it loses its vote first.", wish.id);
+        return Err(MetaError { code: ErrorCode::RequestTimedOut, message });
+    }
     if !records.is_empty() {
         tracing::info!("node {} registers as a broker, with epoch {epoch}", wish.id);
     }
     control.propose_all(records)?;
     control.brokers.liveness.on_heartbeat(wish.id, epoch, now.mono);
-    if is_new && is_member(control, wish.id) {
+    if is_new && wish.id != me && is_member(control, wish.id) {
         control.brokers.emptied.insert(wish.id);
     }
     tend(shard, now, effects);

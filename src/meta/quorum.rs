@@ -287,7 +287,7 @@ impl Quorum {
         if message.from != raft_id(from) || message.to != raft_id(self.me) {
             return Err(MessageError { message: "a message of somebody else, or for somebody else" });
         }
-        check_fits(node, &message)?;
+        check_fits(node, &message, (self.me, self.directory))?;
         // What raft does not want, as an answer of a node that is no member any more, it says and forgets.
         let _ = node.step(message);
         self.work(out);
@@ -338,7 +338,8 @@ impl Quorum {
         let settled = self.must_write.is_none() && self.flying.is_none();
         for _ in 0..ticks.min(TICKS_TOGETHER_MAX) {
             // Raft stands for election only with everything durable; its log has no word for a snapshot on its way.
-            if settled || node.raft.state == StateRole::Leader {
+            let may_stand = settled && may_vote(node, self.me, self.directory);
+            if may_stand || node.raft.state == StateRole::Leader {
                 node.tick();
                 redraw(node, &mut self.rng);
             }
@@ -642,18 +643,30 @@ fn redraw(node: &mut RawNode<Contents>, rng: &mut Rng) {
     }
 }
 
+/// Whether this node still has what it voted and acknowledged before. Who has nothing does not; nor does who lost its
+/// directory and hears the log anew, until it is registered with the new one: then it is no voter until it has all.
+fn may_vote(node: &RawNode<Contents>, me: NodeId, directory: DirectoryId) -> bool {
+    let contents = node.store();
+    !contents.is_empty() && contents.image().broker(me).is_none_or(|broker| broker.may_have_had(directory))
+}
+
 /// Raft panics on what can only come of a lost log, here or there.
-fn check_fits(node: &RawNode<Contents>, message: &Message) -> Result<(), MessageError> {
+fn check_fits(
+    node: &RawNode<Contents>,
+    message: &Message,
+    (me, directory): (NodeId, DirectoryId),
+) -> Result<(), MessageError> {
     let log = &node.raft.raft_log;
     let lost = MessageError { message: "a message to a node that had more of the log, which is lost" };
     if message.term < node.raft.term {
         return Ok(());
     }
-    let is_empty = node.store().is_empty();
     match message.msg_type {
-        // Who has nothing cannot tell a whole log from one that lacks something, nor knows what it voted before.
-        MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow if is_empty => {
-            Err(MessageError { message: "a vote is asked of a node that has nothing of the log" })
+        // It cannot tell a whole log from one that lacks something, nor knows what it voted before.
+        MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow
+            if !may_vote(node, me, directory) =>
+        {
+            Err(MessageError { message: "a vote is asked of a node that lost the log, or has none yet" })
         }
         MessageType::MsgHeartbeat if message.commit > log.last_index() => Err(lost),
         MessageType::MsgAppend => {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::meta::Broker;
+use crate::meta::testing::broker;
 
 struct Node {
     id: NodeId,
@@ -300,6 +302,55 @@ fn the_same_seed_makes_the_same_world() {
     };
     assert!(run(3) == run(3), "raft's own random numbers count");
     assert!(run(3) != run(4));
+}
+
+#[test]
+fn who_lost_its_directory_does_not_vote_until_it_is_registered_with_the_new_one() {
+    let mut world = World::new(9, 3);
+    while world.nodes.iter().any(|node| node.quorum.status().voters.len() < 3) {
+        world.step();
+    }
+    world.settle();
+    let leader = world.controller().map(|node| node.id.0 as usize).expect("somebody decides");
+    let (lost, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let register = |world: &mut World| {
+        let epoch = world.proposed as i64 + 1;
+        let directory = world.nodes[lost].quorum.directory();
+        let registered = MetaRecord::BrokerRegistered(Broker { directory, ..broker(lost as i32, epoch) });
+        let node = &mut world.nodes[leader];
+        node.quorum.propose(vec![registered], &mut node.out).expect("it decides");
+        world.collect(leader);
+        world.propose();
+        world.settle();
+    };
+    register(&mut world);
+    let vote = |world: &mut World| {
+        let term = world.nodes[leader].quorum.status().term + 1;
+        let (from, to) = (raft_id(world.nodes[other].id), raft_id(world.nodes[lost].id));
+        let message = Message { msg_type: MessageType::MsgRequestVote, from, to, term, ..Message::default() };
+        let bytes = encode_message(&message).expect("of those that are sent");
+        let (from, node) = (world.nodes[other].id, &mut world.nodes[lost]);
+        node.quorum.on_message(from, &bytes, &mut node.out)
+    };
+
+    world.crash_or_start(lost);
+    world.nodes[lost].disk = TestDisk::new(77);
+    let node = &mut world.nodes[leader];
+    node.quorum.remove_member(NodeId(lost as i32), &mut node.out).expect("nothing else changes");
+    world.collect(leader);
+    while world.nodes[leader].quorum.status().voters.len() == 3 {
+        [leader, other].into_iter().for_each(|at| world.step_disk(at));
+        world.deliver();
+    }
+    let node = &mut world.nodes[leader];
+    node.quorum.add_learner(NodeId(lost as i32), &mut node.out).expect("nothing else changes");
+    world.collect(leader);
+    world.propose();
+    world.settle();
+    assert!(world.nodes[lost].quorum.has_cluster());
+    vote(&mut world).expect_err("it has lost what it voted");
+    register(&mut world);
+    vote(&mut world).expect("it is another one now");
 }
 
 #[test]
