@@ -146,8 +146,10 @@ impl Shard {
         };
         match admitted {
             Ok(diverging) => result.diverging = diverging,
-            // A follower begins anew where its leader's log does.
-            Err(Refusal::OffsetOutOfRange) => result.error = ErrorCode::OffsetOutOfRange,
+            // A follower begins anew where it can read on.
+            Err(Refusal::OffsetOutOfRange) => {
+                (result.error, result.log_start) = (ErrorCode::OffsetOutOfRange, partition.log_start_for(reader));
+            }
             Err(refusal) => return (ReadResult::error(errors::of_refusal(&refusal)), 0),
         }
         if result.diverging.is_some() || result.error != ErrorCode::None {

@@ -62,7 +62,11 @@ impl Log {
     pub fn read(&mut self, wish: ReadWish, cache: &mut TailCache, out: &mut LogOut) -> Result<Read, ReadError> {
         self.readable()?;
         let ReadWish { from, until, bytes_max, at_least_one, by } = wish;
-        if from < self.start() || from > self.end {
+        let start = match by {
+            ReadBy::Consumer => self.start(),
+            ReadBy::Replica => self.start_for_replicas(),
+        };
+        if from < start || from > self.end {
             return Err(ReadError::OutOfRange);
         }
         let until = if bug::on(Bug::ShowUnsafe) { until } else { until.min(self.safe_end()) };

@@ -46,6 +46,12 @@ impl Log {
         self.start
     }
 
+    /// Other replicas may read from here on. The log may begin within a batch, and a replica takes none in part: of the
+    /// segment that holds the start they take all.
+    pub fn start_for_replicas(&self) -> Offset {
+        self.segments.get(self.segment_of(self.start)).map_or(self.start, |segment| segment.base.min(self.start))
+    }
+
     /// The log is to begin at `to`, which is safe, or where it begins if that is later. [`Log::start`] says so when it
     /// is durable; else [`LogEvent::StartFailed`] follows.
     pub fn move_start(&mut self, to: Offset, now: Now, out: &mut LogOut) {

@@ -33,7 +33,7 @@ pub enum Content {
     Records { records: Bytes, high_watermark: Offset, log_start: Offset },
     /// The logs agree up to this end of this epoch at most.
     Diverging { epoch: LeaderEpoch, end: Offset },
-    /// The leader has nothing of what the follower could go on with: its log begins here.
+    /// The leader has nothing of what the follower could go on with: what it has begins here.
     OutOfRange { log_start: Offset },
 }
 
@@ -62,6 +62,8 @@ pub(super) struct Following {
     leader: Option<NodeId>,
     /// What the leader has said last.
     high_watermark: Offset,
+    /// The same: its log begins here. What is not safe here yet is not deleted yet.
+    log_start: Offset,
     /// What was fetched last is not safe yet, or nobody was told that it is.
     is_busy: bool,
     has_failed: bool,
@@ -69,7 +71,7 @@ pub(super) struct Following {
 
 impl Following {
     pub(super) fn new(leader: Option<NodeId>) -> Following {
-        Following { leader, high_watermark: Offset(0), is_busy: true, has_failed: false }
+        Following { leader, high_watermark: Offset(0), log_start: Offset(0), is_busy: true, has_failed: false }
     }
 
     pub(super) fn set_leader(&mut self, leader: Option<NodeId>) {
@@ -114,8 +116,9 @@ impl Partition {
         match fetched.content {
             Content::Records { records, high_watermark, log_start } => {
                 following.high_watermark = following.high_watermark.max(high_watermark);
+                following.log_start = following.log_start.max(log_start);
                 self.take(&records, cache, now, out);
-                self.follow_start(log_start, now);
+                self.follow_start(now);
             }
             Content::Diverging { epoch, end } => {
                 let own = self.log.epoch_end(epoch).map_or(end, |(_, own)| own);
@@ -154,10 +157,12 @@ impl Partition {
         }
     }
 
-    /// The leader's log begins later: records are deleted here too. It had them committed.
-    fn follow_start(&mut self, log_start: Offset, now: Now) {
-        let start = log_start.min(self.safe_end);
-        if start > self.log.start() && !bug::on(Bug::KeepStart) {
+    /// The leader's log begins later: records are deleted here too, as far as they are safe by now. It had them
+    /// committed, and says so only once.
+    pub(super) fn follow_start(&mut self, now: Now) {
+        let Role::Follower(following) = &self.role else { return };
+        let start = following.log_start.min(self.log.safe_end());
+        if self.state == State::Online && start > self.log.start() && !bug::on(Bug::KeepStart) {
             self.log.move_start(start, now, &mut self.log_out);
         }
     }

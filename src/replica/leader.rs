@@ -95,7 +95,7 @@ impl Partition {
             return Ok(Some(diverging));
         }
         // What is not safe here yet may be there: it came from the leader before.
-        if from < self.log.start() || from > self.log.end() {
+        if from < self.log_start_for(Reader::Replica) || from > self.log.end() {
             return Err(Refusal::OffsetOutOfRange);
         }
         let safe_end = self.safe_end;
@@ -106,6 +106,14 @@ impl Partition {
         self.settle(out);
         self.propose_isr(now, out);
         Ok(None)
+    }
+
+    /// What this reader may see begins here.
+    pub fn log_start_for(&self, reader: Reader) -> Offset {
+        match reader {
+            Reader::Consumer => self.log.start(),
+            Reader::Replica => self.log.start_for_replicas(),
+        }
     }
 
     /// Whether what a follower fetches is bounded: this replica is named as throttled, and the follower is not in sync.

@@ -310,12 +310,16 @@ impl Partition {
 
     pub fn on_disk(&mut self, op: LogOp, result: DiskResult, cache: &mut TailCache, now: Now, out: &mut PartitionOut) {
         self.log.on_disk(op, result, cache, now, &mut self.log_out);
+        self.take_log_out(out);
+        self.follow_start(now);
         self.settle(out);
     }
 
     /// The journal has what was handed over up to `next`.
     pub fn on_committed(&mut self, next: Offset, times: WriteTimes, now: Now, out: &mut PartitionOut) {
         self.log.on_committed(next, times, now, &mut self.log_out);
+        self.take_log_out(out);
+        self.follow_start(now);
         self.settle(out);
     }
 
@@ -656,13 +660,7 @@ impl Partition {
 
     /// Turns what the log says into acks, wake-ups and answers.
     pub(super) fn settle(&mut self, out: &mut PartitionOut) {
-        out.disk.append(&mut self.log_out.disk);
-        out.journal.append(&mut self.log_out.journal);
-        for index in 0..self.log_out.events.len() {
-            let event = std::mem::replace(&mut self.log_out.events[index], LogEvent::Opened);
-            self.on_log_event(event, out);
-        }
-        self.log_out.events.clear();
+        self.take_log_out(out);
         if self.log_start != self.log.start() {
             self.log_start = self.log.start();
             self.high_watermark = self.high_watermark.max(self.log_start);
@@ -674,6 +672,16 @@ impl Partition {
             self.acks.release(self.safe_end, self.high_watermark, self.log_start, &self.write_times, &mut out.acked);
             self.check_followed(out);
         }
+    }
+
+    fn take_log_out(&mut self, out: &mut PartitionOut) {
+        out.disk.append(&mut self.log_out.disk);
+        out.journal.append(&mut self.log_out.journal);
+        for index in 0..self.log_out.events.len() {
+            let event = std::mem::replace(&mut self.log_out.events[index], LogEvent::Opened);
+            self.on_log_event(event, out);
+        }
+        self.log_out.events.clear();
     }
 
     /// The high watermark follows what is known of all in-sync replicas. It never goes back while this node leads.

@@ -62,9 +62,7 @@ fn add_groups(plan: &mut Plan, rng: &mut Rng) {
     plan.committers = (0..groups).map(committer).collect();
 }
 
-/// A batch has one record: a follower that is behind where its leader's log begins cannot begin within a batch yet.
 fn add_trimmer(plan: &mut Plan, rng: &mut Rng) {
-    plan.producers.iter_mut().for_each(|producer| producer.records_max = 1);
     let target = plan.producers[0].targets[0];
     let topic = &mut plan.topics[target.0];
     (topic.is_trimmed, topic.segment_bytes) = (true, SEGMENT_BYTES);

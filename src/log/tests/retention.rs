@@ -6,7 +6,9 @@ use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::rng::Rng;
 use crate::config::{Durability, TopicSettings};
 
+use super::super::cache::ReadBy;
 use super::super::log::{LogEvent, Read, ReadError};
+use super::super::read::ReadWish;
 use super::super::segment::FileName;
 use super::super::testdisk::Crash;
 use super::super::testing::{Rig, batch, batch_of, dir, small_segments, small_synced_segments};
@@ -121,6 +123,20 @@ fn a_read_that_is_under_way_ends_before_its_segment_goes() {
     let good = |event: &LogEvent| matches!(event, LogEvent::Read { result: Ok(found), .. } if found.bytes > 0);
     assert!(rig.events.iter().any(good), "{:?}", rig.events);
     assert_eq!(segments(&rig), [24, 36]);
+}
+
+#[test]
+fn replicas_may_read_all_of_the_segment_that_the_log_begins_in() {
+    let mut rig = filled(old_goes(-1, -1));
+    rig.move_start(Offset(30));
+    rig.run();
+    assert_eq!((segments(&rig)[0], rig.log.start(), rig.log.start_for_replicas()), (24, Offset(30), Offset(24)));
+    let mut read = |from, by| {
+        let wish = ReadWish { from: Offset(from), until: Offset(40), bytes_max: 5000, at_least_one: true, by };
+        rig.log.read(wish, &mut rig.cache, &mut rig.out).is_ok()
+    };
+    assert_eq!([23, 24].map(|from| read(from, ReadBy::Replica)), [false, true]);
+    assert_eq!([29, 30].map(|from| read(from, ReadBy::Consumer)), [false, true]);
 }
 
 #[test]

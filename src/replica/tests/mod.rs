@@ -119,6 +119,31 @@ fn a_follower_below_its_leaders_start_begins_anew_there() {
 }
 
 #[test]
+fn a_follower_takes_whole_the_batch_that_its_leaders_log_begins_in() {
+    let mut world = World::new(12, 1);
+    world.run();
+    world.crash(2, Crash::Kill);
+    (0..3).for_each(|_| _ = world.produce_batch(0, -1, 4));
+    world.run();
+    world.pass_ms(2 * world::LAG_MS);
+    world.run();
+    world.delete_records(0, 6);
+    world.start(2);
+    world.run();
+    let follower = world.replica(2);
+    assert_eq!((follower.log_start(), follower.log_end(), world.isr()), (Offset(6), Offset(12), vec![0, 1, 2]));
+}
+
+#[test]
+fn what_a_leader_has_deleted_goes_as_soon_as_it_is_safe() {
+    let mut world = World::new(13, 1);
+    world.run();
+    world.hand_over(1, world::batch_of(5), 3);
+    let replica = world.replica(1);
+    assert_eq!((replica.log_start(), replica.high_watermark(), replica.log_end()), (Offset(3), Offset(5), Offset(5)));
+}
+
+#[test]
 fn a_deletion_is_answered_when_all_in_sync_have_made_it() {
     let mut world = World::new(8, 2);
     world.run();
@@ -212,9 +237,9 @@ fn a_batch_that_compaction_has_made_wider_than_what_is_there_comes_in_one_piece(
     world.run();
     assert_eq!(world.replica(1).log_end(), Offset(3));
     let wide = world::batch_of(5);
-    world.hand_over(1, wide.clone());
+    world.hand_over(1, wide.clone(), 0);
     assert_eq!((world.replica(1).log_end(), world.nodes[1].notes.clone()), (Offset(0), Vec::<String>::new()));
-    world.hand_over(1, wide);
+    world.hand_over(1, wide, 0);
     assert_eq!((world.replica(1).log_end(), world.replica(1).high_watermark()), (Offset(5), Offset(5)));
 }
 

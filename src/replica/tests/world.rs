@@ -164,12 +164,17 @@ impl World {
 
     /// Sends a batch to a node, whoever leads. Gives its number.
     pub(super) fn produce(&mut self, node: usize, acks: i16) -> usize {
+        self.produce_batch(node, acks, 1)
+    }
+
+    /// The same, with so many records.
+    pub(super) fn produce_batch(&mut self, node: usize, acks: i16, records: usize) -> usize {
         let number = self.produced.len();
         self.produced.push(Produced { acks, ended: Ended::Pending, base: None });
         let mut builder = BatchBuilder::new(Compression::None);
         let mut value = (number as u64).to_be_bytes().to_vec();
         value.resize(8 + self.rng.below(200) as usize, 7);
-        builder.push(self.now.wall_ms, None, Some(&value));
+        (0..records).for_each(|_| builder.push(self.now.wall_ms, None, Some(&value)));
         let when = match acks {
             -1 => AckWhen::Committed { due: Some(self.now.mono.after_ms(TIMEOUT_MS)) },
             _ => AckWhen::Safe,
@@ -200,9 +205,9 @@ impl World {
         self.answer_with(node, Content::Diverging { epoch: position.last_epoch, end: Offset(end) });
     }
 
-    /// A follower gets these batches, all of which are committed.
-    pub(super) fn hand_over(&mut self, node: usize, records: Bytes) {
-        let content = Content::Records { records, high_watermark: Offset(1000), log_start: Offset(0) };
+    /// A follower gets these batches, all of which are committed, of a leader whose log begins there.
+    pub(super) fn hand_over(&mut self, node: usize, records: Bytes, log_start: i64) {
+        let content = Content::Records { records, high_watermark: Offset(1000), log_start: Offset(log_start) };
         self.answer_with(node, content);
     }
 
@@ -446,6 +451,7 @@ impl World {
             log_start_offset: partition.log_start().0,
             ..PartitionData::default()
         };
+        let first = partition.log_start_for(Reader::Replica);
         match served.expect("it runs") {
             Ok((Some((epoch, end)), _)) => {
                 row.diverging_epoch.epoch = epoch.0;
@@ -457,7 +463,9 @@ impl World {
             }
             Ok((None, Some(Read::Ready(found)))) => row.records = Some(Records(vec![found.slices.concat().into()])),
             Ok((None, None)) => unreachable!("what does not diverge is read"),
-            Err(Refusal::OffsetOutOfRange) => row.error_code = ErrorCode::OffsetOutOfRange.code(),
+            Err(Refusal::OffsetOutOfRange) => {
+                (row.error_code, row.log_start_offset) = (ErrorCode::OffsetOutOfRange.code(), first.0);
+            }
             Err(_) => row.error_code = ErrorCode::NotLeaderOrFollower.code(),
         }
         self.answer(at, from, row);
