@@ -94,6 +94,9 @@ struct Row {
     /// What was asked last.
     asked: Option<FetchPosition>,
     is_in_session: bool,
+    /// Something of what the leader has told in this session may not have come to the follower, and it tells nothing
+    /// twice: the partition is to leave the session and to come anew.
+    has_missed: bool,
     answer: Answer,
     resting_until: Option<Instant>,
     backoff: Backoff,
@@ -149,7 +152,8 @@ impl Fetcher {
             Answer::LeftOut => self.left_out -= 1,
         }
         row.position = position;
-        if row.resting_until.is_none() && (!row.is_in_session || row.asked != Some(position)) {
+        row.has_missed |= row.asked.is_some_and(|asked| !asked.goes_on_with(position));
+        if row.resting_until.is_none() && (!row.is_in_session || row.has_missed || row.asked != Some(position)) {
             self.changed.insert(of);
         }
     }
@@ -198,7 +202,14 @@ impl Fetcher {
         }
         let named = std::mem::take(&mut self.changed);
         let mut forgotten = std::mem::take(&mut self.forgotten);
-        forgotten.retain(|of| !is_new && !named.contains(of));
+        for of in &named {
+            let Some(row) = self.rows.get_mut(of) else { continue };
+            // The leader forgets first.
+            if std::mem::take(&mut row.has_missed) && row.is_in_session {
+                forgotten.insert(*of);
+            }
+        }
+        forgotten.retain(|_| !is_new);
         self.asking += 1;
         let (session_id, session_epoch) = self.session.on_asked();
         Some(FetchRequest {
@@ -293,8 +304,11 @@ impl Fetcher {
         fetched: &mut Vec<(TopicPartition, Fetched)>,
     ) {
         let Some(row) = self.rows.get_mut(&of) else { return };
-        // What was asked since is another question; what was answered before, the same once more.
-        let Some(asked) = row.asked.filter(|asked| row.position == *asked && row.answer == Answer::Safe) else {
+        // What was asked since is another question; what was answered before, the same once more, also after it was put
+        // to rest.
+        let is_due = row.answer == Answer::Safe && row.resting_until.is_none();
+        let Some(asked) = row.asked.filter(|asked| row.position == *asked && is_due) else {
+            row.has_missed = true;
             return;
         };
         let Some(content) = content_of(data) else { return self.put_to_rest(of, now) };
@@ -401,6 +415,7 @@ impl Row {
             position,
             asked: None,
             is_in_session: false,
+            has_missed: false,
             answer: Answer::Safe,
             resting_until: None,
             backoff: Backoff::default(),
@@ -567,7 +582,29 @@ mod tests {
         assert_eq!(asked(&mut fetcher, 3), None, "what it has brought is not safe");
         assert!(answer(&mut fetcher, 3, &[(1, ErrorCode::None)]).is_empty(), "the same once more");
         fetcher.set_position(of(1), at(9));
-        assert_eq!(asked(&mut fetcher, 3), Some((3, vec![(1, 9), (3, 8)], vec![])));
+        assert_eq!(asked(&mut fetcher, 3), Some((3, vec![(1, 9), (3, 8)], vec![1])), "there was more, perhaps");
+    }
+
+    #[test]
+    fn what_may_have_been_missed_is_told_anew() {
+        let mut fetcher = Fetcher::new(SETTINGS);
+        (0..4).for_each(|partition| fetcher.set_position(of(partition), at(5)));
+        asked(&mut fetcher, 0).unwrap();
+        answer(&mut fetcher, 0, &[]);
+        fetcher.set_position(of(0), at(6));
+        assert_eq!(asked(&mut fetcher, 0), Some((1, vec![(0, 6)], vec![])), "the answer was taken");
+        answer(&mut fetcher, 0, &[]);
+        fetcher.set_position(of(0), FetchPosition { log_start: Offset(3), ..at(6) });
+        fetcher.set_position(of(1), FetchPosition { epoch: LeaderEpoch(4), ..at(5) });
+        fetcher.remove(of(2));
+        fetcher.set_position(of(2), at(5));
+        assert_eq!(asked(&mut fetcher, 0), Some((2, vec![(0, 6), (1, 5), (2, 5)], vec![0, 1, 2])));
+        answer(&mut fetcher, 0, &[]);
+        fetcher.set_position(of(3), at(6));
+        assert_eq!(asked(&mut fetcher, 0), Some((3, vec![(3, 6)], vec![])));
+        fetcher.set_position(of(3), FetchPosition { last_epoch: LeaderEpoch(2), ..at(6) });
+        assert!(answer(&mut fetcher, 0, &[(3, ErrorCode::None)]).is_empty(), "of another question");
+        assert_eq!(asked(&mut fetcher, 0), Some((4, vec![(3, 6)], vec![3])));
     }
 
     #[test]
@@ -659,6 +696,22 @@ mod tests {
         asked(&mut fetcher, 0).unwrap();
         fetcher.set_position(of(0), at(2));
         assert!(answer(&mut fetcher, 0, &[(0, ErrorCode::None), (4, ErrorCode::None)]).is_empty());
-        assert_eq!(asked(&mut fetcher, 0), Some((1, vec![(0, 2)], vec![])));
+        assert_eq!(asked(&mut fetcher, 0), Some((1, vec![(0, 2)], vec![0])));
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_a_refusal_counts_for_nothing() {
+        let mut fetcher = Fetcher::new(SETTINGS);
+        fetcher.set_position(of(0), at(5));
+        asked(&mut fetcher, 0).unwrap();
+        answer(&mut fetcher, 0, &[]);
+        assert_eq!(asked(&mut fetcher, 0), Some((1, vec![], vec![])));
+        fetcher.set_position(of(1), at(6));
+        assert_eq!(asked(&mut fetcher, 0), Some((2, vec![(1, 6)], vec![])));
+        assert!(answer(&mut fetcher, 0, &[(0, ErrorCode::NotLeaderOrFollower)]).is_empty());
+        assert!(answer(&mut fetcher, 0, &[(0, ErrorCode::None)]).is_empty());
+        assert_eq!(asked(&mut fetcher, 0), Some((3, vec![], vec![0])));
+        assert!(answer(&mut fetcher, 20, &[]).is_empty());
+        assert_eq!(asked(&mut fetcher, 20), Some((4, vec![(0, 5)], vec![])));
     }
 }

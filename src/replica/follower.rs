@@ -57,6 +57,13 @@ pub struct FetchPosition {
     pub log_start: Offset,
 }
 
+impl FetchPosition {
+    /// The next question may be this, when the answer was taken.
+    pub(super) fn goes_on_with(self, next: FetchPosition) -> bool {
+        self.epoch == next.epoch && self.log_start == next.log_start
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Following {
     leader: Option<NodeId>,
@@ -84,6 +91,11 @@ impl Following {
 
     pub(super) fn high_watermark(&self) -> Offset {
         self.high_watermark
+    }
+
+    /// The leader is to be told what this replica has, though it has taken nothing.
+    pub(super) fn ask_anew(&mut self) {
+        self.is_busy = true;
     }
 }
 

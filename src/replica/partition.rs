@@ -664,6 +664,9 @@ impl Partition {
         if self.log_start != self.log.start() {
             self.log_start = self.log.start();
             self.high_watermark = self.high_watermark.max(self.log_start);
+            if let Role::Follower(following) = &mut self.role {
+                following.ask_anew();
+            }
             self.on_change(out);
         }
         self.end_deletions(out);

@@ -144,6 +144,21 @@ fn what_a_leader_has_deleted_goes_as_soon_as_it_is_safe() {
 }
 
 #[test]
+fn a_follower_whose_log_begins_later_by_itself_says_so() {
+    let settings = TopicSettings { retention_bytes: 5_000, retention_check_ms: 1_000, ..TopicSettings::default() };
+    let mut world = World::with(14, settings);
+    world.run();
+    (0..150).for_each(|_| _ = world.produce(0, -1));
+    world.run();
+    world.hold_messages = true;
+    world.run();
+    let ready = world.nodes[1].ready;
+    world.pass_ms(40_000);
+    world.run_disks();
+    assert!(world.replica(1).log_start() > Offset(0) && world.nodes[1].ready > ready);
+}
+
+#[test]
 fn a_deletion_is_answered_when_all_in_sync_have_made_it() {
     let mut world = World::new(8, 2);
     world.run();

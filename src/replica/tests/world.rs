@@ -67,6 +67,8 @@ pub(super) struct Node {
     /// By the leader that is asked.
     fetchers: BTreeMap<NodeId, Fetcher>,
     follows: Option<NodeId>,
+    /// How often it was ready to ask its leader.
+    pub(super) ready: u64,
     /// Fetches that wait for the disk.
     reads: BTreeMap<ReadTicket, (NodeId, PartitionData)>,
     /// What was noted of it for the next start.
@@ -537,6 +539,7 @@ impl World {
         let Some(partition) = &node.partition else { return };
         let leader = partition.leader().filter(|leader| *leader != node.id);
         let position = partition.fetch_position();
+        node.ready += u64::from(followed == Some(Followed::Ready));
         let before = std::mem::replace(&mut node.follows, leader);
         if let Some(before) = before.filter(|_| before != leader) {
             node.fetcher(before).remove(OF);
@@ -622,6 +625,7 @@ impl Node {
             notes: Vec::new(),
             fetchers: BTreeMap::new(),
             follows: None,
+            ready: 0,
             reads: BTreeMap::new(),
             committed: Reach::default(),
             run: 0,
