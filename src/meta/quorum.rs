@@ -549,6 +549,11 @@ impl Quorum {
                 self.node.as_mut().into_iter().for_each(|node| node.on_persist_ready(step));
             }
         }
+        if committed.iter().any(|entry| change_of(entry).is_some()) {
+            // Raft knows as members those that are known to be committed: after a start it would ask those of before,
+            // some of which may be gone for good, and not those that came.
+            self.must_write = Some(step);
+        }
         self.apply(&committed, out)
     }
 
