@@ -52,8 +52,8 @@
 //! What changes metadata goes from `broker/api` to `broker/control` on core 0 of the controller; other brokers pass it on
 //! (`broker/forward`). There it is planned (`meta/controller` and its neighbours), agreed on (`meta/quorum`, over
 //! `broker/peers`), and applied by every broker in the same order. `broker/cluster` has a broker join, send heartbeats and
-//! leave, `broker/opening` says when it takes clients; `broker/brokers` on the controller keeps the leases, and has others
-//! lead what was led by one that is gone.
+//! leave, `broker/opening` says when it takes clients; `broker/brokers` on the controller keeps the leases, has others
+//! lead what was led by one that is gone, and gives votes (`meta/voters`).
 //!
 //! Its stamps (`base/stage`) go the same way and are counted in `base/stage_counts` when the socket has the reply;
 //! `shell/watch` asks all cores for their counts, `shell/stage_log` and `shell/exposition` turn them into text. What

@@ -8,6 +8,7 @@ use corelog::broker::api::key;
 use corelog::config::Settings;
 use corelog::wire::compression::Compression;
 use corelog::wire::errors::ErrorCode;
+use corelog::wire::messages::add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
 use corelog::wire::messages::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
 };
@@ -15,8 +16,9 @@ use corelog::wire::messages::describe_cluster::{DescribeClusterRequest, Describe
 use corelog::wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use corelog::wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use corelog::wire::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
+use corelog::wire::messages::remove_raft_voter::{RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 use corelog::wire::records::BatchBuilder;
-use support::cluster::{Cluster, answer, ask, quorum, send, wait_for_voters};
+use support::cluster::{Cluster, answer, ask, quorum, send, voters, wait_for_voters};
 use support::{Client, Failing, NOW_MS, World};
 
 fn brokers(cluster: &mut Cluster, node: i32) -> Vec<i32> {
@@ -351,6 +353,61 @@ fn a_broker_that_hangs_is_found_by_gossip_long_before_its_lease_is_over() {
     };
     let (with, without) = (seconds_until_fenced(true), seconds_until_fenced(false));
     assert!(with < 2.5 && with < without / 2.0, "with gossip {with} s, without {without} s");
+}
+
+/// What the controller answers to whoever gives a node a vote, or takes it.
+fn give_vote(cluster: &mut Cluster, node: i32, voter_id: i32) -> i16 {
+    let request = AddRaftVoterRequest { voter_id, ..AddRaftVoterRequest::default() };
+    let reply: AddRaftVoterResponse = ask(cluster, node, key::ADD_RAFT_VOTER, 0, &request);
+    reply.error_code
+}
+
+fn take_vote(cluster: &mut Cluster, node: i32, voter_id: i32) -> i16 {
+    let request = RemoveRaftVoterRequest { voter_id, ..RemoveRaftVoterRequest::default() };
+    let reply: RemoveRaftVoterResponse = ask(cluster, node, key::REMOVE_RAFT_VOTER, 0, &request);
+    reply.error_code
+}
+
+#[test]
+fn of_two_brokers_one_decides_and_of_three_all_do() {
+    let mut cluster = Cluster::of(2);
+    cluster.advance_ms(5_000);
+    assert_eq!(voters(&mut cluster, 2), [1]);
+    // It goes on alone.
+    cluster.kill(2);
+    assert_eq!(create(&mut cluster, 1, "t", 1), 0);
+    cluster.start(2, Cluster::joining(&[1]));
+    cluster.start(3, Cluster::joining(&[2]));
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    cluster.kill(1);
+    cluster.until("another decides", |cluster| [2, 3].contains(&quorum(cluster, 2).leader_id));
+}
+
+#[test]
+fn a_vote_that_was_taken_stays_so_until_it_is_given_back() {
+    let mut cluster = Cluster::of(3);
+    wait_for_voters(&mut cluster, 1, &[1, 2, 3]);
+    let leader = quorum(&mut cluster, 1).leader_id;
+    let taken = (1..=3).find(|node| *node != leader).expect("two others");
+    let others: Vec<i32> = (1..=3).filter(|node| *node != taken).collect();
+    assert_eq!(take_vote(&mut cluster, leader, taken), 0);
+    assert_eq!(take_vote(&mut cluster, leader, taken), ErrorCode::VoterNotFound.code());
+    cluster.advance_ms(5_000);
+    assert_eq!(voters(&mut cluster, leader), others);
+    // Whoever decides next knows of it as well, and a fourth broker has the vote that is left.
+    (1..=3).for_each(|node| cluster.kill(node));
+    for node in 1..=3 {
+        cluster.start(node, if node == 1 { Settings::default() } else { Cluster::joining(&[1]) });
+    }
+    cluster.until("all are back", |cluster| brokers(cluster, taken) == [1, 2, 3]);
+    cluster.advance_ms(5_000);
+    assert_eq!(voters(&mut cluster, taken), others);
+    assert_eq!(give_vote(&mut cluster, taken, taken), 0);
+    wait_for_voters(&mut cluster, taken, &[1, 2, 3]);
+    assert_eq!(take_vote(&mut cluster, taken, taken), 0);
+    cluster.start(4, Cluster::joining(&[1]));
+    let with_fourth: Vec<i32> = others.iter().copied().chain([4]).collect();
+    wait_for_voters(&mut cluster, taken, &with_fourth);
 }
 
 #[test]

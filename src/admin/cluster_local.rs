@@ -26,6 +26,7 @@ use crate::base::limits::CORES_MAX;
 use crate::client::client::{Client, To};
 use crate::client::error::ClientError;
 use crate::config::Cores;
+use crate::meta::voters::VOTERS;
 use crate::shell::{host, socket};
 use crate::terminal::numbers::counted;
 use crate::terminal::printed;
@@ -218,7 +219,7 @@ struct Cluster {
     brokers: Vec<Running>,
     stopping: Arc<AtomicBool>,
     line: StatusLine,
-    /// All brokers were there at the same time.
+    /// All brokers were there at the same time, and voted.
     was_whole: bool,
 }
 
@@ -276,7 +277,7 @@ impl Cluster {
         let alive = self.brokers.iter().filter(|broker| broker.process.is_some()).count();
         match state {
             Ok(state) => {
-                if !self.was_whole && state.brokers == self.brokers.len() {
+                if !self.was_whole && state.is_ready(self.brokers.len()) {
                     self.was_whole = true;
                     self.line.say("ready");
                 }
@@ -361,6 +362,8 @@ fn how(status: ExitStatus) -> String {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct State {
     brokers: usize,
+    /// Who decide on metadata; 0 where that is not told.
+    voters: usize,
     controller: i32,
     partitions: usize,
     under_replicated: usize,
@@ -368,15 +371,22 @@ struct State {
 }
 
 impl State {
-    fn of(reply: &MetadataResponse) -> State {
+    fn of(reply: &MetadataResponse, voters: usize) -> State {
         let partitions = || reply.topics.iter().flat_map(|topic| &topic.partitions);
         State {
             brokers: reply.brokers.len(),
+            voters,
             controller: reply.controller_id,
             partitions: partitions().count(),
             under_replicated: partitions().filter(|row| row.isr_nodes.len() < row.replica_nodes.len()).count(),
             offline: partitions().filter(|row| row.leader_id < 0).count(),
         }
+    }
+
+    /// All brokers are there, and any of them may be lost that can be lost: of three or more, three vote.
+    fn is_ready(&self, brokers: usize) -> bool {
+        let voters = if brokers < VOTERS { 1 } else { VOTERS };
+        self.brokers == brokers && self.voters >= voters
     }
 }
 
@@ -409,7 +419,8 @@ fn ask(bootstrap: &str) -> Result<State, ClientError> {
     let request = MetadataRequest { topics: None, allow_auto_topic_creation: false, ..Default::default() };
     let mut client = Client::connect(bootstrap, CLIENT_ID, ASK)?;
     let reply: MetadataResponse = client.ask(To::Any, &request, |_| Vec::new())?;
-    Ok(State::of(&reply))
+    let voters = client.cluster()?.quorum.map_or(0, |quorum| quorum.current_voters.len());
+    Ok(State::of(&reply, voters))
 }
 
 /// A line that changes, below those that stay. Where there is no terminal each change is a line.
@@ -438,6 +449,29 @@ impl StatusLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::messages::metadata::MetadataResponseBroker;
+
+    #[test]
+    fn a_cluster_is_ready_when_enough_of_it_vote() {
+        let state = |brokers, voters| {
+            State::of(
+                &MetadataResponse { brokers: vec![MetadataResponseBroker::default(); brokers], ..Default::default() },
+                voters,
+            )
+        };
+        for (brokers, voters, started, expect) in [
+            (1, 1, 1, true),
+            (2, 1, 2, true),
+            (1, 1, 2, false),
+            (3, 1, 3, false),
+            (3, 2, 3, false),
+            (3, 3, 3, true),
+            (5, 3, 5, true),
+            (5, 0, 5, false),
+        ] {
+            assert_eq!(state(brokers, voters).is_ready(started), expect, "{brokers} of {started}, {voters} vote");
+        }
+    }
 
     #[test]
     fn brokers_share_the_processors_and_no_port() {

@@ -4,7 +4,7 @@
 //! lease must not wait until a topic's files are made. Registrations and heartbeats are answered when their records are
 //! proposed, since what counts is what the brokers find in the metadata; in-sync sets are answered when committed.
 //!
-//! Every broker follows the quorum; while there are fewer than three voters, one that keeps up becomes one.
+//! Every broker follows the quorum; which of them vote `meta::voters` says.
 //!
 //! *Owns*: leases, and answers that wait for a commit. *Never*: acts where this broker is not the controller.
 //! *Runs on*: core 0 of the controller.
@@ -24,15 +24,10 @@ use crate::meta::controller::MetaError;
 use crate::meta::fleet::Fleet;
 use crate::meta::isr::IsrChange;
 use crate::meta::liveness::{LeaseTimes, Liveness};
+use crate::meta::voters::{VotePlan, plan_voters};
 use crate::meta::{self, Broker, MetaRecord, PartitionState};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::alter_partition::{self, AlterPartitionResponse, PartitionData, TopicData};
-
-/// A cluster of so many brokers or more has so many voters.
-const VOTERS: usize = 3;
-
-/// Entries that a follower of the quorum may lack and still become a voter.
-const VOTER_LAG: u64 = 100;
 
 #[derive(Debug)]
 pub struct Brokers {
@@ -348,6 +343,13 @@ fn balance_later(shard: &mut Shard, now: Now) {
     shard.deadlines.set(due, DeadlineKey::BalanceLeaders);
 }
 
+/// A change of the quorum's members is committed: the next need not wait for a heartbeat.
+pub(in crate::broker) fn on_members_changed(shard: &mut Shard) {
+    if let Ok(control) = the_controller(shard) {
+        control.tend_members();
+    }
+}
+
 /// Sees to the quorum's members, and to when the next lease is over.
 fn tend(shard: &mut Shard, now: Now, effects: &mut Effects) {
     if let Ok(control) = the_controller(shard) {
@@ -392,8 +394,8 @@ impl Control {
         self.quorum.propose(records, &mut self.out).map(Some).map_err(|_| not_controller())
     }
 
-    /// One step towards a quorum that every broker follows and that has three voters. What is refused now, since
-    /// another change is under way, is tried again with the next heartbeat.
+    /// One step towards a quorum that every broker follows, and in which one votes or three do. What is refused now,
+    /// since another change is under way, is tried again when that is committed, or with the next heartbeat.
     fn tend_members(&mut self) {
         let status = self.quorum.status();
         let is_member = |node: NodeId| status.voters.contains(&node) || status.learners.contains(&node);
@@ -407,18 +409,14 @@ impl Control {
             let _ = self.quorum.add_learner(node, &mut self.out);
             return;
         }
-        if status.voters.len() >= VOTERS {
-            return;
-        }
-        let keeps_up = |node: &NodeId| {
-            let is_active = self.quorum.committed().broker(*node).is_some_and(Broker::is_active);
-            let has_log = |(member, matched): &(NodeId, u64)| member == node && matched + VOTER_LAG >= status.last;
-            is_active && status.matched.iter().any(has_log)
-        };
-        if let Some(node) = status.learners.iter().copied().find(keeps_up)
-            && self.quorum.add_voter(node, &mut self.out).is_ok()
-        {
-            tracing::info!("node {node} takes part in deciding on metadata from now on");
+        match plan_voters(&status, self.quorum.planned()) {
+            Some(VotePlan::Give(node)) if self.quorum.add_voter(node, &mut self.out).is_ok() => {
+                tracing::info!("node {node} takes part in deciding on metadata from now on");
+            }
+            Some(VotePlan::Take(node)) if self.quorum.add_learner(node, &mut self.out).is_ok() => {
+                tracing::info!("node {node} follows what is decided on metadata: of two brokers one decides");
+            }
+            Some(_) | None => {}
         }
     }
 }

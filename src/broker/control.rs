@@ -302,6 +302,11 @@ fn on_committed(shard: &mut Shard, seq: u64, records: Vec<MetaRecord>, now: Now,
     let Some(control) = shard.control.as_mut() else { return };
     assert!(seq > control.committed_seq);
     control.committed_seq = seq;
+    if records.is_empty() {
+        // Of several changes of members each waits for the one before.
+        brokers::on_members_changed(shard);
+    }
+    let Some(control) = shard.control.as_mut() else { return };
     control.committed.extend(records);
     brokers::on_committed(shard, seq, effects);
     go_on(shard, now, effects);
@@ -654,7 +659,11 @@ impl Control {
         match proposed {
             Ok(seq) => {
                 *last_seq = Some(seq);
-                Ok(())
+                let said = match change {
+                    VoterChange::Add(id) => MetaRecord::VoteGiven { id },
+                    VoterChange::Remove(id) => MetaRecord::VoteTaken { id },
+                };
+                self.propose(vec![said], last_seq)
             }
             Err(NotController { .. }) => {
                 let message = "Another change of voters is under way: try again soon.";

@@ -313,7 +313,9 @@ impl Shard {
                 | MetaRecord::QuotaChanged { .. }
                 | MetaRecord::ProducerIdsTaken { .. }
                 | MetaRecord::BrokerUnregistered { .. }
-                | MetaRecord::BrokerEpochsTaken { .. } => {}
+                | MetaRecord::BrokerEpochsTaken { .. }
+                | MetaRecord::VoteTaken { .. }
+                | MetaRecord::VoteGiven { .. } => {}
             }
         }
         if !deleted.is_empty() {

@@ -10,6 +10,7 @@ use super::broker::Broker;
 use super::partition_state::{PartitionState, nodes_bytes};
 use super::quota::{EntityName, QuotaEntity, QuotaValues};
 use super::record::MetaRecord;
+use super::voters::VoteSaid;
 use crate::base::bug::{self, Bug};
 use crate::base::ids::{BrokerEpoch, NodeId, PartitionIndex, TopicId};
 use crate::config::{ConfigResource, NOTHING_SET, Overrides};
@@ -30,6 +31,7 @@ pub struct Image {
     brokers: BTreeMap<NodeId, Broker>,
     /// The last that was given out. 0: none.
     broker_epoch: BrokerEpoch,
+    votes: BTreeMap<NodeId, VoteSaid>,
     topics: BTreeMap<TopicId, Topic>,
     /// Invariant: holds exactly the names of `topics`.
     ids: BTreeMap<String, TopicId>,
@@ -128,6 +130,15 @@ impl Image {
     /// The last that was given out. Epochs count from 1.
     pub fn broker_epoch(&self) -> BrokerEpoch {
         self.broker_epoch
+    }
+
+    /// What an operator has said of a node's vote last.
+    pub fn said_of_vote(&self, node: NodeId) -> Option<VoteSaid> {
+        self.votes.get(&node).copied()
+    }
+
+    pub(super) fn votes(&self) -> impl Iterator<Item = (NodeId, VoteSaid)> {
+        self.votes.iter().map(|(node, said)| (*node, *said))
     }
 
     pub fn topics_count(&self) -> usize {
@@ -274,6 +285,8 @@ impl Image {
                 refuse_if(*last <= before, || format!("broker epochs up to {before} are taken already"))?;
                 self.broker_epoch = *last;
             }
+            MetaRecord::VoteTaken { id } => drop(self.votes.insert(*id, VoteSaid::Taken)),
+            MetaRecord::VoteGiven { id } => drop(self.votes.insert(*id, VoteSaid::Given)),
         }
         self.offset += 1;
         Ok(())

@@ -34,6 +34,7 @@ mod snapshot;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod voters;
 
 pub use broker::Broker;
 pub use image::{ApplyError, Image, Topic};

@@ -45,7 +45,8 @@ pub enum MetaEvent {
     /// The quorum's log is read. What is known to be committed adds up to these records. None at all: this node belongs
     /// to no cluster yet, unless [`Quorum::has_cluster`].
     Loaded { records: Vec<MetaRecord> },
-    /// Everything up to `seq` is committed: `records`, in order, lead there from what was committed before.
+    /// Everything up to `seq` is committed: `records`, in order, lead there from what was committed before. There are
+    /// none where only the members of the quorum changed.
     Committed { seq: u64, records: Vec<MetaRecord> },
     /// Who decides on metadata. When it was this node and is no more, what was proposed and is not committed may be or
     /// not.
@@ -559,11 +560,12 @@ impl Quorum {
 
     fn apply(&mut self, entries: &[Entry], out: &mut MetaOut) -> Result<(), String> {
         let (Some(node), Some(last)) = (&mut self.node, entries.last()) else { return Ok(()) };
-        let mut records = Vec::new();
+        let (mut records, mut changed) = (Vec::new(), false);
         for entry in entries {
             records.append(&mut node.mut_store().apply(entry)?);
             if let Some(change) = change_of(entry) {
                 node.apply_conf_change(&raft_change(change)).map_err(|error| error.to_string())?;
+                changed = true;
                 if change == Change::Remove(self.me) {
                     let term = node.raft.term;
                     node.raft.become_follower(term, raft::INVALID_ID);
@@ -571,7 +573,7 @@ impl Quorum {
             }
         }
         node.advance_apply_to(last.index);
-        if !records.is_empty() {
+        if changed || !records.is_empty() {
             out.events.push(MetaEvent::Committed { seq: last.index, records });
         }
         Ok(())

@@ -88,6 +88,14 @@ pub enum MetaRecord {
     BrokerEpochsTaken {
         last: BrokerEpoch,
     },
+    /// An operator wants this node not to vote in the quorum, whatever else would have it do so.
+    VoteTaken {
+        id: NodeId,
+    },
+    /// An operator wants it to vote.
+    VoteGiven {
+        id: NodeId,
+    },
 }
 
 /// Bytes that are not a record of this version.
@@ -170,6 +178,8 @@ impl MetaRecord {
                 out.push(19);
                 out.extend_from_slice(&last.0.to_be_bytes());
             }
+            MetaRecord::VoteTaken { id } => put_of_node(out, 21, *id),
+            MetaRecord::VoteGiven { id } => put_of_node(out, 22, *id),
         }
     }
 
@@ -233,6 +243,8 @@ impl MetaRecord {
             [18] => MetaRecord::BrokerUnregistered { id: node(bytes)? },
             [19] => MetaRecord::BrokerEpochsTaken { last: BrokerEpoch(i64::from_be_bytes(take(bytes)?)) },
             [20] => MetaRecord::BrokerRegistered(Broker::decode(bytes)?),
+            [21] => MetaRecord::VoteTaken { id: node(bytes)? },
+            [22] => MetaRecord::VoteGiven { id: node(bytes)? },
             [_] => return Err(RecordError { message: "a record of a kind that this version does not know" }),
         };
         Ok(record)
@@ -414,6 +426,8 @@ mod tests {
             MetaRecord::BrokerShuttingDown { id: NodeId(3) },
             MetaRecord::BrokerUnregistered { id: NodeId(4) },
             MetaRecord::BrokerEpochsTaken { last: BrokerEpoch(5) },
+            MetaRecord::VoteTaken { id: NodeId(6) },
+            MetaRecord::VoteGiven { id: NodeId(7) },
         ]
     }
 

@@ -5,6 +5,7 @@
 use super::broker::Broker;
 use super::image::{Image, Topic};
 use super::record::MetaRecord;
+use super::voters::VoteSaid;
 use crate::base::ids::PartitionIndex;
 use crate::config::{ConfigResource, Overrides};
 
@@ -44,6 +45,11 @@ impl Image {
         if last < to.broker_epoch() {
             records.push(MetaRecord::BrokerEpochsTaken { last: to.broker_epoch() });
         }
+        let said = to.votes().filter(|(id, said)| self.said_of_vote(*id) != Some(*said));
+        records.extend(said.map(|(id, said)| match said {
+            VoteSaid::Given => MetaRecord::VoteGiven { id },
+            VoteSaid::Taken => MetaRecord::VoteTaken { id },
+        }));
     }
 
     /// Deletions come first, since a later topic may have the name of a deleted one.
@@ -159,7 +165,7 @@ mod tests {
             0 => Overrides::new(),
             value => Overrides::from([("flush.messages".to_owned(), value.to_string())]),
         };
-        match rng.below(14) {
+        match rng.below(16) {
             0 => MetaRecord::ClusterCreated { cluster_id: "c".into() },
             1 | 2 => MetaRecord::TopicCreated {
                 name: format!("t{}", rng.below(4)),
@@ -192,7 +198,9 @@ mod tests {
             9 => MetaRecord::BrokerUnfenced { id: node },
             10 => MetaRecord::BrokerShuttingDown { id: node },
             11 => MetaRecord::BrokerUnregistered { id: node },
-            12 => MetaRecord::ConfigChanged { resource: ConfigResource::Broker(node.0), settings: settings(rng) },
+            12 => MetaRecord::VoteTaken { id: node },
+            13 => MetaRecord::VoteGiven { id: node },
+            14 => MetaRecord::ConfigChanged { resource: ConfigResource::Broker(node.0), settings: settings(rng) },
             _ => {
                 let user = Some(EntityName::Name(node.to_string()));
                 let rate = QuotaValues::from([(QuotaKey::ConnectionCreationRate, rng.below(3))]);

@@ -1,7 +1,8 @@
 //! Who belongs to the cluster: UnregisterBroker (API 64, version 0), AddRaftVoter (API 80, version 0) and
 //! RemoveRaftVoter (API 81, version 0) (KIP-631, KIP-853).
 //!
-//! A voter is a node here: it has no directory of its own to be told by, so that the ids of directories do not count.
+//! A voter is a node here, whatever data directory it has: the ids of directories do not count. What is said of a vote
+//! holds until something else is said (`meta/voters`).
 //!
 //! *Owns*: the form of order and answer. *Never*: decides. *Runs on*: the core whose client asked.
 
