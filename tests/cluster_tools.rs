@@ -155,6 +155,63 @@ fn a_cluster_is_shown_and_partitions_go_only_where_brokers_are() {
 }
 
 #[test]
+fn a_snapshot_tells_what_a_cluster_is_made_of() {
+    let dir = directory();
+    let (_broker, at) = started(dir.path(), &["--cores", "1", "--log-segment-bytes", "1MiB"]);
+    let at = at.as_str();
+    said(at, &["topic", "create", "b", "-p", "2"], DONE);
+    said(at, &["topic", "create", "a", "--set", "retention.ms=1000"], DONE);
+    said(at, &["config", "set", "--broker", "all", "log.retention.ms=5000"], DONE);
+    let parts = ["controller 1 in epoch", "voters 1", "topic a      retention.ms       1000", "all brokers, dynamic"];
+    says(at, &["cluster", "snapshot"], DONE, &parts);
+    let snapshot = json_of(at, &["cluster", "snapshot"], DONE);
+    assert_eq!(
+        keys(&snapshot),
+        [
+            "brokers",
+            "clusterId",
+            "controller",
+            "controllerEpoch",
+            "missing",
+            "observers",
+            "settings",
+            "topics",
+            "version",
+            "voters"
+        ]
+    );
+    assert_eq!((&snapshot["voters"], &snapshot["observers"]), (&json!([1]), &json!([])));
+    let topics = snapshot["topics"].as_array().expect("rows");
+    assert_eq!(topics.iter().map(|topic| &topic["name"]).collect::<Vec<_>>(), ["a", "b"]);
+    let row = &topics[1]["partitions"][1];
+    assert_eq!(keys(row), ["inSync", "leader", "leaderEpoch", "offline", "partition", "replicas"]);
+    assert_eq!((&row["leader"], &row["replicas"]), (&json!(1), &json!([1])));
+    let settings = snapshot["settings"].as_array().expect("rows");
+    assert_eq!(keys(&settings[0]), ["kind", "name", "of", "readOnly", "sensitive", "source", "value"]);
+    let of = |kind: &str, of: &str| -> Vec<&str> {
+        let rows = settings.iter().filter(|row| row["kind"] == kind && row["of"] == of);
+        rows.filter_map(|row| row["name"].as_str()).collect()
+    };
+    assert_eq!((of("brokers", ""), of("topic", "a")), (vec!["log.retention.ms"], vec!["retention.ms"]));
+    assert!(of("broker", "1").contains(&"log.segment.bytes") && of("topic", "b").is_empty(), "{settings:?}");
+
+    // The same again until something is changed.
+    let out = directory();
+    let (first, second) = (out.path().join("first.txt"), out.path().join("second.json"));
+    let (first, second) = (first.to_str().expect("a path"), second.to_str().expect("a path"));
+    says(at, &["cluster", "snapshot", "--out", first], DONE, &["first.txt"]);
+    let written = std::fs::read_to_string(first).expect("it is written");
+    assert_eq!(said(at, &["cluster", "snapshot"], DONE), written);
+    json_of(at, &["cluster", "snapshot", "--out", second], DONE);
+    let written = std::fs::read_to_string(second).expect("it is written");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&written).expect("it is JSON"), snapshot);
+    said(at, &["topic", "create", "c"], DONE);
+    let later = json_of(at, &["cluster", "snapshot"], DONE);
+    assert!(later["version"].as_i64() > snapshot["version"].as_i64(), "{later}");
+    says(at, &["cluster", "snapshot", "--out", "/nowhere/at/all"], NOT_DONE, &["cannot be written"]);
+}
+
+#[test]
 fn settings_are_shown_and_explained() {
     let dir = directory();
     let (_broker, at) = started(dir.path(), &["--cores", "1", "--log-segment-bytes", "1MiB"]);

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command};
 
 use crate::admin::tool::{self, Verb};
-use crate::admin::{cluster_local, cluster_move, cluster_status};
+use crate::admin::{cluster_local, cluster_move, cluster_snapshot, cluster_status};
 
 const VERBS: &[Verb] = &[
     Verb { command: cluster_status::command, run: cluster_status::run },
+    Verb { command: cluster_snapshot::command, run: cluster_snapshot::run },
     Verb { command: cluster_move::move_command, run: cluster_move::run_move },
     Verb { command: cluster_move::drain_command, run: cluster_move::run_drain },
     Verb { command: cluster_move::balance_command, run: cluster_move::run_balance },

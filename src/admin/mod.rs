@@ -8,6 +8,7 @@ mod aim;
 pub mod cluster;
 mod cluster_local;
 mod cluster_move;
+mod cluster_snapshot;
 mod cluster_status;
 mod cluster_throttle;
 pub mod config;

@@ -275,6 +275,7 @@ fn state(topic: &MetadataResponseTopic) -> Cell {
     }
 }
 
-fn list_of(nodes: &[i32]) -> String {
+/// Numbers of brokers, in their order.
+pub fn list_of(nodes: &[i32]) -> String {
     nodes.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
 }
