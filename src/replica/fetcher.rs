@@ -73,6 +73,8 @@ pub struct Fetcher {
     told: BrokerEpoch,
     /// Requests that are not answered.
     asking: usize,
+    /// Requests so far.
+    requests: u64,
     backoff: Backoff,
     /// Nothing is asked before.
     rest_until: Instant,
@@ -91,8 +93,9 @@ struct Session {
 #[derive(Debug)]
 struct Row {
     position: FetchPosition,
-    /// What was asked last.
+    /// What was asked last, and by which request.
     asked: Option<FetchPosition>,
+    asked_by: u64,
     is_in_session: bool,
     /// Something of what the leader has told in this session may not have come to the follower, and it tells nothing
     /// twice: the partition is to leave the session and to come anew.
@@ -130,6 +133,7 @@ impl Fetcher {
             session: Session::default(),
             told: BrokerEpoch(-1),
             asking: 0,
+            requests: 0,
             backoff: Backoff::default(),
             rest_until: Instant(0),
         }
@@ -211,6 +215,7 @@ impl Fetcher {
         }
         forgotten.retain(|_| !is_new);
         self.asking += 1;
+        self.requests += 1;
         let (session_id, session_epoch) = self.session.on_asked();
         Some(FetchRequest {
             replica_state: ReplicaState { replica_id: me.0, replica_epoch: epoch.0 },
@@ -232,6 +237,8 @@ impl Fetcher {
         }
         // What nobody has asked for counts for nothing.
         let Some(asking) = self.asking.checked_sub(1) else { return };
+        // They are answered in their order.
+        let number = self.requests - asking as u64;
         self.asking = asking;
         self.backoff = Backoff::default();
         self.session.on_answered(response.session_id);
@@ -239,7 +246,7 @@ impl Fetcher {
         for topic in response.responses {
             for row in topic.partitions {
                 let of = TopicPartition { topic: topic.topic_id, partition: PartitionIndex(row.partition_index) };
-                self.on_row(of, row, now, fetched);
+                self.on_row(of, row, number, now, fetched);
             }
         }
         if self.session.id == 0 {
@@ -300,13 +307,14 @@ impl Fetcher {
         &mut self,
         of: TopicPartition,
         data: PartitionData,
+        number: u64,
         now: Now,
         fetched: &mut Vec<(TopicPartition, Fetched)>,
     ) {
         let Some(row) = self.rows.get_mut(&of) else { return };
         // What was asked since is another question; what was answered before, the same once more, also after it was put
         // to rest.
-        let is_due = row.answer == Answer::Safe && row.resting_until.is_none();
+        let is_due = row.asked_by <= number && row.answer == Answer::Safe && row.resting_until.is_none();
         let Some(asked) = row.asked.filter(|asked| row.position == *asked && is_due) else {
             row.has_missed = true;
             return;
@@ -363,7 +371,7 @@ impl Fetcher {
         for of in named {
             let Some(row) = self.rows.get_mut(&of) else { continue };
             let position = row.position;
-            row.asked = Some(position);
+            (row.asked, row.asked_by) = (Some(position), self.requests);
             row.is_in_session = true;
             let wanted = FetchPartition {
                 partition: of.partition.0,
@@ -414,6 +422,7 @@ impl Row {
         Row {
             position,
             asked: None,
+            asked_by: 0,
             is_in_session: false,
             has_missed: false,
             answer: Answer::Safe,
@@ -563,6 +572,21 @@ mod tests {
         assert_eq!(answer(&mut fetcher, ms, &[(0, ErrorCode::None)]), [0]);
         fetcher.rest(of(0), at(5), after_ms(ms));
         assert_eq!(asked(&mut fetcher, ms + 19).unwrap().2, [0]);
+    }
+
+    #[test]
+    fn an_answer_to_what_was_asked_before_is_none_to_what_was_asked_since() {
+        let mut fetcher = Fetcher::new(SETTINGS);
+        fetcher.set_position(of(0), at(0));
+        assert_eq!(asked(&mut fetcher, 0), Some((0, vec![(0, 0)], vec![])));
+        assert_eq!(answer(&mut fetcher, 1, &[(0, ErrorCode::None)]), [0]);
+        fetcher.set_position(of(0), at(5));
+        assert_eq!(asked(&mut fetcher, 1), Some((1, vec![(0, 5)], vec![])));
+        // Its log begins later by now, and the leader is told at once.
+        fetcher.set_position(of(0), FetchPosition { log_start: Offset(2), ..at(5) });
+        assert_eq!(asked(&mut fetcher, 2).map(|(epoch, wanted, _)| (epoch, wanted)), Some((2, vec![(0, 5)])));
+        assert!(answer(&mut fetcher, 3, &[(0, ErrorCode::None)]).is_empty(), "the second one is on its way");
+        assert_eq!(answer(&mut fetcher, 4, &[(0, ErrorCode::None)]), [0]);
     }
 
     #[test]

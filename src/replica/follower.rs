@@ -13,7 +13,7 @@ use crate::base::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex};
 use crate::base::time::Now;
 use crate::log::cache::TailCache;
 use crate::log::replicate::ReplicateError;
-use crate::wire::batch::StoredError;
+use crate::wire::batch::{BatchHeader, StoredError};
 
 use super::partition::{Partition, PartitionOut, Role, State};
 
@@ -155,7 +155,7 @@ impl Partition {
             Err(ReplicateError::Offline { .. }) => self.on_write_failed(),
             // Compaction there has let a batch reach over where this log ends: it comes in one piece.
             Err(ReplicateError::Batch(StoredError::Stale { base_offset, .. }))
-                if (Offset(0)..self.log.end()).contains(&base_offset) =>
+                if reaches_over(records, base_offset, self.log.end()) =>
             {
                 self.state = State::Cutting;
                 // What is committed comes again.
@@ -225,4 +225,11 @@ impl Partition {
             out.followed = Some(if has_failed { Followed::Failed } else { Followed::Ready });
         }
     }
+}
+
+/// The first batch begins at `base`, and holds offsets from the end of this log on. One that lies below it is no reason to
+/// give up what the leader was told to be safe here.
+fn reaches_over(records: &[u8], base: Offset, end: Offset) -> bool {
+    let first = BatchHeader::read(records).filter(|first| first.first_offset() == base);
+    base < end && first.is_some_and(|first| first.next_offset() > end)
 }

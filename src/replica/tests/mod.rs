@@ -259,6 +259,18 @@ fn a_batch_that_compaction_has_made_wider_than_what_is_there_comes_in_one_piece(
 }
 
 #[test]
+fn an_answer_that_comes_a_second_time_costs_nothing_that_is_safe() {
+    let mut world = World::new(14, 1);
+    world.run();
+    (0..3).for_each(|_| _ = world.produce(0, -1));
+    world.run();
+    world.hand_over(1, world::batch_of(2), 0);
+    let replica = world.replica(1);
+    assert_eq!((replica.log_end(), replica.high_watermark()), (Offset(3), Offset(3)));
+    assert!(world.nodes[1].notes[0].contains("does not belong here"), "{:?}", world.nodes[1].notes);
+}
+
+#[test]
 fn retention_takes_nothing_that_is_not_committed() {
     let settings = TopicSettings {
         min_insync_replicas: 2,
