@@ -63,6 +63,10 @@ struct PartModel {
     seen: BTreeSet<i64>,
     /// The greatest start anyone was shown.
     start: i64,
+    /// The same before an audit began: what is old may go while it reads.
+    start_before: i64,
+    /// Below this some replica has removed everything, and with it what it knew of who had sent it.
+    removed: i64,
     /// The greatest end anyone was shown.
     end: i64,
 }
@@ -103,7 +107,9 @@ impl Model {
         self.parts.entry(part).or_default().sent.insert(id, made);
     }
 
-    pub fn on_acked(&mut self, part: Part, ids: impl Iterator<Item = RecordId>, base: i64) {
+    /// The leader's log begins at `log_start`.
+    pub fn on_acked(&mut self, part: Part, ids: impl Iterator<Item = RecordId>, base: i64, log_start: i64) {
+        self.on_removed(part, log_start);
         let model = self.parts.entry(part).or_default();
         for (offset, id) in (base..).zip(ids) {
             model.place(part, offset, id, "acknowledged");
@@ -162,8 +168,17 @@ impl Model {
 
     /// A reply said so on the way. Of several replicas it may be one that leads no more, and has not heard of that.
     pub fn on_start_seen(&mut self, part: Part, start: i64, known_start: i64) {
+        self.on_removed(part, start);
         if !self.has_replicas {
             self.on_start(part, start, known_start);
+        }
+    }
+
+    /// One alone goes on from what it knew of producers, whatever it removes.
+    fn on_removed(&mut self, part: Part, log_start: i64) {
+        if self.has_replicas {
+            let model = self.parts.entry(part).or_default();
+            model.removed = model.removed.max(log_start);
         }
     }
 
@@ -193,7 +208,10 @@ impl Model {
 
     /// An audit begins to read everything.
     pub fn begin_audit(&mut self) {
-        self.parts.values_mut().for_each(|model| model.seen.clear());
+        for model in self.parts.values_mut() {
+            model.seen.clear();
+            model.start_before = model.start;
+        }
     }
 
     /// Everything from `start` to `end` was read, and nobody was writing.
@@ -204,7 +222,8 @@ impl Model {
             model.forget_from(end);
         }
         assert!(model.end <= end, "{part:?} ended at {} and now at {end}: it lost what it had shown", model.end);
-        assert!(start >= model.start, "{part:?} began at {} and now at {start}: what was removed is back", model.start);
+        let before = model.start_before;
+        assert!(start >= before, "{part:?} began at {before} and now at {start}: what was removed is back");
         let last = model.known.range(start..).next_back().map_or(start, |(last, _)| last + 1);
         assert!(last <= end, "{part:?}: {last} records were acknowledged or read, and {end} are there");
         match delete_retention_ms {
@@ -256,7 +275,14 @@ impl PartModel {
             return;
         }
         if let Some(other) = self.places.insert(id, offset) {
-            panic!("{part:?}: {id:?} is {how} at offset {offset} and was at {other} before: it is there twice");
+            // As in Kafka: who follows from behind the record on does not know that its producer has sent it already.
+            let is_removed = other < self.removed;
+            assert!(
+                is_removed,
+                "{part:?}: {id:?} is {how} at offset {offset} and was at {other} before: it is there twice"
+            );
+            self.known.insert(offset, id);
+            return;
         }
         let stream = RecordId { number: 0, ..id }..RecordId { number: u64::MAX, ..id };
         let before = self.places.range(stream.start..id).next_back().map(|(_, place)| *place);

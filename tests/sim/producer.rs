@@ -260,7 +260,7 @@ impl Producer {
                 batch.state = State::Acked;
                 let ids = batch.ids.iter().copied();
                 if !self.plan.is_loose(context.plan) {
-                    context.model.on_acked(part, ids, answer.base_offset);
+                    context.model.on_acked(part, ids, answer.base_offset, answer.log_start_offset);
                 } else if let Some(epoch) = batch.epoch.filter(|epoch| context.epoch_led(part) == Some(*epoch)) {
                     context.model.on_acked_by_leader(part, ids, answer.base_offset, epoch);
                 }

@@ -81,6 +81,7 @@ fn look(world: &mut World, concerned: &[Part], told: &mut BTreeMap<Part, i64>) {
     }
     assert!(serving, "the broker starts: {:?}", world.nodes[0].said);
     let parts = world.plan.parts();
+    world.model.begin_audit();
     world.call(AUDITOR, |client, context| auditor(client).start(parts.iter().copied(), context));
     world.run_until(READ_WITHIN_NS, |world| auditor(&mut world.clients[AUDITOR]).is_done());
     check(world, concerned, told);
