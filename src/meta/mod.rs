@@ -39,7 +39,7 @@ pub mod voters;
 pub use broker::Broker;
 pub use image::{ApplyError, Image, Topic};
 pub use partition_state::{PartitionParts, PartitionState};
-pub use quorum::{MetaEvent, MetaOut, NotController, Quorum, QuorumStatus};
+pub use quorum::{MetaEvent, MetaOut, MetaStep, NotController, Quorum, QuorumStatus};
 pub use raft_log::MetaOp;
 pub use raft_message::MessageError;
 pub use record::{MetaRecord, RecordError};

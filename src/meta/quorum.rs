@@ -2,13 +2,16 @@
 //!
 //! The leader is the controller: it alone proposes, against the image with everything proposed before. What most voters
 //! have durable is committed, and told to everybody in the same order. A node without a cluster waits until it founds
-//! one or a leader speaks to it; a quorum of one has no timers, and commits with one write and one sync.
+//! one or is given everything; a quorum of one has no timers, and commits with one write and one sync. Brokers without a
+//! vote take what is committed from each other (`follow`).
 //!
 //! Raft chooses its election timeouts from the thread's random numbers. They never count: the range it draws from is so
 //! wide that what it drew is told from what was set here, from the seeded generator, before a tick can meet it.
 //!
 //! *Owns*: raft's state, its log on disk, and what waits for it. *Never*: lets a message leave before what it speaks of
 //! is durable, or hands raft a message that contradicts its log. *Runs on*: core 0.
+
+mod follow;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -17,6 +20,8 @@ use std::path::PathBuf;
 
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{Config, ProgressState, RawNode, Ready, SnapshotStatus, StateRole};
+
+pub use follow::MetaStep;
 
 use super::contents::{Contents, put_entry_item, raft_change};
 use super::image::Image;
@@ -66,6 +71,8 @@ pub struct MetaOut {
     pub disk: Asked,
     /// To peers. They may be lost, doubled and reordered.
     pub messages: Vec<(NodeId, Vec<u8>)>,
+    /// What this node, as the controller, has had committed: others may be told of it.
+    pub steps: Vec<MetaStep>,
     pub events: Vec<MetaEvent>,
 }
 
@@ -103,6 +110,10 @@ pub struct Quorum {
     controller: (Option<NodeId>, u64, bool),
     /// What was read, until it may be shown.
     recovered: Option<Vec<MetaRecord>>,
+    /// What came of another's snapshot, until it is durable.
+    installed: Option<MetaEvent>,
+    /// The latest term and leader that this node was told of otherwise than by raft.
+    told: (u64, u64),
     /// Items for the next frame.
     unwritten: Vec<u8>,
     /// The last of raft's steps that something must be durable for.
@@ -146,6 +157,8 @@ impl Quorum {
             led: (0, 0),
             controller: (None, 0, false),
             recovered: None,
+            installed: None,
+            told: (0, raft::INVALID_ID),
             unwritten: Vec::new(),
             must_write: None,
             flying: None,
@@ -383,7 +396,7 @@ impl Quorum {
         });
         QuorumStatus {
             leader: self.leader(),
-            term: node.raft.term,
+            term: self.known_leader().0,
             voters: nodes(&members.voters),
             learners: nodes(&members.learners),
             commit: node.raft.raft_log.committed,
@@ -394,7 +407,7 @@ impl Quorum {
 
     /// The controller as far as it is known: one that has not begun to decide counts as none.
     fn leader(&self) -> Option<NodeId> {
-        let leader = self.node.as_ref().and_then(|node| node_of(node.raft.leader_id));
+        let leader = node_of(self.known_leader().1);
         leader.filter(|leader| *leader != self.me || self.planned.is_some())
     }
 
@@ -491,6 +504,7 @@ impl Quorum {
 
     fn on_durable(&mut self, out: &mut MetaOut) {
         self.show_recovered(out);
+        out.events.extend(self.installed.take());
         let (Some(node), Some(step)) = (&mut self.node, self.flying.take()) else { return };
         node.on_persist_ready(step);
         // A snapshot counts as applied once it is durable.
@@ -526,6 +540,8 @@ impl Quorum {
         let step = ready.number();
         if !ready.snapshot().is_empty() {
             let records = node.mut_store().install(ready.snapshot())?;
+            // These lead on from there.
+            out.events.extend(self.installed.take());
             out.events.push(MetaEvent::Committed { seq: node.store().applied(), records });
             self.must_replace = true;
         }
@@ -559,6 +575,7 @@ impl Quorum {
     }
 
     fn apply(&mut self, entries: &[Entry], out: &mut MetaOut) -> Result<(), String> {
+        out.steps.extend(entries.iter().filter_map(|entry| self.step_of(entry)));
         let (Some(node), Some(last)) = (&mut self.node, entries.last()) else { return Ok(()) };
         let (mut records, mut changed) = (Vec::new(), false);
         for entry in entries {
@@ -595,8 +612,10 @@ impl Quorum {
     }
 
     fn tell_controller(&mut self, out: &mut MetaOut) {
-        let Some(node) = self.node.as_ref().filter(|_| self.recovered.is_none()) else { return };
-        let now = (self.leader(), node.raft.term, self.planned.is_some());
+        if self.node.is_none() || self.recovered.is_some() {
+            return;
+        }
+        let now = (self.leader(), self.known_leader().0, self.planned.is_some());
         if now != self.controller {
             self.controller = now;
             let (leader, term, me) = now;

@@ -34,6 +34,11 @@ struct World {
     proposed: u64,
     faults: bool,
     snapshots: u64,
+    /// Whether nodes ask each other for what is committed, and what was answered and has not come.
+    pulls: bool,
+    answers: Vec<(usize, Vec<u8>)>,
+    /// What controllers have told of.
+    steps: Vec<MetaStep>,
 }
 
 impl World {
@@ -57,6 +62,9 @@ impl World {
             proposed: 0,
             faults: false,
             snapshots: 0,
+            pulls: false,
+            answers: Vec::new(),
+            steps: Vec::new(),
         };
         while world.nodes.iter().any(|node| node.image.is_none()) {
             (0..count).for_each(|at| world.step_disk(at));
@@ -74,6 +82,7 @@ impl World {
             node.disk.send(op, disk_op);
         }
         let from = node.id;
+        self.steps.append(&mut node.out.steps);
         self.network.extend(node.out.messages.drain(..).map(|(to, bytes)| (from, to, bytes)));
         let events = mem::take(&mut node.out.events);
         let told = !events.is_empty();
@@ -108,7 +117,7 @@ impl World {
         let committed = node.waiting.iter().filter(|(seq, _)| *seq <= node.seq).map(|(_, number)| *number);
         self.acknowledged.extend(committed);
         node.waiting.retain(|(seq, _)| *seq > node.seq);
-        if told && node.image.is_some() && node.up {
+        if told && node.image.is_some() && node.up && node.quorum.installed.is_none() {
             assert_eq!(node.image.as_ref().map(Image::to_records), Some(node.quorum.committed().to_records()));
         }
     }
@@ -139,6 +148,47 @@ impl World {
         let node = &mut self.nodes[index];
         node.quorum.on_message(from, &bytes, &mut node.out).expect("nobody lost a log");
         self.collect(index);
+    }
+
+    /// Asks another for what is committed.
+    fn pull(&mut self, at: usize, of: usize) {
+        let [asker, other] = [at, of].map(|at| &self.nodes[at]);
+        if at != of && asker.up && asker.image.is_some() && other.up {
+            let answer = other.quorum.committed_after(asker.quorum.commit(), asker.id);
+            self.answers.extend(answer.map(|answer| (at, answer)));
+        }
+    }
+
+    /// An answer comes, perhaps late or once more.
+    fn answer(&mut self) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let index = self.rng.below(self.answers.len() as u64) as usize;
+        let again = self.faults && self.rng.below(4) == 0;
+        let (at, answer) = if again { self.answers[index].clone() } else { self.answers.remove(index) };
+        let node = &mut self.nodes[at];
+        if node.up && node.image.is_some() {
+            self.snapshots += u64::from(answer[1] == 4);
+            match node.quorum.follow(&answer, &mut node.out) {
+                Ok(_) => {}
+                // It was made a member before it had anything: the leader sends it what it needs.
+                Err(error) => assert!(error.message.contains("lost its log"), "{error}"),
+            }
+            self.collect(at);
+        }
+    }
+
+    fn pull_some(&mut self) {
+        let count = self.nodes.len() as u64;
+        let (at, of) = (self.rng.below(count) as usize, self.rng.below(count) as usize);
+        if self.rng.below(3) == 0 {
+            self.pull(at, of);
+        }
+        self.answer();
+        if self.answers.len() > 20 {
+            self.answers.remove(0);
+        }
     }
 
     fn lose(&mut self, from: NodeId, to: NodeId) {
@@ -219,6 +269,9 @@ impl World {
     }
 
     fn step(&mut self) {
+        if self.pulls && self.rng.below(10) == 0 {
+            return self.pull_some();
+        }
         let at = self.rng.below(self.nodes.len() as u64) as usize;
         match self.rng.below(100) {
             0..40 => self.deliver(),
@@ -248,13 +301,21 @@ impl World {
             }
             (0..20).for_each(|_| self.deliver());
             self.pass_time();
+            if self.pulls {
+                (0..20).for_each(|_| self.pull_some());
+            }
             let proposed = self.acknowledged.contains(&self.proposed);
             if round % 50 == 0 && !proposed {
                 self.propose();
             }
             let Some(status) = self.controller().map(|node| node.quorum.status()) else { continue };
-            let members: Vec<NodeId> = status.voters.iter().chain(&status.learners).copied().collect();
-            let has_all = |id: &NodeId| self.nodes[id.0 as usize].quorum.node().store().applied() >= status.commit;
+            let all = self.nodes.iter().map(|node| node.id).filter(|_| self.pulls);
+            let members: Vec<NodeId> = status.voters.iter().chain(&status.learners).copied().chain(all).collect();
+            let has_all = |id: &NodeId| {
+                let quorum = &self.nodes[id.0 as usize].quorum;
+                let has_all = quorum.version() >= status.commit && quorum.installed.is_none();
+                has_all && (!self.pulls || quorum.knows_controller())
+            };
             if proposed && members.iter().all(has_all) && self.network.len() < 50 {
                 return;
             }
@@ -370,4 +431,120 @@ fn a_change_on_three_nodes_is_on_the_way_of_one_sync_on_two() {
         world.deliver();
     }
     assert!(world.nodes[leader].disk.done - before <= 4, "two writes and two syncs at the most");
+}
+
+#[test]
+fn those_who_pull_have_the_same_whether_they_vote_or_not() {
+    let (mut acknowledged, mut snapshots, mut without_vote) = (0, 0, 0);
+    for seed in 0..25 {
+        let mut world = World::new(seed, 2 + seed as usize % 4);
+        world.pulls = true;
+        (0..1_500).for_each(|_| world.step());
+        world.faults = true;
+        (0..4_000).for_each(|_| world.step());
+        world.settle();
+        for node in &world.nodes {
+            let image = node.image.as_ref().expect("loaded");
+            let lacks = world.acknowledged.iter().find(|number| !has(image, **number));
+            assert_eq!(lacks, None, "seed {seed}: node {} lacks what is committed", node.id);
+            without_vote += usize::from(!node.quorum.has_vote());
+        }
+        acknowledged += world.acknowledged.len();
+        snapshots += world.snapshots;
+    }
+    let seen = (acknowledged > 1_500, snapshots > 40, without_vote > 5);
+    assert_eq!(seen, (true, true, true), "{acknowledged} {snapshots} {without_vote}");
+}
+
+#[test]
+fn what_one_has_shown_that_pulls_is_there_after_a_crash() {
+    let mut shown_most = 0;
+    for operations in 0..60 {
+        for seed in 0..3 {
+            let mut world = World::new(seed, 2);
+            let mut operations_left = operations;
+            while operations_left > 0 {
+                world.propose();
+                (0..8).for_each(|_| world.step_disk(0));
+                world.pull(1, 0);
+                world.answer();
+                for _ in 0..operations_left.min(1 + seed as usize) {
+                    operations_left -= 1;
+                    world.step_disk(1);
+                }
+            }
+            let shown = world.nodes[1].seq;
+            shown_most = shown.max(shown_most);
+            world.crash_or_start(1);
+            world.crash_or_start(1);
+            while world.nodes[1].image.is_none() {
+                world.step_disk(1);
+            }
+            assert!(world.nodes[1].seq >= shown, "{} after {shown}", world.nodes[1].seq);
+            while world.nodes[1].quorum.version() < world.nodes[0].quorum.version() {
+                world.pull(1, 0);
+                world.answer();
+                world.step_disk(1);
+            }
+            (0..8).for_each(|_| world.step_disk(1));
+            assert_eq!(
+                world.nodes[1].image.as_ref().map(Image::to_records),
+                Some(world.nodes[0].quorum.committed().to_records())
+            );
+        }
+    }
+    assert!(shown_most > 10, "{shown_most}");
+}
+
+#[test]
+fn steps_are_taken_in_their_order_and_each_once() {
+    let mut world = World::new(1, 2);
+    let broker = MetaRecord::BrokerRegistered(crate::meta::testing::broker(1, 1));
+    let first = &mut world.nodes[0];
+    first.quorum.propose(vec![broker], &mut first.out).expect("decides alone");
+    (0..8).for_each(|_| world.step_disk(0));
+    world.pull(1, 0);
+    world.answer();
+    (0..8).for_each(|_| world.step_disk(1));
+    world.steps.clear();
+    for _ in 0..3 {
+        world.propose();
+        (0..8).for_each(|_| world.step_disk(0));
+    }
+    let steps: Vec<Vec<u8>> = world.steps.drain(..).map(|step| step.bytes).collect();
+    assert_eq!(steps.len(), 3);
+    let before = world.nodes[1].quorum.version();
+    for (at, expect) in [(1, 0), (2, 0), (0, 1), (0, 1), (2, 1), (1, 2), (0, 2), (2, 3)] {
+        let node = &mut world.nodes[1];
+        node.quorum.follow_step(&steps[at], &mut node.out).expect("it is one");
+        (0..8).for_each(|_| world.step_disk(1));
+        assert_eq!(world.nodes[1].quorum.version() - before, expect, "after step {at}");
+    }
+    assert_eq!(world.nodes[1].quorum.status().leader, Some(NodeId(0)));
+    let node = &mut world.nodes[1];
+    for len in 0..steps[0].len() {
+        node.quorum.follow_step(&steps[0][..len], &mut node.out).expect_err("it is cut");
+    }
+}
+
+#[test]
+fn a_member_that_lost_its_log_is_not_given_everything_by_whoever_it_asks() {
+    let mut world = World::new(9, 3);
+    while world.nodes.iter().any(|node| node.quorum.status().voters.len() < 3) {
+        world.step();
+    }
+    world.settle();
+    let lost = NodeId(2);
+    assert_eq!(world.nodes[0].quorum.committed_after(0, lost), None);
+    let whole = world.nodes[0].quorum.committed_after(0, NodeId(7)).expect("it is no member");
+    let mut out = MetaOut::default();
+    let mut disk = TestDisk::new(1);
+    let mut quorum = quorum_of(lost, 1, &mut out);
+    while !out.disk.is_empty() {
+        out.disk.drain(..).for_each(|(op, disk_op)| disk.send(op, disk_op));
+        let (op, result) = disk.step().expect("something is under way");
+        quorum.on_disk(op, result, &mut out);
+    }
+    let error = quorum.follow(&whole, &mut out).expect_err("it is a member there");
+    assert!(error.message.contains("lost its log") && !quorum.has_cluster(), "{error}");
 }
