@@ -177,7 +177,7 @@ impl Shard {
                 brokers::on_suspected(self, node, now);
             }
             // This broker follows the quorum itself, which sends it what it lacks.
-            GossipEvent::Delta(_) => {}
+            GossipEvent::Delta(_) | GossipEvent::Ahead { .. } => {}
             GossipEvent::DeltaGap { have, seen, ask } => {
                 tracing::debug!(have, seen, node = ask.0, "another broker has later metadata");
             }

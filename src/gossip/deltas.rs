@@ -72,6 +72,10 @@ impl Deltas {
         }
     }
 
+    pub fn keeps(&self, delta: &Delta) -> bool {
+        self.recent.contains_key(&delta.from)
+    }
+
     /// This broker has it, and can give it to others.
     pub fn keep(&mut self, delta: Delta, now: Instant) {
         self.recent.insert(delta.from, (now, delta));

@@ -1,7 +1,7 @@
 //! The gossip of one broker: datagrams in, datagrams and news out.
 //!
 //! Membership sends what it must; reports and deltas fill what is left of its datagrams, and besides go to a few members
-//! at random, five times a second at most, as far as there are bytes left of the second's.
+//! at random, five times a second and when there is new metadata, as far as there are bytes left of the second's.
 //!
 //! *Owns*: the order in which a datagram is judged, the pace, and what is told of what was refused. *Never*: reads a
 //! clock or sends. *Runs on*: core 0.
@@ -30,6 +30,8 @@ use crate::gossip::window::Window;
 
 const SPREAD_MS: u64 = 200;
 const SPREAD_MEMBERS: usize = 3;
+/// How soon there is a turn for metadata, if the pace allows it.
+const HURRY_MS: u64 = 10;
 /// How often those are asked who were not heard of.
 const JOIN_MS: u64 = 1_000;
 /// Brokers that are asked at a time.
@@ -59,6 +61,8 @@ pub enum GossipEvent {
     Changed(NodeId, Standing),
     /// The metadata after the version this broker has.
     Delta(Delta),
+    /// Somebody has metadata that is too long for a datagram: `ask` may have it.
+    Ahead { ask: NodeId },
     /// Others have had metadata for a while that this broker has not: `ask` has it.
     DeltaGap { have: u64, seen: u64, ask: NodeId },
 }
@@ -191,12 +195,13 @@ impl Gossip {
         self.reporter.keep_partitions(is_led);
     }
 
-    /// This broker knows by itself what was committed: others are told.
+    /// This broker knows by itself what was committed: others are told, soon.
     pub fn on_committed(&mut self, delta: Delta, now: Instant) {
-        if delta.to <= self.deltas.have() {
+        if self.deltas.keeps(&delta) {
             return;
         }
         self.deltas.advance(delta.to);
+        self.hurry(now);
         let tellings = tellings(self.swim.active() + 1);
         if delta.bytes.len() <= GOSSIP_DELTA_BYTES_MAX {
             self.rumors.add(Rank::Delta, delta.write(), tellings);
@@ -204,6 +209,11 @@ impl Gossip {
         } else {
             self.rumors.add(Rank::Ahead, numbered(self.me().node, delta.to), tellings);
         }
+    }
+
+    /// Metadata does not wait for the next turn, but for what may come together with it.
+    fn hurry(&mut self, now: Instant) {
+        self.next_spread = self.next_spread.min(now.after_ms(HURRY_MS));
     }
 
     /// This broker has the metadata up to here, by whatever way.
@@ -349,6 +359,7 @@ impl Gossip {
                 if self.deltas.take(delta, now) {
                     let tellings = tellings(self.swim.active() + 1);
                     self.rumors.add(Rank::Delta, Bytes::copy_from_slice(section), tellings);
+                    self.hurry(now);
                 }
                 out.events.extend(std::iter::from_fn(|| self.deltas.next(now)).map(GossipEvent::Delta));
             }
@@ -359,6 +370,10 @@ impl Gossip {
                     self.deltas.see(version, now);
                     let tellings = tellings(self.swim.active() + 1);
                     self.rumors.add(Rank::Ahead, Bytes::copy_from_slice(section), tellings);
+                    self.hurry(now);
+                    // Not all ask the one who began it.
+                    let has_it = self.senders.get(&from).is_some_and(|sender| sender.version >= version);
+                    out.events.push(GossipEvent::Ahead { ask: if has_it { from } else { node } });
                 }
             }
             SectionKind::Superseded => {
