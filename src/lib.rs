@@ -47,7 +47,8 @@
 //!
 //! A datagram of another broker goes from `shell/datagram` to `broker/gossiping` on core 0, and there to
 //! `gossip/gossip`, which judges it (`gossip/frame`) and hands its sections on: `gossip/swim` for who lives,
-//! `gossip/view` for reports, `gossip/deltas` for metadata.
+//! `gossip/view` for reports, `gossip/deltas` for metadata. These a broker without a vote takes in the order of the
+//! quorum's log (`meta/quorum/follow`); where there is a gap, `broker/following` asks another broker.
 //!
 //! What changes metadata goes from `broker/api` to `broker/control` on core 0 of the controller; other brokers pass it on
 //! (`broker/forward`). There it is planned (`meta/controller` and its neighbours), agreed on (`meta/quorum`, over

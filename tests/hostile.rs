@@ -85,6 +85,7 @@ fn requests() -> Vec<(Api, Sample)> {
         row::<remove_raft_voter::RemoveRaftVoterRequest>(),
         row::<peer_hello::PeerHelloRequest>(),
         row::<quorum_messages::QuorumMessagesRequest>(),
+        row::<meta_pull::MetaPullRequest>(),
     ];
     assert_eq!(rows.iter().map(|(api, _)| *api).collect::<Vec<_>>(), [APIS, PEER_APIS].concat());
     rows

@@ -64,7 +64,7 @@ fn brokers_join_by_their_seeds_and_three_decide() {
     cluster
         .until("it belongs to it", |cluster| cluster.nodes[&4].ready.len() == 2 && brokers(cluster, 1) == [1, 2, 3, 4]);
     for node in 1..=4 {
-        assert_eq!(brokers(&mut cluster, node), [1, 2, 3, 4]);
+        cluster.until("all know it", |cluster| brokers(cluster, node) == [1, 2, 3, 4]);
         let quorum = quorum(&mut cluster, node);
         assert_eq!((quorum.leader_id, quorum.current_voters.len(), quorum.observers.len()), (1, 3, 1));
     }
@@ -328,12 +328,19 @@ fn brokers_tell_each_other_which_metadata_they_have() {
         assert_eq!(world.shards[0].report().metrics.get(Metric::GossipPartitions), of_others, "{node}: {led:?}");
     }
 
-    // One that hears gossip alone learns that it is behind.
+    // One that hears gossip alone learns what is decided, and that it is behind where that is too long for gossip.
     let leader = quorum(&mut cluster, 1).leader_id;
     let cut_off = (1..=3).find(|node| *node != leader).expect("two others");
     cluster.unlinked.insert(cut_off);
     assert_eq!(create(&mut cluster, leader, "u", 2), 0);
+    cluster.until("it has heard of it", |cluster| leaders(cluster, cut_off, "u").len() == 6);
+    let (num_partitions, replication_factor) = (300, 2);
+    let topic = CreatableTopic { name: "wide".into(), num_partitions, replication_factor, ..CreatableTopic::default() };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..CreateTopicsRequest::default() };
+    let _: CreateTopicsResponse = ask(&mut cluster, leader, key::CREATE_TOPICS, 7, &request);
     cluster.until("it knows", |cluster| behind(cluster)[cut_off as usize - 1] > 0);
+    cluster.unlinked.clear();
+    cluster.until("it has pulled it", |cluster| leaders(cluster, cut_off, "wide").len() == 300);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! lease must not wait until a topic's files are made. Registrations and heartbeats are answered when their records are
 //! proposed, since what counts is what the brokers find in the metadata; in-sync sets are answered when committed.
 //!
-//! Every broker follows the quorum; which of them vote `meta::voters` says.
+//! Which brokers vote `meta::voters` says; one that is to vote follows the quorum without a vote before. All others follow
+//! without the quorum (`following`).
 //!
 //! *Owns*: leases, and answers that wait for a commit. *Never*: acts where this broker is not the controller.
 //! *Runs on*: core 0 of the controller.
@@ -24,7 +25,7 @@ use crate::meta::controller::MetaError;
 use crate::meta::fleet::Fleet;
 use crate::meta::isr::IsrChange;
 use crate::meta::liveness::{LeaseTimes, Liveness};
-use crate::meta::voters::{VotePlan, plan_voters};
+use crate::meta::voters::{VotePlan, may_learn, plan_learner, plan_voters};
 use crate::meta::{self, Broker, MetaRecord, PartitionState};
 use crate::wire::errors::ErrorCode;
 use crate::wire::messages::alter_partition::{self, AlterPartitionResponse, PartitionData, TopicData};
@@ -394,8 +395,8 @@ impl Control {
         self.quorum.propose(records, &mut self.out).map(Some).map_err(|_| not_controller())
     }
 
-    /// One step towards a quorum that every broker follows, and in which one votes or three do. What is refused now,
-    /// since another change is under way, is tried again when that is committed, or with the next heartbeat.
+    /// One step towards a quorum in which one votes or three do, and that nobody else follows. What is refused now, since
+    /// another change is under way, is tried again when that is committed, or with the next heartbeat.
     fn tend_members(&mut self) {
         let status = self.quorum.status();
         let is_member = |node: NodeId| status.voters.contains(&node) || status.learners.contains(&node);
@@ -404,8 +405,12 @@ impl Control {
             let _ = self.quorum.remove_member(node, &mut self.out);
             return;
         }
-        let registered = self.quorum.committed().brokers().find(|broker| !is_member(broker.id)).map(|broker| broker.id);
-        if let Some(node) = registered {
+        let is_wanted = |node: &NodeId| may_learn(*node, &status, self.quorum.planned());
+        if let Some(node) = status.learners.iter().copied().find(|node| !is_wanted(node)) {
+            let _ = self.quorum.remove_member(node, &mut self.out);
+            return;
+        }
+        if let Some(node) = plan_learner(&status, self.quorum.planned()) {
             let _ = self.quorum.add_learner(node, &mut self.out);
             return;
         }

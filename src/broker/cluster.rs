@@ -1,7 +1,7 @@
 //! This broker as one of a cluster: how it joins, tells the controller that it is there, and leaves.
 //!
-//! A broker with seeds and an empty directory asks them in turn (`seeds`) to be registered; the controller makes it a
-//! follower of the quorum, and with the first snapshot it starts like any other. From then on it registers each run with
+//! A broker with seeds and an empty directory asks them in turn (`seeds`) to be registered; then it is given the metadata
+//! there (`following`), and starts like any other. From then on it registers each run with
 //! whoever is the controller, and sends heartbeats: what it asks and how it is answered is the same where it is the
 //! controller itself. All of it is said again at the next heartbeat, so nothing waits for an answer that is lost.
 //!

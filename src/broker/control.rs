@@ -36,7 +36,7 @@ use crate::meta::election;
 use crate::meta::fleet::Fleet;
 use crate::meta::quota;
 use crate::meta::reassign;
-use crate::meta::{Image, MetaEvent, MetaOp, MetaOut, NotController, Quorum};
+use crate::meta::{Broker, Image, MetaEvent, MetaOp, MetaOut, NotController, Quorum};
 use crate::wire::errors::ErrorCode;
 
 /// The owner number of the quorum's files; partitions count up from 0 and never get there.
@@ -105,9 +105,13 @@ struct Group {
 }
 
 impl Control {
-    /// Up to where the quorum's log is committed, as far as this broker knows.
+    /// Up to where in the quorum's log this broker has the metadata.
     pub(in crate::broker) fn version(&self) -> u64 {
-        self.quorum.commit()
+        self.quorum.version()
+    }
+
+    pub(in crate::broker) fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing)
     }
 
     /// Whether every core has put into effect what is known to be committed.
@@ -235,15 +239,19 @@ pub(in crate::broker) fn settle(shard: &mut Shard, now: Now, effects: &mut Effec
             effects.push(Effect::Disk { token, op: disk_op });
         }
         let (messages, events) = (mem::take(&mut control.out.messages), mem::take(&mut control.out.events));
+        let steps = mem::take(&mut control.out.steps);
         if !messages.is_empty() {
             shard.send_quorum_messages(messages, now, effects);
+        }
+        if !steps.is_empty() {
+            shard.tell_steps(steps, now, effects);
         }
         let Some(control) = shard.control.as_mut() else { return };
         if events.is_empty() {
             if let Some(due) = control.quorum.next_deadline(now.mono) {
                 shard.deadlines.set(due, DeadlineKey::Quorum);
             }
-            return;
+            return shard.watch_following(now);
         }
         for event in events {
             on_event(shard, event, now, effects);
@@ -642,7 +650,7 @@ impl Control {
             VoterChange::Add(node) if has_vote(node) => {
                 return refuse(ErrorCode::DuplicateVoter, format!("Node {node} is a voter already."));
             }
-            VoterChange::Add(node) if !status.learners.contains(&node) => {
+            VoterChange::Add(node) if !self.quorum.planned().broker(node).is_some_and(Broker::is_active) => {
                 let message = format!("Node {node} does not follow the metadata: start it as a broker first.");
                 return refuse(ErrorCode::InvalidRequest, message);
             }
@@ -653,7 +661,7 @@ impl Control {
                 return refuse(ErrorCode::InvalidRequest, format!("Node {node} is the only voter."));
             }
             VoterChange::Add(node) => self.quorum.add_voter(node, &mut self.out),
-            // It goes on to follow, without a vote.
+            // It hears of that from the quorum, and follows without it then.
             VoterChange::Remove(node) => self.quorum.add_learner(node, &mut self.out),
         };
         match proposed {

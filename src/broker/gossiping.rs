@@ -1,10 +1,11 @@
 //! Gossip with other brokers, where there are any: core 0 carries it on, and every core measures itself for it.
 //!
-//! Who is suspected is a hint to the controller and decides nothing. What each core has measured is gathered once a
+//! Who is suspected is a hint to the controller and decides nothing. Committed metadata it brings to brokers without a
+//! vote, and tells them whom to ask for more (`following`). What each core has measured is gathered once a
 //! second, some partitions of each core in turn.
 //!
-//! *Owns*: this broker's part in the gossip, and what a core has told of itself so far. *Never*: believes a datagram
-//! more than a hint. *Runs on*: core 0; measuring on every core.
+//! *Owns*: this broker's part in the gossip, and what a core has told of itself so far. *Never*: takes
+//! metadata but in the order of their log. *Runs on*: core 0; measuring on every core.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,8 @@ use crate::broker::message::{ShardMessage, TopicPartition};
 use crate::broker::shard::{DeadlineKey, Shard};
 use crate::config::Address;
 use crate::gossip::report::{CoreReport, DeviceReport, LatencyDigest, NodeReport, Position};
-use crate::gossip::{Gossip, GossipEvent, GossipOut, Member, Seal, Standing};
+use crate::gossip::{Delta, Gossip, GossipEvent, GossipOut, Member, Seal, Standing};
+use crate::meta::MetaStep;
 
 /// How often cores are asked what they have measured.
 const GATHER_MS: u64 = 1_000;
@@ -143,6 +145,15 @@ impl Shard {
         }
     }
 
+    /// As the controller this broker has had these committed, and tells others of it.
+    pub(in crate::broker) fn tell_steps(&mut self, steps: Vec<MetaStep>, now: Now, effects: &mut Effects) {
+        self.gossip(now, effects, |gossip, _| {
+            for MetaStep { to, bytes } in steps {
+                gossip.on_committed(Delta { from: to - 1, to, bytes: bytes.into() }, now.mono);
+            }
+        });
+    }
+
     /// Does something with the gossip, if there is any, and carries out what comes of it.
     fn gossip<T>(&mut self, now: Now, effects: &mut Effects, act: impl FnOnce(&mut Gossip, &mut GossipOut) -> T) {
         let Some(gossip) = &mut self.gossiping.gossip else { return };
@@ -161,11 +172,11 @@ impl Shard {
             next.into_iter().for_each(|at| self.deadlines.set(at, DeadlineKey::Gossip));
         }
         for event in out.events {
-            self.on_gossip_event(event, now);
+            self.on_gossip_event(event, now, effects);
         }
     }
 
-    fn on_gossip_event(&mut self, event: GossipEvent, now: Now) {
+    fn on_gossip_event(&mut self, event: GossipEvent, now: Now, effects: &mut Effects) {
         match event {
             GossipEvent::Changed(node, Standing::Alive) => tracing::info!(node = node.0, "a broker is heard of"),
             GossipEvent::Changed(node, Standing::Suspected) => {
@@ -176,10 +187,11 @@ impl Shard {
                 tracing::info!(node = node.0, "a broker seems to be gone");
                 brokers::on_suspected(self, node, now);
             }
-            // This broker follows the quorum itself, which sends it what it lacks.
-            GossipEvent::Delta(_) | GossipEvent::Ahead { .. } => {}
+            GossipEvent::Delta(delta) => self.on_step_told(&delta.bytes, now, effects),
+            GossipEvent::Ahead { ask } => self.on_ahead_told(ask, now, effects),
             GossipEvent::DeltaGap { have, seen, ask } => {
                 tracing::debug!(have, seen, node = ask.0, "another broker has later metadata");
+                self.pull_from(ask, now, effects);
             }
         }
     }

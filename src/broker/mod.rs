@@ -13,6 +13,7 @@ pub mod deletions;
 pub mod directory;
 pub mod effect;
 pub mod errors;
+pub mod following;
 pub mod forward;
 pub mod gossiping;
 pub mod greeting;

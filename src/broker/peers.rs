@@ -45,6 +45,8 @@ pub enum PeerTo {
 pub enum PeerCall {
     /// Messages of the metadata quorum to a node. They answer each other; this answer says only that they have come.
     Quorum(NodeId),
+    /// Metadata that this broker lacks, of whoever is named.
+    MetaPull(PeerTo),
     /// Which cluster a seed is of, and where its listener for brokers is.
     Seed(usize),
     /// This broker registers, with the controller or through a seed.
@@ -83,7 +85,8 @@ impl PeerCall {
         match self {
             PeerCall::Fetch(_) => limits::REPLICA_FETCH_CALL_MS,
             PeerCall::Seed(_) => limits::PEER_GREETING_MS,
-            PeerCall::Quorum(_) | PeerCall::Register | PeerCall::Heartbeat => limits::PEER_CALL_MS,
+            PeerCall::Quorum(_) | PeerCall::MetaPull(_) => limits::PEER_CALL_MS,
+            PeerCall::Register | PeerCall::Heartbeat => limits::PEER_CALL_MS,
             PeerCall::AlterPartition(_) | PeerCall::PassOn(_) | PeerCall::ProducerIds(..) => limits::PEER_CALL_MS,
             PeerCall::Forward(_) | PeerCall::Topics(..) => limits::FORWARD_MS,
         }
@@ -389,6 +392,7 @@ impl Shard {
             PeerCall::Quorum(_) | PeerCall::Register | PeerCall::Heartbeat | PeerCall::AlterPartition(_) => {
                 self.on_member_answer(call, answer, now, effects);
             }
+            PeerCall::MetaPull(from) => self.on_pulled(from, answer, now, effects),
             PeerCall::Seed(at) => self.on_seed_answer(at, answer, now, effects),
             PeerCall::PassOn(job) => api::broker_lifecycle::on_passed_on(self, job, answer, effects),
             PeerCall::Forward(job) => self.on_forwarded(job, answer, now, effects),

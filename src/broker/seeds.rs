@@ -55,6 +55,11 @@ impl Seeds {
         said.clone().any(|said| *said == Some(Said::Ours)) || said.all(|said| *said == Some(Said::Nothing))
     }
 
+    /// The listener for brokers of one that is of use.
+    pub fn peer(&self) -> Option<Address> {
+        self.by_number.iter().filter(|seed| seed.failure.is_none()).find_map(|seed| seed.peer.clone())
+    }
+
     /// All have been asked, and this is the first that is of another cluster, while none is of this broker's.
     fn other_cluster(&self) -> Option<(usize, &Text)> {
         let is_asked = self.by_number.iter().all(|seed| seed.said.as_ref().is_some_and(|said| *said != Said::Ours));

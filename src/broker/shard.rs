@@ -27,6 +27,7 @@ use crate::broker::commits::Commits;
 use crate::broker::control::Control;
 use crate::broker::deletions::Deletions;
 use crate::broker::effect::{Admission, Effect, Effects, Input, ListenerKind};
+use crate::broker::following::Following;
 use crate::broker::forward::Envelope;
 use crate::broker::gossiping::{Gossiping, Measured};
 use crate::broker::greeting::PeerKey;
@@ -110,6 +111,7 @@ pub struct Shard {
     /// Core 0 alone decides on metadata.
     pub(in crate::broker) control: Option<Control>,
     pub(in crate::broker) cluster: Cluster,
+    pub(in crate::broker) following: Following,
     pub(in crate::broker) opening: Opening,
     /// Why the data directory takes no more writes.
     pub(in crate::broker) offline: Option<String>,
@@ -139,6 +141,8 @@ pub enum DeadlineKey {
     MetaRetry,
     /// The quorum's clock.
     Quorum,
+    /// Another broker is to be asked for metadata.
+    MetaPull,
     /// The controller, or a seed, is to hear of this broker.
     Heartbeat,
     /// A broker may not have been heard of for too long.
@@ -237,6 +241,7 @@ impl Shard {
             measured: Measured::default(),
             control: None,
             cluster: Cluster::default(),
+            following: Following::default(),
             opening: Opening::default(),
             offline: None,
             todo: VecDeque::new(),
@@ -576,6 +581,7 @@ impl Shard {
                 DeadlineKey::Note => self.noting.on_timeout(),
                 DeadlineKey::MetaRetry => Control::on_retry(self, now, effects),
                 DeadlineKey::Quorum => Control::on_quorum_timeout(self, now, effects),
+                DeadlineKey::MetaPull => self.on_pull_due(now, effects),
                 DeadlineKey::Heartbeat => self.on_heartbeat_due(now, effects),
                 DeadlineKey::Leases => brokers::on_leases_due(self, now, effects),
                 DeadlineKey::BalanceLeaders => brokers::on_balance_due(self, now, effects),

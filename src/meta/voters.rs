@@ -54,6 +54,21 @@ pub fn plan_voters(status: &QuorumStatus, image: &Image) -> Option<VotePlan> {
     }
 }
 
+/// Whether a node that has no vote is to follow the quorum: only on the way to one, as it may then be one of three.
+pub fn may_learn(node: NodeId, status: &QuorumStatus, image: &Image) -> bool {
+    let is_there = |node: NodeId| image.broker(node).is_some_and(Broker::is_active);
+    let may_vote = |node: NodeId| is_there(node) && image.said_of_vote(node) != Some(VoteSaid::Taken);
+    let candidates = image.brokers().filter(|broker| may_vote(broker.id) && !status.voters.contains(&broker.id));
+    status.voters.len() < VOTERS && may_vote(node) && status.voters.len() + candidates.count() >= VOTERS
+}
+
+/// Who is to follow the quorum next, so that it can be given a vote when it keeps up.
+pub fn plan_learner(status: &QuorumStatus, image: &Image) -> Option<NodeId> {
+    let members: Vec<NodeId> = status.voters.iter().chain(&status.learners).copied().collect();
+    let mut others = image.brokers().map(|broker| broker.id).filter(|id| !members.contains(id));
+    others.find(|id| members.len() < VOTERS && may_learn(*id, status, image))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::record::MetaRecord;
@@ -111,6 +126,25 @@ mod tests {
         assert_eq!(plan_voters(&behind, &image(3, &[])), None);
         behind.matched.clear();
         assert_eq!(plan_voters(&behind, &image(3, &[])), None, "nothing is known of them");
+    }
+
+    #[test]
+    fn the_quorum_is_followed_on_the_way_to_a_vote_only() {
+        let check = |brokers, voters: &[i32], learners: &[i32], records: &[MetaRecord], expect: Option<i32>| {
+            let status = QuorumStatus { learners: nodes(learners), ..status(brokers, voters) };
+            let image = image(brokers, records);
+            assert_eq!(plan_learner(&status, &image), expect.map(NodeId), "{brokers}: {voters:?}, {learners:?}");
+        };
+        check(2, &[1], &[], &[], None);
+        check(3, &[1], &[], &[], Some(2));
+        check(5, &[1], &[2], &[], Some(3));
+        check(5, &[1], &[2, 3], &[], None);
+        check(5, &[1, 2], &[3], &[], None);
+        check(5, &[1, 2, 3], &[], &[], None);
+        check(4, &[1, 2], &[], &[MetaRecord::VoteTaken { id: NodeId(3) }], Some(4));
+        check(3, &[1, 2], &[], &[MetaRecord::VoteTaken { id: NodeId(3) }], None);
+        check(3, &[1], &[], &[MetaRecord::BrokerFenced { id: NodeId(3) }], None);
+        assert!(!may_learn(NodeId(4), &status(5, &[1, 2, 3]), &image(5, &[])));
     }
 
     #[test]

@@ -52,12 +52,14 @@ pub(in crate::broker) fn on_outcome(
             return PartitionData { partition_index, error_code, error_message, ..PartitionData::default() };
         }
         let member = |node: &NodeId| replica_state(&status, *node, id(*node), now);
+        let brokers = shard.image.brokers().map(|broker| broker.id);
+        let observers: Vec<NodeId> = brokers.filter(|node| !status.voters.contains(node)).collect();
         PartitionData {
             leader_id: status.leader.map_or(-1, id),
             leader_epoch: i32::try_from(status.term).unwrap_or(i32::MAX),
             high_watermark: offset(status.commit),
             current_voters: status.voters.iter().map(member).collect(),
-            observers: status.learners.iter().map(member).collect(),
+            observers: observers.iter().map(member).collect(),
             ..PartitionData::default()
         }
     };
@@ -80,7 +82,8 @@ pub(in crate::broker) fn on_outcome(
     shard.reply(key::DESCRIBE_QUORUM, asker, &reply, effects);
 }
 
-/// How far a member is, as the leader knows it: of others when they were heard of is not kept.
+/// How far a member is, as the leader knows it: of others when they were heard of is not kept. Nor is how far those are
+/// who follow without the quorum.
 fn replica_state(status: &QuorumStatus, node: NodeId, replica_id: i32, now: Now) -> ReplicaState {
     let is_leader = status.leader == Some(node);
     let matched = status.matched.iter().find(|(member, _)| *member == node).map(|(_, index)| *index);

@@ -35,6 +35,7 @@ pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod members;
+pub mod meta_pull;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -146,6 +147,7 @@ apis! {
     67 AllocateProducerIds 0..=0 => allocate_producer_ids::handle,
     1000 PeerHello 0..=0 => peer_hello::handle,
     1001 QuorumMessages 0..=0 => quorum_messages::handle,
+    1002 MetaPull 0..=0 => meta_pull::handle,
 }
 
 /// The keys by name, for handlers that reply.
@@ -201,6 +203,7 @@ pub mod key {
     pub const ALLOCATE_PRODUCER_IDS: i16 = 67;
     pub const PEER_HELLO: i16 = 1000;
     pub const QUORUM_MESSAGES: i16 = 1001;
+    pub const META_PULL: i16 = 1002;
 }
 
 /// Hands a request to its row. An unknown API or version closes the connection, as Kafka does, except that

@@ -46,6 +46,7 @@ pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
+pub mod meta_pull;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -114,7 +115,7 @@ pub const APIS: &[Api] = &[
 ];
 
 /// What Corelog's brokers say to each other besides, by key.
-pub const PEER_APIS: &[Api] = &[peer_hello::API, quorum_messages::API];
+pub const PEER_APIS: &[Api] = &[peer_hello::API, quorum_messages::API, meta_pull::API];
 
 /// The row of `key`.
 pub fn api(key: i16) -> Option<&'static Api> {
