@@ -81,6 +81,8 @@ pub enum Bug {
     CutToHighWatermark,
     /// What a broker tells of its partitions takes the place of something newer.
     TakeStaleReports,
+    /// Metadata that gossip tells of again is applied over what came after it.
+    TakeStaleMetadata,
 }
 
 impl Bug {
@@ -122,6 +124,7 @@ impl Bug {
         Bug::KeepDivergent,
         Bug::CutToHighWatermark,
         Bug::TakeStaleReports,
+        Bug::TakeStaleMetadata,
     ];
 }
 

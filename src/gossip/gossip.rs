@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::base::bug::{self, Bug};
 use crate::base::fields::Fields;
 use crate::base::ids::NodeId;
 use crate::base::limits::{
@@ -356,6 +357,9 @@ impl Gossip {
             }
             SectionKind::Delta => {
                 let delta = Delta::read(section).ok_or(Refusal::Nonsense)?;
+                if bug::on(Bug::TakeStaleMetadata) && delta.to <= self.deltas.have() {
+                    out.events.push(GossipEvent::Delta(delta.clone()));
+                }
                 if self.deltas.take(delta, now) {
                     let tellings = tellings(self.swim.active() + 1);
                     self.rumors.add(Rank::Delta, Bytes::copy_from_slice(section), tellings);

@@ -280,7 +280,7 @@ fn contradiction(message: &str) -> String {
     format!("its records contradict each other: {message}; {REMEDY}")
 }
 
-fn decode_records(mut bytes: &[u8]) -> Result<Vec<MetaRecord>, RecordError> {
+pub(super) fn decode_records(mut bytes: &[u8]) -> Result<Vec<MetaRecord>, RecordError> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         records.push(MetaRecord::decode(&mut bytes)?);

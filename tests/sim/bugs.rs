@@ -45,6 +45,8 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         Bug::AnswerDeletionsAlone | Bug::KeepStart => return storm_with(Work::Trimmed, seed),
         Bug::CompactUncommitted => return storm_with(Work::Compacted, seed),
         Bug::AnswerGroupsAlone => return storm_with(Work::Groups, seed),
+        // Of more brokers than vote.
+        Bug::TakeStaleMetadata => return Plan::draw_cluster_of(Trouble::Storm, 5, seed),
         // Those in which a leader stays, and is alone for a while.
         Bug::LoadGroupsEarly => {
             let mut plan = Plan::draw_cluster_of(Trouble::Cuts, 3, seed);

@@ -18,9 +18,11 @@ use raft::eraftpb::{Entry, Message, MessageType, Snapshot};
 use raft::{GetEntriesContext, StateRole, Storage};
 
 use super::{MetaEvent, MetaOut, Quorum};
+use crate::base::bug::{self, Bug};
 use crate::base::fields::Fields;
 use crate::base::ids::NodeId;
 use crate::base::limits::QUORUM_APPEND_BYTES_MAX;
+use crate::meta::contents::decode_records;
 use crate::meta::raft_message::{
     MessageError, decode_message, encode_message, node_of, put_entry, raft_id, take_entry,
 };
@@ -126,6 +128,10 @@ impl Quorum {
         let entry = take_entry(&mut fields).filter(|entry| fields.is_empty() && entry.term <= term).ok_or(CUT)?;
         if !self.may_follow() {
             return Ok(());
+        }
+        if bug::on(Bug::TakeStaleMetadata) && entry.index <= self.version() {
+            let records = decode_records(&entry.data).map_err(|_| CUT)?;
+            out.events.push(MetaEvent::Committed { seq: entry.index, records });
         }
         self.take_entries(vec![entry])?;
         self.hear_of(term, leader);
