@@ -316,7 +316,9 @@ impl World {
                 let has_all = quorum.version() >= status.commit && quorum.installed.is_none();
                 has_all && (!self.pulls || quorum.knows_controller())
             };
-            if proposed && members.iter().all(has_all) && self.network.len() < 50 {
+            // A change of members counts once it is committed.
+            let decided = proposed && status.commit == status.last;
+            if decided && members.iter().all(has_all) && self.network.len() < 50 {
                 return;
             }
         }
