@@ -331,10 +331,9 @@ fn on_controller(shard: &mut Shard, (leader, term, me): (Option<NodeId>, u64, bo
         Some(leader) => ControllerAt::Node(leader),
         None => ControllerAt::Unknown,
     };
-    if at != shard.cluster.controller() {
-        for core in 0..shard.config.cores {
-            shard.send(CoreId(core), ShardMessage::Controller(at), effects);
-        }
+    // Also where it seems to be known: what was told before may be on its way yet.
+    for core in 0..shard.config.cores {
+        shard.send(CoreId(core), ShardMessage::Controller(at), effects);
     }
     brokers::on_controller(shard, me, now, effects);
     shard.control.iter_mut().for_each(|control| control.proposed_seq = 0);
