@@ -240,16 +240,17 @@ fn gather(walk: &mut Walk, wanted: Wanted) -> Gathered {
         let end = match walk.peek() {
             Walked::Batch { header, start, end } => {
                 let fits = end - first <= wanted.bytes_max || (wanted.at_least_one && start == first);
-                if fits && next_offset(&header) <= wanted.until {
+                let is_below = next_offset(&header) <= wanted.until;
+                if fits && is_below {
                     walk.pass(&header, end);
                     continue;
                 }
-                Gathered::Nothing
+                // After a restart the bound may lie within a batch. One that is damaged may say anything of its offsets.
+                if start > first || is_below || walk.is_intact() { Gathered::Nothing } else { Gathered::Corrupt }
             }
-            Walked::Incomplete { need, header } => {
+            Walked::Incomplete { need, .. } => {
                 let fits = need <= wanted.bytes_max || wanted.at_least_one;
-                let below = header.is_none_or(|header| next_offset(&header) <= wanted.until);
-                if fits && below { Gathered::Incomplete { need } } else { Gathered::Nothing }
+                if fits { Gathered::Incomplete { need } } else { Gathered::Nothing }
             }
             Walked::Corrupt => Gathered::Corrupt,
         };

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::base::bounds::BOUNDS_NAME;
 use crate::base::bug::{self, Bug};
 use crate::base::disk::FileId;
-use crate::base::ids::Offset;
+use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::layout::segment_name;
-use crate::wire::batch::{BatchHeader, HEADER_BYTES};
+use crate::wire::batch::{BatchHeader, HEADER_BYTES, check_stored};
 
 use super::index::Index;
 
@@ -222,6 +222,11 @@ impl<'a> Walk<'a> {
             return Walked::Incomplete { need: size, header: Some(header) };
         }
         Walked::Batch { header, start, end: start + size }
+    }
+
+    /// Whether the next batch, which is whole, is as it was written.
+    pub(super) fn is_intact(&self) -> bool {
+        check_stored(&self.bytes[self.at..], self.expect, LeaderEpoch::UNKNOWN).is_ok()
     }
 
     /// Goes past a batch just peeked at.

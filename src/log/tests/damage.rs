@@ -101,6 +101,18 @@ fn sealed_segments_that_are_damaged_are_named_and_all_others_are_read() {
 }
 
 #[test]
+fn a_batch_that_seems_to_reach_beyond_the_end_is_damaged_and_said_to_be() {
+    const LAST_OFFSET_DELTA_AT: usize = 23;
+    let (rig, segments) = left(true);
+    let mut rig = rig.reopen();
+    let at = rig.model[0].2.len();
+    rig.disk.bytes(&segments[0].1)[at + LAST_OFFSET_DELTA_AT] ^= 1;
+    assert!(rig.read(0, BATCHES, 1, true).is_ok_and(|found| found.next == Offset(1)));
+    let read = rig.read(1, BATCHES, 1, true);
+    assert!(matches!(read, Err(ReadError::Io { .. })), "{read:?}");
+}
+
+#[test]
 fn a_log_that_has_lost_its_end_does_not_open_and_is_left_as_it_is() {
     let check = |clean: bool, damage: Damage, said: &str| {
         let (mut rig, segments) = left(clean);
