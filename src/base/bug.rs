@@ -69,8 +69,6 @@ pub enum Bug {
     KeepOldSettings,
     /// A leader shows consumers what its followers do not have.
     ShowUncommitted,
-    /// A partition of a fetch session is put to rest although it has changed since it was read.
-    RestTooEarly,
     /// Somebody who lacks records leads before nobody does.
     ElectOutsideIsr,
     /// A follower is in sync that lacks what is committed.
@@ -118,7 +116,6 @@ impl Bug {
         Bug::AckBeforeInSync,
         Bug::KeepOldSettings,
         Bug::ShowUncommitted,
-        Bug::RestTooEarly,
         Bug::ElectOutsideIsr,
         Bug::JoinInSyncEarly,
         Bug::KeepDivergent,

@@ -41,7 +41,7 @@ fn plan_for(bug: Bug, seed: u64) -> Plan {
         Bug::AnswerGroupsEarly => return Plan::draw_of(Kind::Storm, 5 * seed + 3),
         Bug::ForgetTruncations | Bug::KeepDivergent | Bug::CutToHighWatermark => return storm_of_cuts(seed),
         Bug::AckBeforeInSync | Bug::ElectOutsideIsr | Bug::JoinInSyncEarly => return storm_of_cuts(seed),
-        Bug::KeepOldSettings | Bug::ShowUncommitted | Bug::RestTooEarly => return storm_with(Work::Readers, seed),
+        Bug::KeepOldSettings | Bug::ShowUncommitted => return storm_with(Work::Readers, seed),
         Bug::AnswerDeletionsAlone | Bug::KeepStart => return storm_with(Work::Trimmed, seed),
         Bug::CompactUncommitted => return storm_with(Work::Compacted, seed),
         Bug::AnswerGroupsAlone => return storm_with(Work::Groups, seed),
