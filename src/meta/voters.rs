@@ -35,9 +35,8 @@ pub enum VotePlan {
 /// The next step towards the voters that there are to be, if the controller, who tells the status, can make it now.
 pub fn plan_voters(status: &QuorumStatus, image: &Image) -> Option<VotePlan> {
     let ready = |node: &NodeId| {
-        let is_active = image.broker(*node).is_some_and(Broker::is_active);
         let has_log = |(member, matched): &(NodeId, u64)| member == node && matched + VOTER_LAG >= status.last;
-        is_active && image.said_of_vote(*node) != Some(VoteSaid::Taken) && status.matched.iter().any(has_log)
+        may_vote(*node, image) && status.matched.iter().any(has_log)
     };
     let mut ready = status.learners.iter().copied().filter(ready);
     let (first, second) = (ready.next(), ready.next());
@@ -56,10 +55,9 @@ pub fn plan_voters(status: &QuorumStatus, image: &Image) -> Option<VotePlan> {
 
 /// Whether a node that has no vote is to follow the quorum: only on the way to one, as it may then be one of three.
 pub fn may_learn(node: NodeId, status: &QuorumStatus, image: &Image) -> bool {
-    let is_there = |node: NodeId| image.broker(node).is_some_and(Broker::is_active);
-    let may_vote = |node: NodeId| is_there(node) && image.said_of_vote(node) != Some(VoteSaid::Taken);
-    let candidates = image.brokers().filter(|broker| may_vote(broker.id) && !status.voters.contains(&broker.id));
-    status.voters.len() < VOTERS && may_vote(node) && status.voters.len() + candidates.count() >= VOTERS
+    let is_candidate = |broker: &&Broker| may_vote(broker.id, image) && !status.voters.contains(&broker.id);
+    let candidates = image.brokers().filter(is_candidate);
+    status.voters.len() < VOTERS && may_vote(node, image) && status.voters.len() + candidates.count() >= VOTERS
 }
 
 /// Who is to follow the quorum next, so that it can be given a vote when it keeps up.
@@ -67,6 +65,11 @@ pub fn plan_learner(status: &QuorumStatus, image: &Image) -> Option<NodeId> {
     let members: Vec<NodeId> = status.voters.iter().chain(&status.learners).copied().collect();
     let mut others = image.brokers().map(|broker| broker.id).filter(|id| !members.contains(id));
     others.find(|id| members.len() < VOTERS && may_learn(*id, status, image))
+}
+
+/// It is there, and no operator has taken its vote.
+fn may_vote(node: NodeId, image: &Image) -> bool {
+    image.broker(node).is_some_and(Broker::is_active) && image.said_of_vote(node) != Some(VoteSaid::Taken)
 }
 
 #[cfg(test)]
