@@ -96,12 +96,8 @@ impl Changer {
     }
 
     pub fn on_time(&mut self, context: &mut Context) {
-        if !context.load || !self.wire.is_up(context) || self.wire.in_flight() > 0 {
+        if !context.load || !self.wire.is_due(self.again_at, context) {
             return;
-        }
-        if context.now < self.again_at {
-            let at = self.again_at;
-            return context.wake_in(at - context.now);
         }
         if self.changes_left == 0 {
             let next = self.next_name();

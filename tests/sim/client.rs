@@ -173,6 +173,19 @@ impl<R> Wire<R> {
         }
     }
 
+    /// True when nothing is waited for and the next request may be sent, which is not before `at`. Otherwise sees to it
+    /// that it may be in a while.
+    pub fn is_due(&mut self, at: u64, context: &mut Context) -> bool {
+        if !self.is_up(context) || self.in_flight() > 0 {
+            return false;
+        }
+        if context.now < at {
+            context.wake_in(at - context.now);
+            return false;
+        }
+        true
+    }
+
     /// True when requests may be sent. Otherwise sees to it that they may be in a while.
     pub fn is_up(&mut self, context: &mut Context) -> bool {
         if self.state == State::Up && self.waiting.front().is_some_and(|w| w.sent_at + ANSWER_WITHIN_NS < context.now) {

@@ -87,12 +87,8 @@ impl Committer {
 
     pub fn on_time(&mut self, context: &mut Context) {
         let is_idle = !context.load && self.is_settled;
-        if is_idle || !self.wire.is_up(context) || self.wire.in_flight() > 0 {
+        if is_idle || !self.wire.is_due(self.again_at, context) {
             return;
-        }
-        if context.now < self.again_at {
-            let at = self.again_at;
-            return context.wake_in(at - context.now);
         }
         if self.looks || !context.load {
             self.fetch(context);

@@ -36,12 +36,8 @@ impl Trimmer {
     }
 
     pub fn on_time(&mut self, context: &mut Context) {
-        if !context.load || !self.wire.is_up(context) || self.wire.in_flight() > 0 {
+        if !context.load || !self.wire.is_due(self.again_at, context) {
             return;
-        }
-        if context.now < self.again_at {
-            let at = self.again_at;
-            return context.wake_in(at - context.now);
         }
         let part = self.plan.targets[context.rng.below(self.plan.targets.len() as u64) as usize];
         let (start, end) = (context.model.start(part), context.model.end(part));
